@@ -1,0 +1,103 @@
+"""Snapshot -> JSON. The same keys in every state; no path, token or environment."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+from ..core.document import FILE_NAME
+from ..core.errors import Problem
+from ..core.readiness import Model, ModelState, Snapshot
+
+MOST_FAILING = 100
+"""So many failing models are listed; `models.failed` counts them all."""
+
+
+def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
+    """The body of `/ready`."""
+    states = [model.state for model in snapshot.models]
+    models: dict[str, Any] = {
+        "total": len(states),
+        "ready": sum(state.loaded for state in states),
+        "failed": sum(state is ModelState.FAILED for state in states),
+    }
+    if verbose:
+        models["items"] = [row(model) for model in snapshot.models]
+    failing = {FILE_NAME: snapshot.problems} if snapshot.problems else {}
+    failing |= snapshot.failing()
+    progress = snapshot.progress
+    return {
+        "status": snapshot.status.value,
+        "since": _utc(snapshot.since),
+        "models": models,
+        "progress": {
+            "fraction": progress.fraction,
+            "bytes": progress.bytes,
+            "bytes_total": progress.bytes_total,
+            "seconds": progress.seconds,
+            "eta": progress.eta,
+        },
+        "failing": {name: _error(p) for name, p in list(failing.items())[:MOST_FAILING]},
+    }
+
+
+def model(item: Model) -> dict[str, Any]:
+    """The body of `/ready/{name}`."""
+    return {"status": "ready" if item.state.loaded else item.state.value, **row(item)}
+
+
+def everything(snapshot: Snapshot) -> dict[str, Any]:
+    """The body of `/preload`."""
+    host = snapshot.host
+    return {
+        **ready(snapshot, verbose=True),
+        "hits": sum(item.hits for item in snapshot.models),
+        "misses": snapshot.misses,
+        "host": {
+            "comfyui": host.comfyui,
+            "python": host.python,
+            "torch": host.torch,
+            "device": host.device,
+        }
+        if host
+        else None,
+    }
+
+
+def row(item: Model) -> dict[str, Any]:
+    """One model of `?verbose`. `read`, `move` and `warm` are not measured for each model: null."""
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "loader": item.loader,
+        "required": item.required,
+        "state": item.state.value,
+        "device": item.device,
+        "bytes": item.bytes,
+        "bytes_on_device": item.bytes_on_device,
+        "seconds": {"read": None, "load": _rounded(item.load_seconds), "move": None, "warm": None},
+        "hits": item.hits,
+        "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def retry_after(snapshot: Snapshot) -> int:
+    """Seconds after which asking again makes sense."""
+    eta = snapshot.progress.eta
+    return max(1, min(60, math.ceil(eta))) if eta else 5
+
+
+def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
+    """The first problem, with the sentences of all."""
+    first = problems[0]
+    message = "; ".join(p.message for p in problems)
+    return {"code": first.code, "message": message, "hint": first.hint, "line": first.line}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _utc(unix: float) -> str:
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,109 @@
+"""What is loaded: one slot for each planned call. The only store; strong references live here.
+
+Written only by the thread that runs prompts (ComfyUI's prompt worker, which also runs our jobs).
+Every field is replaced whole, so readers in other threads need no lock. Two threads of someone
+else's that call the same loader at once could both load; the later result is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .errors import Problem
+from .host import Identity, LoaderSpec, ModelFile, Outputs
+from .plan import LoaderCall, call_key
+
+
+class Stage(str, Enum):
+    """How far the loading of one call got. Where its weights are is asked of ComfyUI instead."""
+
+    PENDING = "pending"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one call gave, and which files it came from."""
+
+    outputs: Outputs
+    identity: Identity
+    seconds: float
+
+
+@dataclass
+class Slot:
+    """One planned call and what became of it."""
+
+    call: LoaderCall
+    file_bytes: int = 0
+    stage: Stage = Stage.PENDING
+    loaded: Loaded | None = None
+    problems: tuple[Problem, ...] = ()
+    was_resident: bool = False
+    """True once its weights were seen on their device: now elsewhere means evicted."""
+    hits: int = 0
+    opened: tuple[float, Identity] = (0.0, ())
+    """When the loader was last really run, and which files it was about to read."""
+
+    def fail(self, *problems: Problem) -> None:
+        self.problems = problems
+        self.stage = Stage.FAILED
+
+
+@dataclass
+class Residency:
+    """The slots in the plan's order. It is the watcher that loader nodes are asked through."""
+
+    repair: Callable[[Outputs], None]
+    usable: Callable[[Outputs], str]
+    slots: tuple[Slot, ...] = ()
+    misses: Counter[str] = field(default_factory=Counter[str])
+    """Calls of watched loaders that had to be run, but for the preload's own, by class name."""
+    _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
+
+    def reset(self, slots: Iterable[Slot]) -> None:
+        """Take on a new plan."""
+        self.slots = tuple(slots)
+        self._by_key = {s.call.target.key: s for s in self.slots if s.call.target and not s.call.problems}
+
+    # -- Watcher ------------------------------------------------------------------------------
+
+    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> Outputs | None:
+        slot = self._by_key.get(call_key(spec.identity, arguments))
+        identity = identify(slot.call.files) if slot else None
+        # a file that is gone was not replaced: what is in memory is still what was asked for
+        if slot and slot.loaded and identity in (slot.loaded.identity, None):
+            slot.hits += 1
+            self.repair(slot.loaded.outputs)
+            return slot.loaded.outputs
+        if slot is None or slot.stage is not Stage.LOADING:
+            self.misses[spec.name] += 1
+        if slot:
+            slot.opened = (time.perf_counter(), identity or ())
+        return None
+
+    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> None:
+        slot = self._by_key.get(call_key(spec.identity, arguments))
+        if slot is None or self.usable(outputs):
+            return
+        began, identity = slot.opened
+        slot.loaded = Loaded(outputs, identity, time.perf_counter() - began)
+        slot.was_resident = False
+        slot.problems = ()
+        slot.stage = Stage.LOADED
+
+
+def identify(files: Collection[ModelFile]) -> Identity | None:
+    """(mtime_ns, size, inode) of each file, or None if one cannot be asked. Reads no content."""
+    try:
+        stats = [file.path.stat() for file in files]
+    except OSError:
+        return None
+    return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in stats)

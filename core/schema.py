@@ -1,0 +1,191 @@
+"""The settings file format, as pydantic models. `config/preload.schema.json` is made from it."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from .host import Value
+
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+
+
+def _yaml_off(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+def stem(file: str) -> str:
+    """sub/dir/model.safetensors -> model."""
+    return PurePosixPath(file.replace("\\", "/")).stem or file
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Options(_Base):
+    """The keys of the settings file other than the list of models."""
+
+    when: Annotated[Literal["startup", "background", "off"], BeforeValidator(_yaml_off)] = "startup"
+    """startup: load before the port opens. background: the port opens at once, prompts wait."""
+    on_error: Literal["unready", "serve", "exit"] = "unready"
+    """If a required model fails. unready: /ready stays 503. serve: ready, degraded. exit: end."""
+    timeout: float = Field(default=600, gt=0, le=86_400)
+    """Seconds for the whole preload."""
+
+
+class _Entry(_Base):
+    """What every entry of `models:` may have."""
+
+    name: ModelName | None = None
+    """How /ready/{name} and the metrics call it. Default: the file's name without its ending."""
+    required: bool = True
+    """If false, /ready does not wait for it, and says 'degraded' if it failed."""
+    device: Literal["gpu", "ram"] = "gpu"
+    """gpu: pushed to the compute device. ram: loaded and left in main memory."""
+
+    def kind(self) -> str:
+        """The word that stands for this kind of entry."""
+        raise NotImplementedError
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        """The loader node class and its inputs."""
+        raise NotImplementedError
+
+    def default_name(self) -> str:
+        raise NotImplementedError
+
+
+class _Shorthand(_Entry):
+    """Every key that is not listed here is an input of the loader node."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Value] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def files(self) -> list[str]:
+        raise NotImplementedError
+
+    def default_name(self) -> str:
+        return "+".join(stem(file) for file in self.files())
+
+    def extra(self) -> dict[str, Value]:
+        return dict(self.__pydantic_extra__)
+
+
+class CheckpointEntry(_Shorthand):
+    """A checkpoint: UNet, text encoder and VAE in one file (CheckpointLoaderSimple)."""
+
+    checkpoint: FileName
+    """File in models/checkpoints."""
+
+    def kind(self) -> str:
+        return "checkpoint"
+
+    def files(self) -> list[str]:
+        return [self.checkpoint]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "CheckpointLoaderSimple", {"ckpt_name": self.checkpoint, **self.extra()}
+
+
+class UnetEntry(_Shorthand):
+    """A diffusion model alone (UNETLoader)."""
+
+    unet: FileName
+    """File in models/diffusion_models or models/unet."""
+
+    def kind(self) -> str:
+        return "unet"
+
+    def files(self) -> list[str]:
+        return [self.unet]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "UNETLoader", {"unet_name": self.unet, **self.extra()}
+
+
+class ClipEntry(_Shorthand):
+    """One to four text encoders (CLIPLoader, DualCLIPLoader, Triple…, Quadruple…)."""
+
+    clip: FileName | Annotated[list[FileName], Field(min_length=1, max_length=4)]
+    """File in models/text_encoders or models/clip, or a list of up to four."""
+
+    def kind(self) -> str:
+        return "clip"
+
+    def files(self) -> list[str]:
+        return [self.clip] if isinstance(self.clip, str) else list(self.clip)
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        files = self.files()
+        loader = ("", "Dual", "Triple", "Quadruple")[len(files) - 1] + "CLIPLoader"
+        if len(files) == 1:
+            return loader, {"clip_name": files[0], **self.extra()}
+        names: dict[str, Value] = {f"clip_name{i}": file for i, file in enumerate(files, 1)}
+        return loader, {**names, **self.extra()}
+
+
+class VaeEntry(_Shorthand):
+    """A VAE (VAELoader)."""
+
+    vae: FileName
+    """File in models/vae, or a tiny VAE's name such as taesd."""
+
+    def kind(self) -> str:
+        return "vae"
+
+    def files(self) -> list[str]:
+        return [self.vae]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "VAELoader", {"vae_name": self.vae, **self.extra()}
+
+
+class LoaderEntry(_Entry):
+    """Any loader node of any plugin."""
+
+    loader: ClassName
+    """The node's class name, as in an API-format workflow."""
+    inputs: dict[str, Value] = {}
+    """Its inputs; those left out take the node's defaults."""
+
+    def kind(self) -> str:
+        return "loader"
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return self.loader, dict(self.inputs)
+
+    def default_name(self) -> str:
+        files = [v for v in self.inputs.values() if isinstance(v, str) and "." in v]
+        return "+".join(stem(file) for file in files) or self.loader
+
+
+AnyEntry = CheckpointEntry | UnetEntry | ClipEntry | VaeEntry | LoaderEntry
+ENTRIES: dict[str, type[AnyEntry]] = {
+    "checkpoint": CheckpointEntry,
+    "unet": UnetEntry,
+    "clip": ClipEntry,
+    "vae": VaeEntry,
+    "loader": LoaderEntry,
+}
+"""The key that tells an entry's kind."""
+
+
+class SettingsFile(Options):
+    """config/preload.yaml of Comfy Preload."""
+
+    models: list[AnyEntry] | None = None
+    """What to load, in order of importance."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema that editors complete preload.yaml with."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SettingsFile.model_json_schema(),
+    }

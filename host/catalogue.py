@@ -1,0 +1,103 @@
+"""What a loader node's INPUT_TYPES() says, and which model files its values name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+import nodes
+
+from ..core.host import NO_DEFAULT, InputSpec, LoaderSpec, ModelFile
+from .loaders import identity
+
+_USUAL_FOLDERS = {
+    "ckpt_name": "checkpoints",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "vae_name": "vae",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "gligen_name": "gligen",
+    "lora_name": "loras",
+}
+"""Where the core loaders look, by input: needed while such a folder is still empty."""
+
+
+def spec_of(name: str) -> LoaderSpec | None:
+    """Describe a node class. Raises what its INPUT_TYPES() raises."""
+    cls = nodes.NODE_CLASS_MAPPINGS.get(name)
+    if cls is None:
+        return None
+    declared = cls.INPUT_TYPES()
+    inputs = [
+        _input(input_name, declaration, required=section == "required")
+        for section in ("required", "optional")
+        for input_name, declaration in declared.get(section, {}).items()
+    ]
+    return LoaderSpec(name, identity(cls), tuple(inputs))
+
+
+def _input(name: str, declaration: Any, *, required: bool) -> InputSpec:
+    kind, *rest = declaration if isinstance(declaration, tuple | list) else (declaration,)
+    extra: dict[str, Any] = rest[0] if rest and isinstance(rest[0], dict) else {}
+    options: tuple[Any, ...] | None = None
+    if isinstance(kind, tuple | list):
+        kind, options = "COMBO", tuple(kind)
+    elif kind == "COMBO" and isinstance(extra.get("options"), tuple | list):
+        options = tuple(extra["options"])
+    default = extra.get("default", options[0] if options else NO_DEFAULT)
+    folders = _folders(name, options) if options is not None else ()
+    return InputSpec(name, required, str(kind), options, default, folders)
+
+
+def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:
+    """The model folders whose files these options are, told by comparing the lists.
+
+    Nodes do not say it. The usual folder wins a tie; a folder that adds no option is left out.
+    """
+    usual = _USUAL_FOLDERS.get(name.rstrip("0123456789"))
+    offered = set(map(str, options))
+    listed = {
+        folder: set(folder_paths.get_filename_list(folder))
+        for folder in folder_paths.folder_names_and_paths
+        if folder not in ("custom_nodes", "configs")
+    }
+    fitting = [f for f, files in listed.items() if files and files <= offered]
+    fitting.sort(key=lambda folder: (folder != usual, -len(listed[folder])))
+    found: list[str] = []
+    covered: set[str] = set()
+    for folder in fitting:
+        if listed[folder] - covered:
+            found.append(folder)
+            covered |= listed[folder]
+    return tuple(found) or ((usual,) if usual else ())
+
+
+def files_of(spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
+    """The model files that these inputs name, in the order the node reads them, each once."""
+    found: dict[str, ModelFile] = {}
+    for wanted in spec.inputs:
+        value = inputs.get(wanted.name)
+        if not isinstance(value, str) or not wanted.folders:
+            continue
+        candidates = itertools.chain(((folder, value) for folder in wanted.folders), _tiny_vae(value, wanted.folders))
+        for folder, name in candidates:
+            path = folder_paths.get_full_path(folder, name)
+            if path is not None:
+                found.setdefault(path, ModelFile(name, folder, Path(path)))
+                if name == value:
+                    break
+    return tuple(found.values())
+
+
+def _tiny_vae(value: str, folders: tuple[str, ...]) -> list[tuple[str, str]]:
+    """`taesd` stands for two files in vae_approx (VAELoader.load_taesd, nodes.py)."""
+    if "vae" not in folders:
+        return []
+    parts = (f"{value}_encoder.", f"{value}_decoder.")
+    listed = folder_paths.get_filename_list("vae_approx")
+    return [("vae_approx", f) for f in listed if f == value or f.startswith(parts)]

@@ -1,0 +1,79 @@
+"""The `Host` protocol answered by the ComfyUI that runs here: one place to see all we ask of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+import nodes
+
+from ..core.host import HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
+from . import catalogue, devices, loaders, queue
+from .watch import Watch
+
+
+class ComfyHost:
+    """Stateless but for the server it queues jobs on."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def facts(self) -> HostFacts:
+        try:
+            from comfyui_version import __version__ as version
+        except ImportError:
+            version = "unknown"
+        device = devices.device_name()
+        return HostFacts(version, platform.python_version(), torch.__version__, device)
+
+    def loader_names(self) -> Collection[str]:
+        return nodes.NODE_CLASS_MAPPINGS.keys()
+
+    def loader(self, name: str) -> LoaderSpec | None:
+        return catalogue.spec_of(name)
+
+    def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
+        return catalogue.files_of(spec, inputs)
+
+    def searched(self, folder: str) -> int:
+        return loaders.searched(folder)
+
+    def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return loaders.arguments(spec, inputs)
+
+    def submit(self, job: Callable[[], Awaitable[None]]) -> Future[None]:
+        return queue.submit(self._server, job)
+
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
+        return await loaders.call(spec, inputs)
+
+    def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:
+        return Watch(spec, watcher).remove
+
+    def usable(self, outputs: Outputs) -> str:
+        return loaders.usable(outputs)
+
+    def push(self, outputs: Collection[Outputs]) -> None:
+        devices.push(outputs)
+
+    def repair(self, outputs: Outputs) -> None:
+        devices.repair(outputs)
+
+    def relieve(self) -> None:
+        devices.relieve()
+
+    def free_device_memory(self) -> int:
+        return devices.free_device_memory()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return devices.is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return devices.is_interrupt(error)
+
+    def placement(self, outputs: Outputs) -> Placement:
+        return devices.placement(outputs)

@@ -1,0 +1,261 @@
+"""Owns a running ComfyUI: a real one, as a child process, in a base directory of its own, with or without the plugin.
+
+    with ComfyServer(tmp_path, host=comfyui_path(), python=comfyui_python(), preload="models: [{vae: taesd}]") as comfy:
+        comfy.wait_ready()
+        comfy.run(prompts.image())
+
+Standard library only, so that the benchmark can use it too. It never touches a process that it did not start.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+from .base_directory import PLUGIN, SINK, lay_out, put_plugin
+from .reply import Reply, ask
+
+__all__ = ["SINK", "ComfyServer", "PromptFailedError", "Reply", "ServerDiedError", "free_port"]
+
+LOOPBACK = "127.0.0.1"
+TAIL = 40
+
+
+class ServerDiedError(Exception):
+    """ComfyUI ended before it did what was waited for; the message ends in its last log lines."""
+
+
+class PromptFailedError(Exception):
+    """A prompt was refused or a node in it raised; `details` is what ComfyUI said."""
+
+    def __init__(self, message: str, details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@final
+class ComfyServer:
+    """One ComfyUI: where it lives, how to start it, ask it and stop it."""
+
+    def __init__(
+        self,
+        base: Path,
+        *,
+        host: Path,
+        python: Path,
+        plugin: bool = True,
+        preload: str | None = None,
+        models: Path | None = None,
+        custom_nodes: Mapping[str, str | Path] | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        """Lay out the base directory; nothing runs yet.
+
+        preload: text of the preload.yaml; None leaves the one that the plugin ships.
+        models: a folder to use as `models` (linked, so shared); None makes an empty one.
+        custom_nodes: more nodes, by folder name: the text of an `__init__.py`, or a folder to copy.
+        """
+        self.base = base
+        self.port = port or free_port()
+        self.models = base / "models"
+        self.pid: int | None = None
+        self._host = host
+        self._process: subprocess.Popen[bytes] | None = None
+        self._launches = 0
+        self._peak: int | None = None
+
+        lay_out(base, models=models, custom_nodes=custom_nodes or {})
+        names = list(custom_nodes or ())
+        if plugin:
+            names.append(PLUGIN)
+            put_plugin(base / "custom_nodes" / PLUGIN)
+
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith("PRELOAD_")}
+        self._env |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+        if preload is not None:
+            config = base / "preload.yaml"
+            config.write_text(preload, encoding="utf-8")
+            self._env["PRELOAD_CONFIG"] = str(config)
+        self._env |= env or {}
+        self._command = [
+            *(str(python), str(host / "main.py"), "--cpu", "--port", str(self.port), "--base-directory", str(base)),
+            # Left to itself ComfyUI keeps its database in the installation, where two servers would share it.
+            *("--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"),
+            *("--disable-api-nodes", "--disable-all-custom-nodes", *(["--whitelist-custom-nodes", *names] if names else [])),
+            *args,
+        ]
+
+    def __enter__(self) -> ComfyServer:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        """The log of the last launch; every launch has its own, so that no old line can pass a test."""
+        return self.base / f"comfyui-{self._launches}.log"
+
+    @property
+    def log(self) -> str:
+        """What the last launch has written so far."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+    @property
+    def running(self) -> bool:
+        """Is the process alive?"""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the last launch ended, None while it runs."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def peak_rss(self) -> int | None:
+        """Most memory the process ever had, in bytes; also after it was stopped. None where there is no /proc."""
+        return self._read_peak() or self._peak
+
+    def start(self) -> None:
+        """Spawn the process. Returns at once."""
+        if self.running:
+            message = "already running"
+            raise RuntimeError(message)
+        self._launches += 1
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 — our own command, no shell
+                self._command, cwd=self._host, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.pid = self._process.pid
+
+    def wait(self, condition: Callable[[], bool], what: str, *, deadline: float = 120.0, every: float = 0.02) -> None:
+        """Wait until `condition()`; raises if ComfyUI ends first or `deadline` seconds have passed."""
+        end = time.monotonic() + deadline
+        while not condition():
+            if not self.running:
+                raise ServerDiedError(f"ComfyUI ended with {self.exit_code} before it was {what}:\n{self.tail()}")
+            if time.monotonic() > end:
+                raise TimeoutError(f"ComfyUI is not {what} after {deadline:.0f} s:\n{self.tail()}")
+            time.sleep(every)
+
+    def wait_listening(self, deadline: float = 120.0) -> None:
+        """Wait until the port accepts a connection."""
+        self.wait(lambda: _accepts(self.port), "listening", deadline=deadline)
+
+    def wait_ready(self, deadline: float = 120.0) -> Reply:
+        """Wait until /ready says 200, and return that answer."""
+        self.wait_listening(deadline)
+        self.wait(lambda: self.get("/ready").status == 200, "ready", deadline=deadline)
+        return self.get("/ready")
+
+    def wait_exit(self, deadline: float = 120.0) -> int:
+        """Wait until the process ends by itself, and return its exit code."""
+        if self._process is None:
+            message = "never started"
+            raise RuntimeError(message)
+        return self._process.wait(deadline)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET") -> Reply:
+        """Ask for a path."""
+        return ask(self.url + path, headers=headers, method=method)
+
+    def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """Post JSON, or nothing."""
+        return ask(self.url + path, method="POST", body=body, headers=headers)
+
+    def queue(self, prompt: Mapping[str, Any], **extra: Any) -> str:
+        """Post a prompt and return its id without waiting for it."""
+        reply = self.post("/prompt", {"prompt": prompt, **extra})
+        if reply.status != 200:
+            raise PromptFailedError(f"refused with {reply.status}: {reply.text[:2000]}", reply.json)
+        return str(reply.json["prompt_id"])
+
+    def result(self, prompt_id: str, deadline: float = 120.0, *, every: float = 0.01) -> dict[str, Any]:
+        """Wait for a queued prompt, and return its history entry; raises what its node raised."""
+        found: dict[str, Any] = {}
+
+        def finished() -> bool:
+            found.update(self.get(f"/history/{prompt_id}").json)
+            return bool(found)
+
+        self.wait(finished, f"done with prompt {prompt_id}", deadline=deadline, every=every)
+        entry: dict[str, Any] = found[prompt_id]
+        if entry["status"]["status_str"] != "success":
+            raise PromptFailedError(_failure(entry["status"]["messages"]), entry)
+        return entry
+
+    def run(self, prompt: Mapping[str, Any], deadline: float = 120.0, **extra: Any) -> dict[str, Any]:
+        """Run a prompt to its end, and return its history entry."""
+        return self.result(self.queue(prompt, **extra), deadline)
+
+    def sink(self, prompt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Run a prompt with a `Sink` (see `SINK`), and return what it reported, by input."""
+        outputs = self.run(prompt)["outputs"].values()
+        return {row["input"]: row for output in outputs for row in output.get("objects", ())}
+
+    def stop(self, grace: float = 10.0) -> None:
+        """End the process that `start` spawned, gently then not, and see that its port is free. May be called twice."""
+        if self._process is None:
+            return
+        try:
+            if self.running:
+                self._peak = self._read_peak()
+                self._process.terminate()
+                try:
+                    self._process.wait(grace)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+        finally:
+            self._process.wait(grace)
+        end = time.monotonic() + grace
+        while _accepts(self.port):
+            if time.monotonic() > end:
+                raise TimeoutError(f"port {self.port} still answers {grace:.0f} s after ComfyUI ended")
+            time.sleep(0.02)
+
+    def tail(self, lines: int = TAIL) -> str:
+        """The end of the log."""
+        return "\n".join(self.log.splitlines()[-lines:])
+
+    def _read_peak(self) -> int | None:
+        status = Path(f"/proc/{self.pid}/status")
+        if not self.running or not status.exists():
+            return None
+        rows = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return int(rows["VmHWM"].split()[0]) * 1024 if "VmHWM" in rows else None
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _failure(messages: list[tuple[str, dict[str, Any]]]) -> str:
+    for event, facts in messages:
+        if event == "execution_error":
+            place = f"{facts['node_type']} (node {facts['node_id']})"
+            return f"{place}: {facts['exception_type']}: {facts['exception_message']}\n{''.join(facts['traceback'])}"
+    return f"not finished: {[event for event, _ in messages]}"

