@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 ARGS ?=
 
-.PHONY: help setup test lint format demo clean
+.PHONY: help setup test lint format demo bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: setup ## let ruff mend what it can
 
 demo: setup ## ComfyUI without and with the plugin, side by side
 	$(BIN)/python -m bench.demo $(ARGS)
+
+bench: setup ## cold starts five ways: the figures of docs/performance.md (half an hour; keep the machine idle)
+	$(BIN)/python -m bench.coldstart --size small --size sd15 $(ARGS)
 
 clean: ## remove what tests and tools made; .venv and .host stay
 	find . -path ./.venv -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -1,15 +1,24 @@
 """Comfy Preload: models loaded before ComfyUI takes traffic, and `/ready` to tell.
 
-What ComfyUI sees of this folder. Nothing else imports it.
+What ComfyUI sees of this folder. ComfyUI imports it under its path and runs `prestartup_script.py`
+without a package; everything else goes by one name, so that both meet in the same modules.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from pathlib import Path
 
-from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from .startup import install
+_ROOT = Path(__file__).resolve().parent
+_NAME = "comfy_preload"
+if _NAME not in sys.modules:
+    sys.modules[_NAME] = types.ModuleType(_NAME)
+    sys.modules[_NAME].__path__ = [str(_ROOT)]
 
-__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+_nodes = importlib.import_module(f"{_NAME}.nodes")
+NODE_CLASS_MAPPINGS = _nodes.NODE_CLASS_MAPPINGS
+NODE_DISPLAY_NAME_MAPPINGS = _nodes.NODE_DISPLAY_NAME_MAPPINGS
 
-install(Path(__file__).resolve().parent)
+importlib.import_module(f"{_NAME}.startup").install(_ROOT)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .core import memory
+from .core import memory, prefetch
 from .core.errors import Problem, failure, problem
 from .core.header import inspect
 from .core.host import Host
@@ -102,6 +102,8 @@ class Preloader:
                     bar.set_description(slot.call.name)
                     await self._load(slot, slot.call.target)
                     bar.update(slot.file_bytes)
+        if prefetch.running:
+            prefetch.running.stop()
         self._push()
         self.readiness.move(Phase.SETTLED)
         self._report()
@@ -133,6 +135,9 @@ class Preloader:
 
     async def _load(self, slot: Slot, target: Target) -> None:
         call = slot.call
+        if prefetch.running:
+            slot.stage = Stage.READING
+            slot.read_seconds = prefetch.running.wait(file.path for file in target.files)
         slot.stage = Stage.LOADING
         began = time.perf_counter()
         try:

@@ -14,15 +14,22 @@ from .core.readiness import Phase, Readiness
 from .core.residency import Residency
 from .host.server import prompt_server
 
+_installed = False
+
 
 def install(root: Path) -> None:
     """Read the settings, add the routes, and if there are models arrange the preload.
 
     Never raises: ComfyUI would go on without us, and `/ready` would be a 404.
     """
+    global _installed  # noqa: PLW0603 — ComfyUI imports a second copy of the folder all the same
     server = prompt_server()
+    if _installed:
+        log.warning("the plugin is in custom_nodes twice; %s is ignored", root.name)
+        return
     if server is None:  # ComfyUI as a library: no port, no queue, nobody to be ready for
         return
+    _installed = True
     try:
         document, problems = _document(root)
         if not problems and _is_idle(document):
@@ -38,11 +45,18 @@ def install(root: Path) -> None:
 def _preload(document: Document, problems: tuple[Problem, ...], server: Any) -> None:
     """Imported here, and not at the top, is what an empty list must not cost: pydantic, torch."""
     from .core.settings import settle
-    from .host.comfy import ComfyHost
-    from .preload import Preloader
 
     settings = settle(document)
     settings = replace(settings, problems=(*problems, *settings.problems))
+    if not settings.entries and settings.options.on_error != "exit":  # only problems: no host is needed to tell them
+        for fault in settings.problems:
+            log.error("%s", fault)
+        register(server.routes, _nothing_to_do(*settings.problems).snapshot)
+        return
+
+    from .host.comfy import ComfyHost
+    from .preload import Preloader
+
     preloader = Preloader(settings, ComfyHost(server))
     register(server.routes, preloader.readiness.snapshot)
     server.app.on_startup.append(preloader.start)
@@ -60,7 +74,7 @@ def _is_idle(document: Document) -> bool:
     data = {} if document.data is None else document.data
     if document.problems or not isinstance(data, dict) or data.get("models"):
         return False
-    return data.keys() <= {"when", "models", "on_error", "timeout"}
+    return data.keys() <= {"when", "models", "on_error", "timeout", "prefetch"}
 
 
 def _nothing_to_do(*problems: Problem) -> Readiness:

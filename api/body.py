@@ -8,10 +8,13 @@ from typing import Any
 
 from ..core.document import FILE_NAME
 from ..core.errors import Problem
+from ..core.prefetch import PrefetchProgress
 from ..core.readiness import Model, ModelState, Snapshot
 
 MOST_FAILING = 100
 """So many failing models are listed; `models.failed` counts them all."""
+MOST_SENTENCES = 10
+"""So many problems of one model, or of the settings file, are told."""
 
 
 def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         **ready(snapshot, verbose=True),
         "hits": sum(item.hits for item in snapshot.models),
         "misses": snapshot.misses,
+        "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
         "host": {
             "comfyui": host.comfyui,
             "python": host.python,
@@ -65,8 +69,20 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+def _prefetch(progress: PrefetchProgress) -> dict[str, Any]:
+    return {
+        "running": progress.running,
+        "bytes": progress.bytes,
+        "bytes_total": progress.bytes_total,
+        "cached": progress.cached,
+        "seconds": round(progress.seconds, 3),
+        "gb_per_second": round(progress.rate / 1e9, 3),
+        "readers": progress.readers,
+    }
+
+
 def row(item: Model) -> dict[str, Any]:
-    """One model of `?verbose`. `read`, `move` and `warm` are not measured for each model: null."""
+    """One model of `?verbose`. `move` and `warm` are not measured for each model: null."""
     return {
         "name": item.name,
         "kind": item.kind,
@@ -76,7 +92,12 @@ def row(item: Model) -> dict[str, Any]:
         "device": item.device,
         "bytes": item.bytes,
         "bytes_on_device": item.bytes_on_device,
-        "seconds": {"read": None, "load": _rounded(item.load_seconds), "move": None, "warm": None},
+        "seconds": {
+            "read": _rounded(item.read_seconds),
+            "load": _rounded(item.load_seconds),
+            "move": None,
+            "warm": None,
+        },
         "hits": item.hits,
         "error": _error(item.problems) if item.problems else None,
     }
@@ -89,9 +110,12 @@ def retry_after(snapshot: Snapshot) -> int:
 
 
 def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
-    """The first problem, with the sentences of all."""
+    """The first problem, with the sentences of all of them, or of the first ten."""
     first = problems[0]
-    message = "; ".join(p.message for p in problems)
+    sentences = [p.message for p in problems[:MOST_SENTENCES]]
+    if left := len(problems) - len(sentences):
+        sentences.append(f"and {left} more")
+    message = "; ".join(sentences)
     return {"code": first.code, "message": message, "hint": first.hint, "line": first.line}
 
 

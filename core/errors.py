@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "name_taken": ErrorKind(
         "Two entries have the same name.",
-        "the name '{name}' is already used by the entry in line {first}",
+        "the name '{name}' is already used by {first}",
         "Names appear in /ready/{name}: choose another.",
     ),
     # --- the entry against this ComfyUI ----------------------------------------------------------
@@ -210,11 +210,12 @@ def problem(code: str, *, line: int | None = None, **values: object) -> Problem:
     return Problem(code, kind.sentence.format(**values), kind.hint.format(**values).strip(), line)
 
 
-def failure(loader: str, error: BaseException, files: Iterable[Path] = ()) -> Problem:
+def failure(loader: str, error: BaseException, files: Collection[Path] = ()) -> Problem:
     """What a loader node raised, as a Problem. `files`: their paths are cut out of its words."""
     reason = str(error)
-    for file in files:
-        reason = reason.replace(str(file), file.name)
+    for path in [*files, *(file.parent for file in files)]:
+        for written in (str(path), repr(str(path))[1:-1]):
+            reason = reason.replace(written, path.name)
     if isinstance(error, pickle.UnpicklingError):
         return problem("load_refused", loader=loader)
     if isinstance(error, SystemExit):
@@ -235,7 +236,10 @@ def nearest(word: object, known: Iterable[str], count: int = 3) -> list[str]:
     return [folded[m] for m in difflib.get_close_matches(str(word).lower(), folded, count, 0.6)]
 
 
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s'\":]+[\\/])+([^\\/\s'\":]*)")
+_QUOTED = re.compile(r"(['\"])(?:[A-Za-z]:|~[\w.-]*)?[\\/][^'\"]*?([^\\/'\"]*)[\\/]*\1")
+"""An absolute path in quotes, as in OSError: may hold spaces."""
+_PATH = re.compile(r"(?<![\w.~%-])(?:[A-Za-z]:|~[\w.-]*)?[\\/]+(?:[^\\/\s'\":]+[\\/]+)*([^\\/\s'\":]+)[\\/]*")
+"""An absolute path; `a/b` is a name within a model folder and stays."""
 
 
 def without_paths(text: str, limit: int = 300) -> str:
@@ -243,5 +247,5 @@ def without_paths(text: str, limit: int = 300) -> str:
 
     Messages of other people's exceptions carry paths; answers over HTTP must not.
     """
-    line = next(iter(text.strip().splitlines()), "")
-    return _PATH.sub(r"\1", line)[:limit]
+    line = next(iter(text.strip().splitlines()), "")[: 4 * limit]  # the patterns take quadratic time
+    return _PATH.sub(r"\1", _QUOTED.sub(r"\1\2\1", line))[:limit]

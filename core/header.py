@@ -53,7 +53,7 @@ def _header_problem(stream: BinaryIO, name: str, size: int) -> Problem | None:
     stream.seek(8)
     try:
         wanted = 8 + length + _data_length(json.loads(stream.read(length)))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return _broken(name, "has a header that is not a JSON table of tensors")
     if wanted != size:
         return problem("file_truncated", file=name, found=f"{size:,}", wanted=f"{wanted:,}")
@@ -61,15 +61,20 @@ def _header_problem(stream: BinaryIO, name: str, size: int) -> Problem | None:
 
 
 def _data_length(header: Any) -> int:
-    tensors = (value for key, value in header.items() if key != "__metadata__")
-    return max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+    offsets = [value["data_offsets"] for key, value in header.items() if key != "__metadata__"]
+    for begin, end in offsets:
+        if not 0 <= begin <= end:
+            raise ValueError("offsets run backwards")
+    return max((int(end) for _, end in offsets), default=0)
 
 
 def _not_safetensors(start: bytes, name: str, length: int, size: int) -> Problem:
-    for magic, (found, suggestion) in _OTHERS.items():
-        if start.lstrip().startswith(magic):
-            return problem("file_not_safetensors", file=name, found=found, suggestion=suggestion)
-    if 0 < length <= MAX_HEADER:
+    plausible = 0 < length <= MAX_HEADER
+    if not (plausible and start[8:9] == b"{"):  # the length's first byte may look like any of them
+        for magic, (found, suggestion) in _OTHERS.items():
+            if start.lstrip().startswith(magic):
+                return problem("file_not_safetensors", file=name, found=found, suggestion=suggestion)
+    if plausible:
         wanted = f"a header of {length:,} bytes alone"
         return problem("file_truncated", file=name, found=f"{size:,}", wanted=wanted)
     return _broken(name, f"claims a header of {length:,} bytes")

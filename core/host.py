@@ -97,12 +97,9 @@ class Watcher(Protocol):
         ...
 
 
-class Host(Protocol):
-    """ComfyUI, as far as this plugin needs it."""
+class Loaders(Protocol):
+    """The loader nodes of this ComfyUI. Asked only once all custom nodes are registered."""
 
-    def facts(self) -> HostFacts: ...
-
-    # questions about loader nodes: only once all custom nodes are registered
     def loader_names(self) -> Collection[str]: ...
     def loader(self, name: str) -> LoaderSpec | None: ...
     def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]: ...
@@ -113,6 +110,12 @@ class Host(Protocol):
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the node function's own defaults applied, as a watcher will see them."""
         ...
+
+
+class Host(Loaders, Protocol):
+    """ComfyUI, as far as this plugin needs it."""
+
+    def facts(self) -> HostFacts: ...
 
     # acts: only in the thread that runs prompts, that is, inside a job
     def submit(self, job: Callable[[], Awaitable[None]]) -> Future[None]:

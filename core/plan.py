@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import Problem, did_you_mean, failure, nearest, problem
-from .host import NO_DEFAULT, Host, InputSpec, LoaderSpec, ModelFile
+from .errors import Problem, did_you_mean, failure, nearest, problem, without_paths
+from .host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile
 
 if TYPE_CHECKING:  # importing it would import pydantic, also where there is nothing to preload
     from .settings import Entry
@@ -67,7 +67,7 @@ def call_key(identity: str, arguments: Mapping[str, Any]) -> str:
         return ""
 
 
-def build(entries: Iterable[Entry], host: Host) -> Plan:
+def build(entries: Iterable[Entry], host: Loaders) -> Plan:
     """Turn entries into calls. Only once all custom nodes are registered."""
     calls: list[LoaderCall] = []
     duplicates: list[tuple[str, str]] = []
@@ -102,7 +102,7 @@ def uncalled(entry: Entry) -> LoaderCall:
     )
 
 
-def _call(entry: Entry, host: Host, specs: dict[str, LoaderSpec | None]) -> LoaderCall:
+def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> LoaderCall:
     call = uncalled(entry)
     if entry.problems:
         return call
@@ -127,7 +127,7 @@ def _call(entry: Entry, host: Host, specs: dict[str, LoaderSpec | None]) -> Load
     return replace(call, target=Target(spec, inputs, host.files(spec, inputs), key))
 
 
-def _inputs(entry: Entry, spec: LoaderSpec, host: Host) -> tuple[dict[str, Any], list[Problem]]:
+def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, Any], list[Problem]]:
     """The entry's inputs checked, and required ones that it leaves out filled as the UI would."""
     known = [i.name for i in spec.inputs]
     problems = [
@@ -162,17 +162,18 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Host) -> tuple[dict[str, Any],
     return inputs, problems
 
 
-def _value_problem(entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any, host: Host) -> Problem | None:
+def _value_problem(entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any, host: Loaders) -> Problem | None:
     if wanted.options is None or value in wanted.options:
         return None
     options = [str(option) for option in wanted.options]
+    shown = without_paths(entry.written.get(str(value), str(value)))
     if wanted.folders:
         near = nearest(value, options) or nearest(str(value).rsplit("/", 1)[-1], options)
         folders = " and ".join(wanted.folders)
         return problem(
             "file_missing",
             line=entry.line,
-            file=value,
+            file=shown,
             count=sum(host.searched(folder) for folder in wanted.folders),
             folder=folders,
             suggestion=f"nearest: {', '.join(near)}" if near else f"Is it mounted as {folders}?",
@@ -182,7 +183,7 @@ def _value_problem(entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any
         line=entry.line,
         input=wanted.name,
         loader=spec.name,
-        found=repr(value),
+        found=repr(shown) if isinstance(value, str) else shown,
         wanted=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
         suggestion=did_you_mean(value, options, "Choose one of those."),
     )

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from . import prefetch
 from .errors import Problem
 from .host import NOWHERE, HostFacts, Outputs, Placement
+from .prefetch import PrefetchProgress
 from .residency import Residency, Slot, Stage
 
 
@@ -48,6 +50,7 @@ class ModelState(str, Enum):
     """Where one model is."""
 
     PENDING = "pending"
+    READING = "reading"
     LOADING = "loading"
     STAGED = "staged"
     RESIDENT = "resident"
@@ -73,6 +76,7 @@ class Model:
     bytes: int
     """Weights in memory; before that, the size of its files."""
     bytes_on_device: int
+    read_seconds: float | None
     load_seconds: float | None
     hits: int
     problems: tuple[Problem, ...]
@@ -101,6 +105,7 @@ class Snapshot:
     """Of the whole settings file."""
     misses: dict[str, int]
     host: HostFacts | None
+    prefetch: PrefetchProgress | None = None
 
     def failing(self) -> dict[str, tuple[Problem, ...]]:
         return {m.name: m.problems for m in self.models if m.state is ModelState.FAILED}
@@ -168,6 +173,7 @@ class Readiness:
             self.problems,
             dict(residency.misses),
             self.host,
+            prefetch.running.progress() if prefetch.running else None,
         )
 
     def _row(self, slot: Slot) -> Model:
@@ -183,6 +189,7 @@ class Readiness:
             device=(at.device or None) if call.device == "gpu" else "cpu",
             bytes=at.bytes or slot.file_bytes,
             bytes_on_device=at.bytes_on_device,
+            read_seconds=slot.read_seconds,
             load_seconds=loaded.seconds if loaded else None,
             hits=slot.hits,
             problems=problems,

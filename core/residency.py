@@ -23,6 +23,7 @@ class Stage(str, Enum):
     """How far the loading of one call got. Where its weights are is asked of ComfyUI instead."""
 
     PENDING = "pending"
+    READING = "reading"
     LOADING = "loading"
     LOADED = "loaded"
     FAILED = "failed"
@@ -49,6 +50,8 @@ class Slot:
     was_resident: bool = False
     """True once its weights were seen on their device: now elsewhere means evicted."""
     hits: int = 0
+    read_seconds: float | None = None
+    """How long loading waited for the prefetch of its files."""
     opened: tuple[float, Identity] = (0.0, ())
     """When the loader was last really run, and which files it was about to read."""
 

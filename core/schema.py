@@ -28,6 +28,17 @@ class _Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class PrefetchOptions(_Base):
+    """Reading the model files into the page cache while ComfyUI still imports torch."""
+
+    enabled: bool = True
+    """false: files are read only when they are loaded."""
+    readers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    """How many threads read. auto: one, or four where that proves faster."""
+    memory: float = Field(default=0.8, ge=0, le=1)
+    """The share of the available memory (cgroup limits included) that may be filled."""
+
+
 class Options(_Base):
     """The keys of the settings file other than the list of models."""
 
@@ -37,6 +48,8 @@ class Options(_Base):
     """If a required model fails. unready: /ready stays 503. serve: ready, degraded. exit: end."""
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds for the whole preload."""
+    prefetch: PrefetchOptions = PrefetchOptions()
+    """Reading ahead; see there."""
 
 
 class _Entry(_Base):
@@ -45,7 +58,7 @@ class _Entry(_Base):
     name: ModelName | None = None
     """How /ready/{name} and the metrics call it. Default: the file's name without its ending."""
     required: bool = True
-    """If false, /ready does not wait for it, and says 'degraded' if it failed."""
+    """If false and it fails, /ready answers 200 all the same, with the status 'degraded'."""
     device: Literal["gpu", "ram"] = "gpu"
     """gpu: pushed to the compute device. ram: loaded and left in main memory."""
 

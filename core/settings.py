@@ -7,14 +7,15 @@ falls back to its default and is reported for the file. Nothing here raises on b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .document import FILE_NAME, Document, Place
-from .errors import Problem, did_you_mean, problem
+from .errors import Problem, did_you_mean, problem, without_paths
 from .host import Value
 from .schema import ENTRIES, AnyEntry, Options, SettingsFile, stem
 
@@ -33,6 +34,8 @@ class Entry:
     device: Literal["gpu", "ram"] = "gpu"
     line: int | None = None
     problems: tuple[Problem, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Values in which a ${NAME} was filled in -> the text in the file: that is what may be shown."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def settle(document: Document) -> Settings:
         wrong.append(problem("too_many_entries", line=line, found=len(models), wanted=MAX_ENTRIES))
     models = models[:MAX_ENTRIES]
     entries = [_entry(raw, i, document) for i, raw in enumerate(models)]
-    return Settings(options, _distinct(entries, models), (*own, *wrong))
+    return Settings(options, _distinct(entries, models), _in_order([*own, *wrong]))
 
 
 def _options(raw: dict[str, Any], document: Document) -> tuple[Options, list[Problem]]:
@@ -90,7 +93,7 @@ def _entry(raw: Any, index: int, document: Document) -> Entry:
     problems = [p for at, p in document.problems if at[:2] == place]
     kinds = [key for key in ENTRIES if isinstance(raw, dict) and key in raw]
     if len(kinds) != 1:
-        found = " and ".join(kinds) or (f"only the keys: {', '.join(raw)}" if isinstance(raw, dict) and raw else _kind_of(raw))
+        found = " and ".join(kinds) or _keys_of(raw)
         problems.append(problem("entry_unclear", line=line, found=found))
         return _broken(raw, index, line, problems)
     parsed: AnyEntry | None = None
@@ -102,7 +105,19 @@ def _entry(raw: Any, index: int, document: Document) -> Entry:
         return _broken(raw, index, line, problems)
     loader, inputs = parsed.call()
     name = parsed.name or parsed.default_name().replace("/", "_")
-    return Entry(name, parsed.kind(), loader, inputs, parsed.required, parsed.device, line)
+    written = _written(raw, place, document)
+    return Entry(name, parsed.kind(), loader, inputs, parsed.required, parsed.device, line, written=written)
+
+
+def _written(raw: Any, place: Place, document: Document) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for at, text in document.templates.items():
+        if at[: len(place)] == place:
+            value = raw
+            for part in at[len(place) :]:
+                value = value[part]
+            found[str(value)] = text
+    return found
 
 
 def _broken(raw: Any, index: int, line: int | None, problems: list[Problem]) -> Entry:
@@ -111,9 +126,9 @@ def _broken(raw: Any, index: int, line: int | None, problems: list[Problem]) -> 
     kind = next((key for key in ENTRIES if key in known), "loader")
     named = known.get("name")
     given = named if isinstance(named, str) and "/" not in named else known.get(kind)
-    name = stem(given) if isinstance(given, str) and given else f"models[{index}]"
+    name = stem(given).replace("/", "_")[:200] if isinstance(given, str) and given else f"models[{index}]"
     required = known.get("required") is not False
-    return Entry(name, kind, "", {}, required, "gpu", line, tuple(problems))
+    return Entry(name, kind, "", {}, required, "gpu", line, _in_order(problems))
 
 
 def _distinct(entries: list[Entry], raws: list[Any]) -> tuple[Entry, ...]:
@@ -128,8 +143,9 @@ def _distinct(entries: list[Entry], raws: list[Any]) -> tuple[Entry, ...]:
     for i in sorted(range(len(entries)), key=lambda i: (i not in chosen, i)):
         entry = entries[i]
         if entry.name in taken and i in chosen:
-            first = taken[entry.name] or "the file itself"
-            clash = problem("name_taken", line=entry.line, name=entry.name, first=first)
+            first = "the settings file itself" if entry.name == FILE_NAME else f"the entry in line {taken[entry.name]}"
+            name = entry.written.get(entry.name, entry.name)
+            clash = problem("name_taken", line=entry.line, name=name, first=first)
             entry = replace(entry, problems=(*entry.problems, clash))
         base, count = entry.name, 1
         while entry.name in taken:
@@ -148,18 +164,21 @@ def _problems(error: ValidationError, document: Document, base: Place, model: ty
         for part in item["loc"]:  # below the value stand the branches of its union
             if (*place, part) in document.lines:
                 place = (*place, part)
+        if place == base:
+            place = (*base, *item["loc"][:1])
         findings.setdefault(place, []).append(item)
     return [_finding(place, items, document, model) for place, items in findings.items()]
 
 
 def _finding(place: Place, items: list[ErrorDetails], document: Document, model: type[BaseModel]) -> Problem:
     key, line = str(place[-1]), document.line(place)
+    fields = _fields(model, items[0]["loc"][:-1])
     if items[0]["type"] == "extra_forbidden":
-        suggestion = did_you_mean(key, model.model_fields, "Remove it.")
-        wanted = ", ".join(model.model_fields)
+        suggestion = did_you_mean(key, fields, "Remove it.")
+        wanted = ", ".join(fields)
         return problem("unknown_key", line=line, key=key, wanted=wanted, suggestion=suggestion)
     wanted = " or ".join(_wanted(item) for item in items)
-    field = model.model_fields.get(key)
+    field = fields.get(key)
     choices = get_args(field.annotation) if field is not None else ()
     words = [choice for choice in choices if isinstance(choice, str)]
     return problem(
@@ -170,6 +189,17 @@ def _finding(place: Place, items: list[ErrorDetails], document: Document, model:
         wanted=wanted,
         suggestion=did_you_mean(items[0]["input"], words, "The keys are explained in docs/settings.md."),
     )
+
+
+def _fields(model: type[BaseModel], below: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """The fields of the model, or of the one nested in it at `below`."""
+    for part in below:
+        field = model.model_fields.get(str(part))
+        nested = field.annotation if field is not None else None
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            break
+        model = nested
+    return model.model_fields
 
 
 def _wanted(item: ErrorDetails) -> str:
@@ -184,8 +214,19 @@ def _show(value: Any, document: Document, place: Place) -> str:
         return repr(document.templates[place])
     if isinstance(value, dict | list):
         return f"a {_kind_of(value)}"
-    text = repr(value)
+    text = without_paths(repr(value))
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda p: p.line or 0))
+
+
+def _keys_of(raw: Any) -> str:
+    if not isinstance(raw, dict) or not raw:
+        return "nothing" if raw is None else f"a {_kind_of(raw)}"
+    more = ", …" if len(raw) > 10 else ""
+    return f"only the keys: {', '.join(list(raw)[:10])}{more}"
 
 
 def _kind_of(value: Any) -> str:

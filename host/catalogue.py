@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import folder_paths
 import nodes
 
 from ..core.host import NO_DEFAULT, InputSpec, LoaderSpec, ModelFile
+from . import files
 from .loaders import identity
 
 _USUAL_FOLDERS = {
@@ -78,26 +78,10 @@ def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def files_of(spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
-    """The model files that these inputs name, in the order the node reads them, each once."""
-    found: dict[str, ModelFile] = {}
+    """The model files that these inputs name, in the order of the inputs, each once."""
+    found: dict[Path, ModelFile] = {}
     for wanted in spec.inputs:
         value = inputs.get(wanted.name)
-        if not isinstance(value, str) or not wanted.folders:
-            continue
-        candidates = itertools.chain(((folder, value) for folder in wanted.folders), _tiny_vae(value, wanted.folders))
-        for folder, name in candidates:
-            path = folder_paths.get_full_path(folder, name)
-            if path is not None:
-                found.setdefault(path, ModelFile(name, folder, Path(path)))
-                if name == value:
-                    break
+        if isinstance(value, str) and wanted.folders:
+            found |= {file.path: file for file in files.find(value, wanted.folders)}
     return tuple(found.values())
-
-
-def _tiny_vae(value: str, folders: tuple[str, ...]) -> list[tuple[str, str]]:
-    """`taesd` stands for two files in vae_approx (VAELoader.load_taesd, nodes.py)."""
-    if "vae" not in folders:
-        return []
-    parts = (f"{value}_encoder.", f"{value}_decoder.")
-    listed = folder_paths.get_filename_list("vae_approx")
-    return [("vae_approx", f) for f in listed if f == value or f.startswith(parts)]

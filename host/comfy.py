@@ -12,7 +12,7 @@ import torch
 import nodes
 
 from ..core.host import HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
-from . import catalogue, devices, loaders, queue
+from . import catalogue, devices, files, loaders, queue
 from .watch import Watch
 
 
@@ -40,7 +40,7 @@ class ComfyHost:
         return catalogue.files_of(spec, inputs)
 
     def searched(self, folder: str) -> int:
-        return loaders.searched(folder)
+        return files.searched(folder)
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return loaders.arguments(spec, inputs)

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import folder_paths
 from comfy_api.internal import _ComfyNodeInternal, _NodeOutputInternal
 
 import nodes
@@ -107,8 +106,3 @@ def bind(
 def hidden(cls: type[Any]) -> dict[str, str]:
     """Hidden inputs of a V1 node: {argument: what the executor puts there}."""
     return {} if is_v3(cls) else dict(cls.INPUT_TYPES().get("hidden", {}))
-
-
-def searched(folder: str) -> int:
-    """How many directories ComfyUI searches for that kind of model."""
-    return len(folder_paths.get_folder_paths(folder))

@@ -21,16 +21,13 @@ Comfy = Callable[..., ComfyServer]
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with one tiny model of each kind. Shared by all servers: do not write to it, see `own_models`."""
-    folder = tmp_path_factory.mktemp("shared") / "models"
-    tiny.tiny_unet(folder / "diffusion_models" / "tiny.safetensors")
-    tiny.tiny_unet(folder / "diffusion_models" / "other.safetensors", seed=1)
-    tiny.tiny_checkpoint(folder / "checkpoints" / "tiny.safetensors")
-    tiny.tiny_clip(folder / "text_encoders" / "clip_l.safetensors")
-    tiny.tiny_vae(folder / "vae" / "tiny.safetensors")
-    tiny.tiny_lora(folder / "loras" / "tiny.safetensors")
-    tiny.tiny_taesd(folder / "vae_approx", "taesd")
-    tiny.tiny_taesd(folder / "vae_approx", "taesd3")
-    return folder
+    return fill(tmp_path_factory.mktemp("shared") / "models")
+
+
+@pytest.fixture(scope="module")
+def module_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same models again, files of their own for the tests of one module, which may write into them."""
+    return fill(tmp_path_factory.mktemp("module") / "models")
 
 
 @pytest.fixture
@@ -69,3 +66,16 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             return server
 
         yield start
+
+
+def fill(folder: Path) -> Path:
+    tiny.tiny_unet(folder / "diffusion_models" / "tiny.safetensors")
+    tiny.tiny_unet(folder / "diffusion_models" / "other.safetensors", seed=1)
+    tiny.tiny_checkpoint(folder / "checkpoints" / "tiny.safetensors")
+    tiny.tiny_clip(folder / "text_encoders" / "clip_l.safetensors")
+    tiny.tiny_vae(folder / "vae" / "tiny.safetensors")
+    tiny.tiny_lora(folder / "loras" / "tiny.safetensors")
+    tiny.tiny_taesd(folder / "vae_approx", "taesd")
+    tiny.tiny_taesd(folder / "vae_approx", "taesd3")
+    tiny.tiny_upscaler(folder / "upscale_models" / "tiny.safetensors")
+    return folder

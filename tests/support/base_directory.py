@@ -22,7 +22,7 @@ def lay_out(base: Path, *, models: Path | None, custom_nodes: Mapping[str, str |
     if models is None:
         (base / "models").mkdir(exist_ok=True)
     else:
-        (base / "models").symlink_to(models, target_is_directory=True)
+        (base / "models").symlink_to(models.resolve(), target_is_directory=True)
     for name, source in custom_nodes.items():
         _put_node(base / "custom_nodes" / name, source)
 

@@ -21,7 +21,7 @@ from typing import Any, final
 from .base_directory import PLUGIN, SINK, lay_out, put_plugin
 from .reply import Reply, ask
 
-__all__ = ["SINK", "ComfyServer", "PromptFailedError", "Reply", "ServerDiedError", "free_port"]
+__all__ = ["SINK", "ComfyServer", "NotReadyError", "PromptFailedError", "Reply", "ServerDiedError", "free_port"]
 
 LOOPBACK = "127.0.0.1"
 TAIL = 40
@@ -29,6 +29,10 @@ TAIL = 40
 
 class ServerDiedError(Exception):
     """ComfyUI ended before it did what was waited for; the message ends in its last log lines."""
+
+
+class NotReadyError(Exception):
+    """The preload failed: /ready will not become 200. The message is its answer and the last log lines."""
 
 
 class PromptFailedError(Exception):
@@ -56,6 +60,7 @@ class ComfyServer:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         port: int | None = None,
+        cpu: bool = True,
     ) -> None:
         """Lay out the base directory; nothing runs yet.
 
@@ -86,7 +91,8 @@ class ComfyServer:
             self._env["PRELOAD_CONFIG"] = str(config)
         self._env |= env or {}
         self._command = [
-            *(str(python), str(host / "main.py"), "--cpu", "--port", str(self.port), "--base-directory", str(base)),
+            *(str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)),
+            *(["--cpu"] if cpu else []),
             # Left to itself ComfyUI keeps its database in the installation, where two servers would share it.
             *("--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"),
             *("--disable-api-nodes", "--disable-all-custom-nodes", *(["--whitelist-custom-nodes", *names] if names else [])),
@@ -157,10 +163,18 @@ class ComfyServer:
         self.wait(lambda: _accepts(self.port), "listening", deadline=deadline)
 
     def wait_ready(self, deadline: float = 120.0) -> Reply:
-        """Wait until /ready says 200, and return that answer."""
+        """Wait until /ready says 200, and return that answer; raises as soon as it says failed."""
         self.wait_listening(deadline)
-        self.wait(lambda: self.get("/ready").status == 200, "ready", deadline=deadline)
-        return self.get("/ready")
+
+        def decided() -> bool:
+            reply = self.get("/ready")
+            return reply.status == 200 or (reply.json or {}).get("status") == "failed"
+
+        self.wait(decided, "ready", deadline=deadline)
+        reply = self.get("/ready")
+        if reply.status != 200:
+            raise NotReadyError(f"{reply.text}\n{self.tail()}")
+        return reply
 
     def wait_exit(self, deadline: float = 120.0) -> int:
         """Wait until the process ends by itself, and return its exit code."""

@@ -15,6 +15,8 @@ def image(
     lora: str | None = None,
     seed: int = 0,
     clip_device: str | None = None,
+    text: str = "a lighthouse",
+    negative: str = "",
 ) -> Prompt:
     """Text to image, 64x64 px, one step, with the tiny SD3. Ends in a saved latent or, with a VAE, in a preview image.
 
@@ -24,8 +26,8 @@ def image(
     prompt: Prompt = {
         "unet": _node("UNETLoader", unet_name=unet, weight_dtype="default"),
         "clip": _node("CLIPLoader", clip_name=clip, type="sd3", **({"device": clip_device} if clip_device else {})),
-        "positive": _node("CLIPTextEncode", clip=["clip", 0], text="a lighthouse"),
-        "negative": _node("CLIPTextEncode", clip=["clip", 0], text=""),
+        "positive": _node("CLIPTextEncode", clip=["clip", 0], text=text),
+        "negative": _node("CLIPTextEncode", clip=["clip", 0], text=negative),
         "latent": _node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
         "sampler": _sampler(model=model, positive="positive", negative="negative", latent="latent", seed=seed),
     }
@@ -40,12 +42,12 @@ def image(
     return prompt
 
 
-def checkpoint_image(*, checkpoint: str, seed: int = 0, text: str = "a lighthouse") -> Prompt:
+def checkpoint_image(*, checkpoint: str, seed: int = 0, text: str = "a lighthouse", negative: str = "") -> Prompt:
     """Text to image, 64x64 px, one step, from one whole checkpoint of the SD1.5 kind."""
     return {
         "checkpoint": _node("CheckpointLoaderSimple", ckpt_name=checkpoint),
         "positive": _node("CLIPTextEncode", clip=["checkpoint", 1], text=text),
-        "negative": _node("CLIPTextEncode", clip=["checkpoint", 1], text=""),
+        "negative": _node("CLIPTextEncode", clip=["checkpoint", 1], text=negative),
         "latent": _node("EmptyLatentImage", width=64, height=64, batch_size=1),
         "sampler": _sampler(model=["checkpoint", 0], positive="positive", negative="negative", latent="latent", seed=seed),
         "decode": _node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2]),

@@ -38,7 +38,7 @@ def _describe(value: Any) -> dict[str, Any]:
     patcher = getattr(value, "patcher", value)  # CLIP and VAE hold their ModelPatcher, a MODEL is one
     module = getattr(patcher, "model", None)
     facts: dict[str, Any] = {"type": type(value).__name__, "id": id(value)}
-    if module is not None:
+    if module is not None and hasattr(patcher, "patches"):  # an upscale model has a module but no patcher
         facts |= {
             "module": id(module),
             "patches": len(patcher.patches),

@@ -1,0 +1,186 @@
+"""Cold starts, five ways, in turns: the figures of docs/performance.md. `make bench`, or as follows.
+
+python -m bench.coldstart --rounds 5 --size small --size sd15 --json docs/performance.json --plot docs/performance.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.support.comfy import free_port
+from tools.host import comfyui_path, comfyui_python
+
+from . import limits
+from . import scenario as scenarios
+from .measure import Arm, Figures, evict, measure
+from .scenario import Scenario
+
+OUT = Path(__file__).resolve().parent / "out"
+ARMS = {
+    "alone": Arm("ComfyUI alone"),
+    "elsewhere": Arm("loaders called in another process first", loaders_first=True),
+    "warm-up": Arm("ComfyUI, then a warm-up prompt by a client", warm_up=True),
+    "no-prefetch": Arm("Comfy Preload, prefetch off", settings="prefetch: {enabled: false}"),
+    "preload": Arm("Comfy Preload", settings="when: startup"),
+}
+SHOWN = ("listening", "ready", "first_image", "first", "steady", "after_another")
+
+Rounds = dict[str, list[Figures]]
+
+
+def run(scenario: Scenario, arms: Sequence[str], *, rounds: int, cold: Sequence[Path], cpu: bool) -> Rounds:
+    """Every arm once a round, so that none has the quieter machine."""
+    port = free_port()
+    found: Rounds = {arm: [] for arm in arms}
+    for number in range(1, rounds + 1):
+        for arm in arms:
+            figures = measure(scenario, ARMS[arm], port=port, cpu=cpu, cold=cold)
+            found[arm].append(figures)
+            seconds = ", ".join(f"{name} {value:.2f}" for name in SHOWN if (value := getattr(figures, name)) is not None)
+            _say(f"{scenario.title}: round {number}/{rounds}: {arm}: {seconds}")
+    return found
+
+
+def summary(scenario: Scenario, found: Rounds) -> dict[str, Any]:
+    """Medians and ranges, the limits of the machine, and the ratios that the design promises."""
+    medians = {arm: {name: _median([getattr(f, name) for f in rows]) for name in SHOWN} for arm, rows in found.items()}
+    return {
+        "title": scenario.title,
+        "bytes": scenario.bytes,
+        "medians": medians,
+        "rounds": {arm: [asdict(figures) for figures in rows] for arm, rows in found.items()},
+        "ratios": _ratios(found, medians),
+    }
+
+
+def _ratios(found: Rounds, medians: dict[str, dict[str, Any]]) -> dict[str, float]:
+    ours, alone = medians.get("preload"), medians.get("alone")
+    if not ours or not alone:
+        return {}
+    ratios = {
+        "first image: ours / alone": ours["first_image"] / alone["first_image"],
+        "(ours ready - alone listening) / alone first prompt": (ours["ready"] - alone["listening"]) / alone["first"],
+        "ours: first / steady": ours["first"] / ours["steady"],
+        "ours: after another workflow / steady": ours["after_another"] / ours["steady"],
+        "alone: first / steady": alone["first"] / alone["steady"],
+        "alone: after another workflow / steady": alone["after_another"] / alone["steady"],
+        "peak memory: ours / alone": _peak(found["preload"]) / _peak(found["alone"]),
+    }
+    if "elsewhere" in medians:
+        ratios["first image: ours / loaders elsewhere"] = ours["first_image"] / medians["elsewhere"]["first_image"]
+    return {name: round(value, 3) for name, value in ratios.items()}
+
+
+def machine_limits(scenario: Scenario, rounds: int) -> dict[str, float | None]:
+    """Seconds for the scenario's bytes: from the disk, from the page cache, from memory to fresh memory. Medians."""
+    raw, cached, copied = [], [], []
+    for _ in range(rounds):
+        evict(scenario.files)
+        raw.append(sum(limits.raw_read(file) or 0.0 for file in scenario.files) or None)
+        for file in scenario.files:
+            limits.cached_read(file)
+        cached.append(sum(limits.cached_read(file) for file in scenario.files))
+        copied.append(limits.memory_copy(scenario.bytes))
+    return {"raw read": _median(raw), "cached read": _median(cached), "memory copy": _median(copied)}
+
+
+def table(result: dict[str, Any]) -> str:
+    """One Markdown table: medians, in seconds."""
+    titles = ("listening", "ready", "first image", "first prompt", "steady", "after another workflow")
+    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    for arm, row in result["medians"].items():
+        cells = ["-" if row[name] is None else f"{row[name]:.2f}" for name in SHOWN]
+        lines.append(f"| {ARMS[arm].title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
+    """Start to first image, by arm: what passes until it listens, until it is ready, and the first prompt."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(results), 1, figsize=(9, 2.6 * len(results)), squeeze=False)
+    for axis, result in zip(axes[:, 0], results, strict=True):
+        arms = list(result["medians"])
+        rows = [result["medians"][arm] for arm in arms]
+        axis.barh([ARMS[a].title for a in arms], [r["first_image"] for r in rows], color="#d8743c", label="first prompt")
+        axis.barh(
+            [ARMS[a].title for a in arms], [r["ready"] or r["listening"] for r in rows], color="#4a7db5", label="until ready"
+        )
+        axis.invert_yaxis()
+        axis.set_title(f"{result['title']}, {result['bytes'] / 1e9:.2f} GB", loc="left", fontsize=10)
+        axis.set_xlabel("seconds from the start of the process, median")
+        axis.legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    usage = shutil.disk_usage(OUT)
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "disk": usage.total,
+    }
+
+
+def _peak(rows: list[Figures]) -> float:
+    return _median([figures.peak_bytes for figures in rows]) or 1.0
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", flush=True)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Cold starts of ComfyUI, five ways.")
+    parser.add_argument("--size", action="append", choices=["small", "sd15"], help="models; may be given twice (default sd15)")
+    parser.add_argument("--arm", action="append", choices=list(ARMS), help="may be given several times (default: all)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold-libraries", action="store_true", help="evict Python's libraries and ComfyUI from the cache too")
+    parser.add_argument("--gpu", action="store_true", help="let ComfyUI use its GPU (default: --cpu)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG; needs matplotlib")
+    options = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    chosen = {"small": scenarios.small, "sd15": scenarios.random_sd15}
+    cold = [comfyui_path(), comfyui_python().parents[1]] if options.cold_libraries else []
+    results: list[dict[str, Any]] = []
+    for size in options.size or ["sd15"]:
+        scenario = chosen[size](OUT)
+        found = run(scenario, options.arm or list(ARMS), rounds=options.rounds, cold=cold, cpu=not options.gpu)
+        result = summary(scenario, found)
+        result["limits"] = machine_limits(scenario, options.rounds)
+        results.append(result)
+        print(f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n")
+    if options.json:
+        content = {"machine": machine(), "cold libraries": options.cold_libraries, "results": results}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        plot(results, options.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Owns the measuring: one cold start of ComfyUI, from the process to the prompt after another workflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tools.host import comfyui_path, comfyui_python
+
+from .scenario import Scenario
+
+DEADLINE = 900.0
+POLL = 0.05
+STEADY = 3
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to start. `loaders_first`: call the loader nodes in a process of their own before, as a common recipe has it.
+
+    `warm_up`: a client posts one prompt as soon as it can, and only the next is the user's.
+    """
+
+    title: str
+    settings: str | None = None
+    """What stands in preload.yaml before the models; None leaves the plugin out."""
+    loaders_first: bool = False
+    warm_up: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """From when on /ready gave this answer, in seconds since the start."""
+
+    seconds: float
+    answer: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one start gave. Seconds; `listening`, `ready` and `first_image` count from the start of the process."""
+
+    listening: float
+    ready: float | None
+    first: float
+    steady: float
+    after_another: float
+    first_image: float
+    peak_bytes: int | None
+    read_bytes: int | None
+    """From the storage, up to the first image."""
+    prefetch: dict[str, Any] | None
+    """What /preload says of it."""
+    timeline: tuple[Change, ...]
+
+    @property
+    def first_to_steady(self) -> float:
+        """1.0: the first prompt is as fast as any other."""
+        return self.first / self.steady
+
+    @property
+    def after_to_steady(self) -> float:
+        """1.0: another workflow in between costs nothing."""
+        return self.after_another / self.steady
+
+
+def measure(
+    scenario: Scenario, arm: Arm, *, port: int, args: Sequence[str] = (), cpu: bool = True, cold: Sequence[Path] = ()
+) -> Figures:
+    """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache as well."""
+    evict([*scenario.files, *(file for folder in cold for file in folder.rglob("*") if file.is_file())])
+    plugin = arm.settings is not None
+    with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
+        server = ComfyServer(
+            Path(base),
+            host=comfyui_path(),
+            python=comfyui_python(),
+            plugin=plugin,
+            preload=f"{arm.settings}\n{scenario.preload}" if plugin else None,
+            models=scenario.models,
+            args=args,
+            port=port,
+            cpu=cpu,
+        )
+        begun = time.monotonic()
+        numbers = iter(range(1, 100))
+
+        def seconds() -> float:
+            return _timed(server, scenario.prompt(next(numbers)))
+
+        if arm.loaders_first:
+            _call_loaders(scenario, Path(base), cpu=cpu)
+        with server, ReadyWatch(server, begun) as watch:
+            server.wait_listening(DEADLINE)
+            listening = ready = time.monotonic() - begun
+            if plugin:
+                server.wait(lambda: watch.ready is not None or watch.failed, "ready", deadline=DEADLINE, every=0.01)
+                if watch.failed:
+                    raise RuntimeError(f"/ready says failed:\n{server.get('/ready').text}")
+                ready = watch.ready or listening
+            if arm.warm_up:
+                seconds()
+                ready = time.monotonic() - begun
+            first = seconds()
+            first_image = time.monotonic() - begun
+            read = _read_bytes(server.pid)
+            steady = statistics.median(seconds() for _ in range(STEADY))
+            _timed(server, prompts.unrelated())
+            after_another = seconds()
+            return Figures(
+                listening=listening,
+                ready=ready if plugin or arm.warm_up else None,
+                first=first,
+                steady=steady,
+                after_another=after_another,
+                first_image=first_image,
+                peak_bytes=server.peak_rss,
+                read_bytes=read,
+                prefetch=server.get("/preload").json["prefetch"] if plugin else None,
+                timeline=tuple(watch.changes),
+            )
+
+
+def _call_loaders(scenario: Scenario, base: Path, *, cpu: bool) -> None:
+    """Run the scenario's loader nodes in a process that then ends."""
+    calls = [node for node in scenario.prompt(0).values() if "Loader" in node["class_type"]]
+    script = Path(__file__).with_name("call_loaders.py")
+    command = [str(comfyui_python()), str(script), str(comfyui_path()), str(base), json.dumps(calls), *["--cpu"][: int(cpu)]]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 — our own command
+
+
+def _read_bytes(pid: int | None) -> int | None:
+    counters = Path(f"/proc/{pid}/io")
+    if not counters.exists():
+        return None
+    rows = dict(line.split(": ") for line in counters.read_text(encoding="ascii").splitlines())
+    return int(rows["read_bytes"])
+
+
+def warm_libraries(port: int, *, cpu: bool) -> None:
+    """Start ComfyUI once, without models: what it imports is in the page cache for every measured start alike."""
+    with (
+        tempfile.TemporaryDirectory(prefix="preload-demo-") as base,
+        ComfyServer(Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, port=port, cpu=cpu) as server,
+    ):
+        server.wait_listening(DEADLINE)
+
+
+def evict(files: Iterable[Path]) -> None:
+    """Drop these files from the page cache, where the system can: the next read comes from the disk."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for file in files:
+        try:
+            handle = os.open(file, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(handle)  # what is not yet written cannot be dropped
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+
+
+class ReadyWatch:
+    """Asks /ready every 50 ms, as an orchestrator would, and notes when the answer changes."""
+
+    def __init__(self, server: ComfyServer, begun: float) -> None:
+        self.changes: list[Change] = []
+        self.ready: float | None = None
+        self.failed = False
+        self._server = server
+        self._begun = begun
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> ReadyWatch:  # noqa: PYI034 — Self is not in Python 3.10
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self.ready is None and not self.failed and not self._stop.wait(POLL):
+            answer = self._ask()
+            if not self.changes or self.changes[-1].answer != answer:
+                self.changes.append(Change(round(time.monotonic() - self._begun, 2), answer))
+            self.failed = answer == "503 failed"
+            if answer.startswith("200"):
+                self.ready = time.monotonic() - self._begun
+
+    def _ask(self) -> str:
+        try:
+            reply = self._server.get("/ready")
+        except OSError:
+            return "refused"
+        status = reply.json.get("status", "") if isinstance(reply.json, dict) else ""
+        return f"{reply.status} {status}".rstrip()
+
+
+def _timed(server: ComfyServer, prompt: prompts.Prompt) -> float:
+    begun = time.monotonic()
+    server.result(server.queue(prompt), DEADLINE, every=0.005)
+    return time.monotonic() - begun

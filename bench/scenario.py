@@ -1,0 +1,76 @@
+"""Owns what the demo runs: the model files, the preload.yaml that names them, and the prompt that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.prompts import Prompt
+
+from . import sd15
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One workload. `prompt(n)` differs in seed and texts for every n, so that no prompt finds the work of another done."""
+
+    title: str
+    models: Path
+    files: tuple[Path, ...]
+    preload: str
+    prompt: Callable[[int], Prompt]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all model files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def random_sd15(out: Path) -> Scenario:
+    """One checkpoint of the size of Stable Diffusion 1.5, random weights."""
+    file = sd15.checkpoint(out / "models")
+    return _checkpoint("SD1.5-sized checkpoint, random weights", out / "models", file)
+
+
+def real_checkpoint(out: Path, file: Path) -> Scenario:
+    """A checkpoint of yours, SD1.5 or SDXL; linked, not copied."""
+    file = file.expanduser().resolve(strict=True)
+    link = out / "linked" / "checkpoints" / file.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(file)
+    return _checkpoint(file.name, out / "linked", file)
+
+
+def small(out: Path) -> Scenario:
+    """Tiny models in three files: shows the mechanism in seconds, no gain to speak of."""
+    models = out / "small"
+    files = (
+        tiny.tiny_unet(models / "diffusion_models" / "tiny.safetensors"),
+        tiny.tiny_clip(models / "text_encoders" / "clip_l.safetensors"),
+        *tiny.tiny_taesd(models / "vae_approx", "taesd3"),
+    )
+    preload = "models:\n  - unet: tiny.safetensors\n  - clip: clip_l.safetensors\n    type: sd3\n  - vae: taesd3\n"
+
+    def prompt(number: int) -> Prompt:
+        return prompts.image(vae="taesd3", seed=number, text=_text(number), negative=_negative(number))
+
+    return Scenario("tiny models", models, files, preload, prompt)
+
+
+def _checkpoint(title: str, models: Path, file: Path) -> Scenario:
+    def prompt(number: int) -> Prompt:
+        return prompts.checkpoint_image(checkpoint=file.name, seed=number, text=_text(number), negative=_negative(number))
+
+    return Scenario(title, models, (file,), f"models:\n  - checkpoint: {file.name}\n", prompt)
+
+
+def _text(number: int) -> str:
+    return f"a lighthouse, number {number}"
+
+
+def _negative(number: int) -> str:
+    return f"blurry, number {number}"

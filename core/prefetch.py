@@ -1,0 +1,280 @@
+"""Model files -> page cache, while Python still imports torch. Reads, keeps nothing, decides nothing.
+
+Started by `prestartup_script.py`, before torch is imported; loading waits for the file it needs and
+for no other. Whatever goes wrong with a file, it is left out with one line in the log, and loading
+reads it the normal way.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import memory
+from .log import log
+from .preflight import gigabytes
+
+CHUNK = 16 << 20
+"""Bytes asked for at once: large enough for full sequential speed, small enough to stop soon."""
+MOST_READERS = 4
+TRIAL = 256 << 20
+"""`auto` reads so many bytes with one reader, twice as many with four, and keeps the faster way."""
+GAIN = 1.15
+"""What four readers must be faster by to be kept."""
+PATIENCE = 5.0
+"""Seconds without a byte read after which nobody waits any longer: a stopped mount, say."""
+
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass
+class _File:
+    path: Path
+    size: int = 0
+    chunks_left: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+    """Read to its end, or given up."""
+
+
+@dataclass(frozen=True)
+class PrefetchProgress:
+    """How far it got. `cached`: bytes that the page cache had already, contained in `bytes`."""
+
+    bytes: int
+    bytes_total: int
+    cached: int
+    seconds: float
+    readers: int
+    running: bool
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that came from the storage."""
+        return (self.bytes - self.cached) / self.seconds if self.seconds else 0.0
+
+
+class Prefetch:
+    """One pass over some files, in their order, by daemon threads."""
+
+    def __init__(self, paths: Sequence[Path], *, budget: int, readers: int | None = None) -> None:
+        """`budget`: bytes that may be read at all. `readers`: None measures and decides."""
+        self._files = {path: _File(path) for path in dict.fromkeys(paths)}
+        self._budget = budget
+        self._stopped = False
+        self._wanted = readers or 1
+        self._trial: list[tuple[float, int]] | None = [] if readers is None else None
+        """Where `auto` started to measure: (time, bytes from storage). None: nothing to find out."""
+        self._todo: deque[tuple[_File, int]] = deque()
+        self._lock = threading.Lock()
+        self._read = self._cached = self._total = self._running = 0
+        self._began = self._ended = self._last_byte = 0.0
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        self._began = self._last_byte = time.monotonic()
+        self._spawn(self._survey)
+
+    def stop(self) -> None:
+        """Read no further chunk. Whoever waits goes on."""
+        self._stopped = True
+        for file in self._files.values():
+            file.done.set()
+
+    def wait(self, paths: Iterable[Path]) -> float:
+        """Until these files are in the page cache or given up. Returns the seconds it took."""
+        began = time.monotonic()
+        for path in paths:
+            file = self._files.get(path)
+            while file is not None and not file.done.wait(0.1):
+                if time.monotonic() - self._last_byte > PATIENCE:
+                    log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
+                    self.stop()
+        return time.monotonic() - began
+
+    def progress(self) -> PrefetchProgress:
+        """Takes no lock."""
+        end = self._ended or time.monotonic()
+        seconds = end - self._began if self._began else 0.0
+        running = bool(self._began) and not self._ended
+        return PrefetchProgress(self._read, self._total, self._cached, seconds, self._wanted, running)
+
+    # -- in the readers ---------------------------------------------------------------------------
+
+    def _spawn(self, work: Callable[[], None]) -> None:
+        self._running += 1
+        threading.Thread(target=self._end, args=(work,), name="preload-prefetch", daemon=True).start()
+
+    def _end(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            with self._lock:
+                self._running -= 1
+                last = not self._running
+            if last:
+                self._ended = time.monotonic()
+                self.stop()
+                now = self.progress()
+                log.info(
+                    "prefetched %s in %.2f s (%.2f GB/s), %s of it cached before",
+                    gigabytes(now.bytes),
+                    now.seconds,
+                    now.rate / 1e9,
+                    gigabytes(now.cached),
+                )
+
+    def _survey(self) -> None:
+        """Look at all files, then read: the first thread."""
+        for file in self._files.values():
+            try:
+                missing = self._measure(file)
+            except (OSError, ValueError) as error:
+                self._leave_out(file, error)
+                continue
+            file.chunks_left = len(missing)
+            self._todo.extend((file, offset) for offset in missing)
+            if not missing:
+                file.done.set()
+        for index in range(1, self._wanted):
+            self._spawn(functools.partial(self._reader, index))
+        self._reader(0)
+
+    def _measure(self, file: _File) -> list[int]:
+        """Which chunks have to be read. Raises ValueError or OSError if the file is not worth it."""
+        status = file.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_size > self._budget:
+            raise ValueError(f"{gigabytes(status.st_size)}, with room for {gigabytes(self._budget)}")
+        file.size = status.st_size
+        self._budget -= file.size
+        missing = _uncached(file.path, file.size)
+        cached = file.size - sum(min(CHUNK, file.size - offset) for offset in missing)
+        self._total += file.size
+        self._cached += cached
+        self._read += cached
+        return missing
+
+    def _leave_out(self, file: _File, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        log.warning("prefetch: %s is left out: %s", file.path.name, reason)
+        file.done.set()
+
+    def _reader(self, index: int) -> None:
+        buffer = memoryview(bytearray(CHUNK))
+        file: _File | None = None
+        handle = -1
+        try:
+            while index < self._wanted and self._todo and not self._stopped:
+                try:
+                    (wanted, offset) = self._todo.popleft()
+                except IndexError:  # another reader took the last one
+                    break
+                if wanted.done.is_set():
+                    continue
+                try:
+                    if wanted is not file:
+                        if handle >= 0:
+                            os.close(handle)
+                        handle, file = -1, wanted
+                        handle = os.open(file.path, _OPEN_FLAGS)
+                    self._count(wanted, _read(handle, buffer[: wanted.size - offset], offset))
+                except OSError as error:
+                    self._leave_out(wanted, error)
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+    def _count(self, file: _File, read: int) -> None:
+        with self._lock:
+            self._read += read
+            self._last_byte = time.monotonic()
+            file.chunks_left -= 1
+            if not file.chunks_left:
+                file.done.set()
+            if self._trial is not None:
+                self._decide(self._trial)
+
+    def _decide(self, trial: list[tuple[float, int]]) -> None:
+        """`auto`: is it faster with more readers?"""
+        now = (self._last_byte, self._read - self._cached)
+        if not trial:
+            trial.append(now if now[1] else (self._began, 0))
+        elif len(trial) == 1 and now[1] - trial[0][1] >= TRIAL:
+            trial.append(now)
+            self._wanted = MOST_READERS
+            for index in range(1, MOST_READERS):
+                self._spawn(functools.partial(self._reader, index))
+        elif len(trial) == 2 and now[1] - trial[1][1] >= 2 * TRIAL:
+            alone, together = (_rate(*pair) for pair in itertools.pairwise([*trial, now]))
+            if together < GAIN * alone:
+                self._wanted = 1
+            self._trial = None
+
+
+running: Prefetch | None = None
+"""What `begin` started in this process; loading finds it here."""
+
+
+def begin(paths: Sequence[Path], *, share: float, readers: int | None) -> None:
+    """Start the one prefetch of this process. `share`: of the available memory it may fill."""
+    global running  # noqa: PLW0603 — prestartup and preload meet in nothing but this module
+    running = Prefetch(paths, budget=int(share * memory.available()), readers=readers)
+    running.start()
+
+
+def _rate(before: tuple[float, int], after: tuple[float, int]) -> float:
+    return (after[1] - before[1]) / max(after[0] - before[0], 1e-6)
+
+
+def _read(handle: int, buffer: memoryview, offset: int) -> int:
+    """Read a chunk to its end or the file's. Returns the bytes read."""
+    if not hasattr(os, "preadv"):
+        os.lseek(handle, offset, os.SEEK_SET)
+        return len(os.read(handle, len(buffer)))
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(handle, [buffer[done:]], offset + done)
+        if not count:
+            break  # it was cut shorter since
+        done += count
+    return done
+
+
+def _uncached(path: Path, size: int) -> list[int]:
+    """Offsets of the chunks that the page cache lacks, told from four pages of each.
+
+    RWF_NOWAIT (Linux 4.14) answers from the page cache or not at all; `mincore` would be simpler, but
+    calls every page of a file cached that this process could not write to. Where neither kernel nor
+    file system can say, every chunk is one to read.
+    """
+    offsets = range(0, size, CHUNK)
+    if not hasattr(os, "RWF_NOWAIT"):
+        return list(offsets)
+    handle = os.open(path, _OPEN_FLAGS)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead: it would spoil the answer
+        byte = bytearray(1)
+        return [offset for offset in offsets if not all(_is_cached(handle, byte, at) for at in _pages(offset, size))]
+    finally:
+        os.close(handle)
+
+
+def _pages(offset: int, size: int) -> tuple[int, ...]:
+    last = min(offset + CHUNK, size) - 1
+    return (offset, offset + (last - offset) // 3, offset + (last - offset) * 2 // 3, last)
+
+
+def _is_cached(handle: int, byte: bytearray, offset: int) -> bool:
+    try:
+        return os.preadv(handle, [byte], offset, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False

@@ -1,0 +1,88 @@
+"""Owns loader nodes that do what a loader node must not do.
+
+Runs inside ComfyUI.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import folder_paths
+from comfy_api.latest import io
+
+Inputs = dict[str, dict[str, Any]]
+
+
+class _Fault:
+    CATEGORY = "tests"
+    FUNCTION = "load"
+    RETURN_TYPES = ("BRICK",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}}
+
+
+class TestRaisingLoader(_Fault):
+    """Raises, and names a path of this machine in its words."""
+
+    def load(self) -> NoReturn:
+        raise RuntimeError(
+            f"cannot use '{folder_paths.models_dir}/vae/a file.bin' ({folder_paths.base_path}/models)\nsecond line"
+        )
+
+
+class TestExitLoader(_Fault):
+    """Ends the process, or tries to."""
+
+    def load(self) -> NoReturn:
+        sys.exit("no licence key")
+
+
+class TestHungryLoader(_Fault):
+    """Runs out of memory."""
+
+    def load(self) -> NoReturn:
+        raise MemoryError
+
+
+class TestDictLoader(_Fault):
+    """Returns what only an output node may."""
+
+    def load(self) -> dict[str, Any]:
+        return {"ui": {}, "result": (1,)}
+
+
+class TestNothingLoader(_Fault):
+    """Forgets to return."""
+
+    def load(self) -> None:
+        return None
+
+
+class TestBrokenInputsLoader(_Fault):
+    """Cannot even say what it wants."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        raise KeyError("a folder that is not there")
+
+
+class TestExpandingLoader(io.ComfyNode):
+    """Returns a graph to run instead of a model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestExpandingLoader", outputs=[io.Custom("BRICK").Output()], enable_expand=True)
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(1, expand={"1": {"class_type": "EmptyImage", "inputs": {}}})
+
+
+_FAULTS = (
+    *(TestRaisingLoader, TestExitLoader, TestHungryLoader, TestDictLoader),
+    *(TestNothingLoader, TestBrokenInputsLoader, TestExpandingLoader),
+)
+NODE_CLASS_MAPPINGS: dict[str, type] = {cls.__name__: cls for cls in _FAULTS}

@@ -1,0 +1,183 @@
+"""The documents say what the code does: every name is there, every example works, every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+
+from preload_plugin.api import body
+from preload_plugin.api.routes import register
+from preload_plugin.core.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse
+from preload_plugin.core.errors import ERRORS
+from preload_plugin.core.prefetch import PrefetchProgress
+from preload_plugin.core.readiness import ModelState, Status
+from preload_plugin.core.schema import ENTRIES, json_schema
+from preload_plugin.core.settings import MAX_ENTRIES, settle
+from preload_plugin.tests.support.snapshots import model, snapshot
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")])
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+
+
+def text(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def named(word: str) -> re.Pattern[str]:
+    """The word as code: alone, as the last part of a dotted name, or as a key with its value."""
+    return re.compile(rf"`(?:[\w.*]+\.)?{re.escape(word)}(?:: [^`]*)?`")
+
+
+def keys(tree: Any) -> Iterator[str]:
+    """Every key of a JSON body but those that are names of models."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield key
+        for below in value.values() if key in ("failing", "misses") else [value]:
+            yield from keys(below)
+    for value in tree if isinstance(tree, list) else ():
+        yield from keys(value)
+
+
+def blocks(*languages: str) -> list[Any]:
+    found: list[Any] = []
+    for path in DOCS:
+        content = path.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(content):
+            if match[2] in languages:
+                line = content.count("\n", 0, match.start()) + 1
+                lines = match[3].splitlines(keepends=True)
+                found.append(pytest.param("".join(row[len(match[1]) :] for row in lines), id=f"{path.name}:{line}"))
+    return found
+
+
+def fields() -> list[str]:
+    """Every field of every body, from a snapshot in which nothing is left out."""
+    full = snapshot(
+        Status.FAILED,
+        model("m", ModelState.FAILED),
+        prefetch=PrefetchProgress(bytes=1, bytes_total=1, cached=0, seconds=1.0, readers=1, running=False),
+    )
+    return sorted({*keys(body.everything(full)), *keys(body.model(full.models[0]))})
+
+
+def options() -> list[str]:
+    schema = json_schema()
+    models = [schema, *schema["$defs"].values()]
+    return sorted({key for one in models for key in one["properties"]} | set(ENTRIES))
+
+
+@pytest.mark.parametrize("key", options())
+def test_settings_key(key: str) -> None:
+    """docs/settings.md explains every key of the file, of its parts and of an entry."""
+    assert named(key).search(text("settings.md"))
+
+
+@pytest.mark.parametrize(
+    "key", [k for k, v in json_schema()["properties"].items() if not isinstance(v.get("default"), dict | None)]
+)
+def test_settings_default(key: str) -> None:
+    """docs/settings.md gives the default of every key of the file."""
+    default = json_schema()["properties"][key]["default"]
+    assert f"| `{key}` | `{default:g}` |" if isinstance(default, float) else f"| `{key}` | `{default}` |" in text("settings.md")
+
+
+@pytest.mark.parametrize(
+    "limit", [f"{MAX_BYTES >> 20} MiB", f"{MAX_VALUES:,}".replace(",", " "), f"{MAX_DEPTH} levels", f"| {MAX_ENTRIES} |"]
+)
+def test_limit(limit: str) -> None:
+    """docs/settings.md tells the limits as they are."""
+    assert limit in text("settings.md")
+
+
+@pytest.mark.parametrize("field", fields())
+def test_field(field: str) -> None:
+    """docs/http.md explains every field of every answer."""
+    assert named(field).search(text("http.md"))
+
+
+@pytest.mark.parametrize("word", sorted({s.value for s in (*Status, *ModelState)}))
+def test_status_and_state(word: str) -> None:
+    """docs/http.md has a row for every status and every state."""
+    assert f"\n| `{word}` |" in text("http.md")
+
+
+def test_routes() -> None:
+    """docs/http.md has every route, and no other."""
+    table = web.RouteTableDef()
+    register(table, snapshot)
+
+    assert {r.path for r in table if isinstance(r, web.RouteDef)} == set(
+        re.findall(r"^\| `GET (\S+)`", text("http.md"), re.MULTILINE)
+    )
+
+
+def test_error_codes() -> None:
+    """docs/errors.md has a section for every code, and no other."""
+    assert sorted(ERRORS) == sorted(re.findall(r"^### (\w+)$", text("errors.md"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_error(code: str) -> None:
+    """A section of docs/errors.md has the meaning from the table, an example of the message, and what to do."""
+    section = text("errors.md").partition(f"### {code}\n")[2].partition("\n#")[0]
+    meaning, example, advice = section.strip().split("\n\n")
+    fixed = [re.escape(part) for part in re.split(r"\{\w+\}", ERRORS[code].sentence)]
+
+    assert ERRORS[code].meaning == meaning
+    assert re.fullmatch("> " + ".+".join(fixed), example)
+    assert advice
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_settings_example(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `yaml` block is a settings file without a problem, if its variables are set."""
+    for name in re.findall(r"\$\{(\w+)\}", block):
+        monkeypatch.setenv(name, "x")
+    settings = settle(parse(block))
+
+    assert () == settings.problems
+    assert [()] * len(settings.entries) == [entry.problems for entry in settings.entries]
+
+
+@pytest.mark.parametrize("block", blocks("yml"))
+def test_other_yaml_example(block: str) -> None:
+    """Other YAML stands in `yml` blocks, and is YAML."""
+    assert yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("block", blocks("json"))
+def test_json_example(block: str) -> None:
+    """Every `json` block is JSON, and has only fields that there are."""
+    unknown = set(keys(json.loads(block))) - set(fields())
+
+    assert unknown <= {"items"}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links(path: Path) -> None:
+    """Every link within the repository leads to a file, and to a heading if it names one."""
+    content = _BLOCK.sub("", path.read_text(encoding="utf-8"))
+    for link in (a or b for a, b in _LINK.findall(content)):
+        if re.match(r"\w+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), f"{path.name}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings], link
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_machine_path(path: Path) -> None:
+    """No document holds a path of the machine it was written on."""
+    assert not re.search(r"/(?:root|home|work|tmp|Users)/\w", path.read_text(encoding="utf-8"))

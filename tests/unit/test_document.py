@@ -1,0 +1,252 @@
+"""The settings file as data with lines; what is no YAML is one problem, never another exception."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preload_plugin.core.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Document, find, parse, read
+from preload_plugin.core.errors import PreloadError, Problem
+
+BOMB = "\n".join(
+    ["a: &a [1,1,1,1,1,1,1,1,1]", *(f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]" for a, b in ["ab", "bc", "cd", "de", "ef"])]
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRELOAD_CONFIG", raising=False)
+
+
+def refused(text: bytes | str) -> Problem:
+    with pytest.raises(PreloadError) as caught:
+        parse(text)
+    return caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        pytest.param("", None, id="empty"),
+        pytest.param("# nothing\n", None, id="comment"),
+        pytest.param("models:", {"models": None}, id="empty-key"),
+        pytest.param("- 1\n- x", [1, "x"], id="list"),
+        pytest.param("a: {b: [1, 2.5, true, null]}", {"a": {"b": [1, 2.5, True, None]}}, id="nested"),
+        pytest.param("a: &x {k: 1}\nb: *x", {"a": {"k": 1}, "b": {"k": 1}}, id="alias"),
+        pytest.param("1: a\ntrue: b", {"1": "a", "true": "b"}, id="keys-are-text"),
+        pytest.param("? [a, b]\n: 1", {"[…]": 1}, id="key-is-a-list"),
+        pytest.param("name: \ufeffм".encode(), {"name": "\ufeffм"}, id="unicode"),
+        pytest.param('"\\ud800": 1', {"?": 1}, id="key-is-no-character"),
+    ],
+)
+def test_data(text: str | bytes, data: object) -> None:
+    """YAML gives plain data."""
+    assert data == parse(text).data
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        pytest.param((), 2, id="document"),
+        pytest.param(("models",), 2, id="key"),
+        pytest.param(("models", 0), 3, id="entry"),
+        pytest.param(("models", 0, "device"), 4, id="value"),
+        pytest.param(("models", 1, "clip", 1), 7, id="in-a-list"),
+        pytest.param(("models", 1, "type"), 5, id="missing-key-is-its-entry"),
+        pytest.param(("nothing", "here"), 2, id="unknown-is-the-document"),
+    ],
+)
+def test_line(place: tuple[str | int, ...], line: int) -> None:
+    """Every value knows its line, counted from 1; what is not there has the line of what is around it."""
+    text = "# first\nmodels:\n  - checkpoint: a\n    device: gpu\n  - clip:\n      - a\n      - b\n"
+
+    assert line == parse(text).line(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        pytest.param("models:\n\t- checkpoint: a", 2, "cannot start any token", id="tab"),
+        pytest.param("a: [1, 2", 1, "expected ',' or ']'", id="unclosed"),
+        pytest.param("a: b: c", 1, "mapping values are not allowed here", id="two-colons"),
+        pytest.param("a: 1\n---\nb: 2", 2, "but found another document", id="two-documents"),
+        pytest.param("a: *nobody", 1, "found undefined alias", id="alias"),
+        pytest.param("a: !!python/object/apply:os.system [x]\nb: !!python/name:os.system", 2, "constructor", id="python-tag"),
+        pytest.param("\n\na: !!int ''", 3, "no valid int", id="no-int"),
+        pytest.param("a: !!float ''", 1, "no valid float", id="no-float"),
+        pytest.param("a: !!bool perhaps", 1, "no valid bool", id="no-bool"),
+        pytest.param("a: !!timestamp x", 1, "no valid timestamp", id="no-date"),
+        pytest.param("a: 2026-02-30", 1, "no valid timestamp", id="february-30"),
+        pytest.param(f"a: {'9' * 5000}", 1, "no valid int", id="too-many-digits"),
+        pytest.param(b"a: caf\xe9", None, "", id="latin-1"),
+        pytest.param(b"\xff\xfea", None, "", id="broken-utf-16"),
+        pytest.param(b"a: \x00", None, "special characters are not allowed", id="nul"),
+    ],
+)
+def test_not_yaml(text: str | bytes, line: int | None, reason: str) -> None:
+    """What YAML refuses is yaml_syntax with the line, where YAML knows it, and YAML's reason."""
+    problem = refused(text)
+
+    assert "yaml_syntax" == problem.code
+    assert line == problem.line
+    assert reason in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param(BOMB, f"more than {MAX_VALUES} values once its anchors are expanded", id="anchor-bomb"),
+        pytest.param(f"a: [{'1,' * MAX_VALUES}]", f"more than {MAX_VALUES} keys and values", id="many-values"),
+        pytest.param("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "values nested too deep", id="deep"),
+        pytest.param("[" * 50_000, "values nested too deep", id="very-deep"),
+        pytest.param("a: &x [*x]", "values nested too deep", id="list-in-itself"),
+        pytest.param("a: &x {b: *x}", "values nested too deep", id="mapping-in-itself"),
+    ],
+)
+def test_too_large(text: str, found: str) -> None:
+    """What would not fit into memory is refused, whatever makes it large."""
+    problem = refused(text)
+
+    assert "yaml_too_large" == problem.code
+    assert found in problem.message
+
+
+def test_depth_allowed() -> None:
+    """The depth limit itself is allowed."""
+    assert parse("[" * MAX_DEPTH + "]" * MAX_DEPTH).data
+
+
+def test_duplicate_key() -> None:
+    """The first of two equal keys counts; the second is a problem that names both lines."""
+    document = parse("when: off\n\nwhen: startup\n")
+
+    assert {"when": False} == document.data
+    [(place, problem)] = document.problems
+    assert ("when",) == place
+    assert ("duplicate_key", 3) == (problem.code, problem.line)
+    assert "key 'when' stands twice, first in line 1" == problem.message
+
+
+def test_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """${NAME} is filled in, in values at any depth and more than once; the text as written is kept."""
+    monkeypatch.setenv("SIZE", "xl")
+    document = parse("a: [{b: 'sd-${SIZE}-${SIZE}.safetensors', c: $SIZE, d: '$${SIZE'}]")
+
+    assert {"b": "sd-xl-xl.safetensors", "c": "$SIZE", "d": "$${SIZE"} == document.data["a"][0]
+    assert {("a", 0, "b"): "sd-${SIZE}-${SIZE}.safetensors"} == document.templates
+
+
+def test_variable_is_not_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a variable holds is text, whatever it looks like, and is not expanded again."""
+    monkeypatch.setenv("TRICK", "}, x: ${TRICK}")
+
+    assert {"a": "}, x: ${TRICK}"} == parse("{a: '${TRICK}'}").data
+
+
+def test_variable_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is not set is a problem with the line and the name."""
+    monkeypatch.delenv("NOT_SET", raising=False)
+    document = parse("models:\n  - checkpoint: ${NOT_SET}")
+
+    [(place, problem)] = document.problems
+    assert ("models", 0, "checkpoint") == place
+    assert ("env_unset", 2) == (problem.code, problem.line)
+    assert "the environment variable NOT_SET is not set" == problem.message
+
+
+def test_find_default(tmp_path: Path) -> None:
+    """Without PRELOAD_CONFIG the file is config/preload.yaml in the plugin."""
+    assert tmp_path / "config" / "preload.yaml" == find(tmp_path)
+
+
+def test_find_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PRELOAD_CONFIG names the file."""
+    monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "other.yaml"))
+
+    assert tmp_path / "other.yaml" == find(Path("plugin"))
+
+
+def test_read(tmp_path: Path) -> None:
+    """A file is read as YAML."""
+    path = tmp_path / "preload.yaml"
+    path.write_text("timeout: 5")
+
+    assert {"timeout": 5} == read(path).data
+
+
+def test_missing_default(tmp_path: Path) -> None:
+    """Without a settings file there is nothing to do."""
+    assert Document(None) == read(tmp_path / "preload.yaml")
+
+
+def test_missing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that PRELOAD_CONFIG names must exist; the message does not tell the path."""
+    monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "gone.yaml"))
+
+    with pytest.raises(PreloadError) as caught:
+        read(find(tmp_path))
+    assert "yaml_unreadable" == caught.value.problem.code
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A file without read permission."""
+    if sys.platform == "win32" or os.geteuid() == 0:
+        pytest.skip("root, and Windows, read files whatever their mode says")
+    path = tmp_path / "preload.yaml"
+    path.write_text("timeout: 5")
+    path.chmod(0)
+    yield path
+    path.chmod(0o600)
+
+
+def test_permission_denied(locked: Path) -> None:
+    """A file that may not be read is a problem."""
+    with pytest.raises(PreloadError) as caught:
+        read(locked)
+    assert "yaml_unreadable" == caught.value.problem.code
+
+
+def test_directory(tmp_path: Path) -> None:
+    """A directory is no settings file."""
+    with pytest.raises(PreloadError) as caught:
+        read(tmp_path)
+    assert "yaml_unreadable" == caught.value.problem.code
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_two_megabytes(tmp_path: Path) -> None:
+    """A file beyond the limit is refused without being parsed."""
+    path = tmp_path / "preload.yaml"
+    path.write_bytes(b"#" * 2 * MAX_BYTES)
+
+    with pytest.raises(PreloadError) as caught:
+        read(path)
+    assert "yaml_too_large" == caught.value.problem.code
+
+
+@given(st.text() | st.binary() | st.text(alphabet="abn:-[]{}&*!?|>'\"%@`#,. \n\t<=~0123456789_xoe"))
+def test_any_text(text: str | bytes) -> None:
+    """Whatever the text, there is a document or one problem."""
+    try:
+        document = parse(text)
+    except PreloadError as error:
+        assert error.problem.code in {"yaml_syntax", "yaml_too_large"}  # noqa: PT017 — raised or not, as the text is
+    else:
+        assert document.line(()) is not None or document.data is None
+
+
+@given(st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "str", "set", "omap", "pairs"]), st.text())
+def test_any_tagged_value(tag: str, text: str) -> None:
+    """A tag that does not fit its value is a problem as well."""
+    try:
+        parse(f"a: !!{tag} {text!r}")
+    except PreloadError as error:
+        assert "yaml_syntax" == error.problem.code  # noqa: PT017 — raised or not, as the value is

@@ -1,0 +1,256 @@
+"""Entries become complete loader calls; whatever is wrong with one is found before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from preload_plugin.core.document import parse
+from preload_plugin.core.plan import LoaderCall, Plan, build, call_key
+from preload_plugin.core.settings import settle
+from preload_plugin.tests.support.catalogue import FOLDERS, Catalogue
+
+
+def planned(text: str, catalogue: Catalogue | None = None) -> Plan:
+    return build(settle(parse(f"models:\n{text}")).entries, catalogue or Catalogue())
+
+
+def call(text: str, catalogue: Catalogue | None = None) -> LoaderCall:
+    [only] = planned(f"  - {text}", catalogue).calls
+    return only
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "files"),
+    [
+        pytest.param("checkpoint: sd15.safetensors", {"ckpt_name": "sd15.safetensors"}, ["checkpoints"], id="checkpoint"),
+        pytest.param(
+            "unet: flux1-dev.safetensors",
+            {"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"},
+            ["diffusion_models"],
+            id="default-filled-in",
+        ),
+        pytest.param(
+            "{unet: flux1-dev.safetensors, weight_dtype: fp8_e5m2}",
+            {"unet_name": "flux1-dev.safetensors", "weight_dtype": "fp8_e5m2"},
+            ["diffusion_models"],
+            id="default-replaced",
+        ),
+        pytest.param(
+            "{clip: clip_l.safetensors, type: sd3}",
+            {"clip_name": "clip_l.safetensors", "type": "sd3"},
+            ["text_encoders"],
+            id="optional-input-left-out",
+        ),
+        pytest.param(
+            "{clip: [clip_l.safetensors, t5xxl_fp16.safetensors], type: flux}",
+            {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            ["text_encoders", "text_encoders"],
+            id="two-files",
+        ),
+        pytest.param("vae: pixel_space", {"vae_name": "pixel_space"}, [], id="no-file"),
+    ],
+)
+def test_call(text: str, inputs: dict[str, object], files: list[str]) -> None:
+    """A good entry becomes a call with every required input, and its files."""
+    found = call(text)
+
+    assert found.target is not None
+    assert (inputs, files, ()) == (found.target.inputs, [f.folder for f in found.files], found.problems)
+
+
+def test_entry_is_kept() -> None:
+    """A call is its entry's: name, importance, device and line."""
+    found = call("{vae: ae.safetensors, name: x, required: false, device: ram}")
+
+    assert ("x", "vae", "VAELoader", False, "ram", 2) == (
+        found.name,
+        found.kind,
+        found.loader,
+        found.required,
+        found.device,
+        found.line,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message", "hint"),
+    [
+        pytest.param(
+            "loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the 9", "Did you mean 'UNETLoader'?", id="typo"
+        ),
+        pytest.param(
+            "loader: Zz", "loader_unknown", "'Zz' is not among the 9 node classes", "plugin that brings it", id="unknown"
+        ),
+        pytest.param(
+            "{loader: LoraLoaderModelOnly, inputs: {lora_name: style.safetensors}}",
+            "loader_takes_model",
+            "needs a MODEL from another node for its input 'model'",
+            "Preload the node that makes the MODEL",
+            id="takes-model",
+        ),
+        pytest.param(
+            "{unet: flux1-dev.safetensors, weight_dtyp: default}",
+            "input_unknown",
+            "UNETLoader has no input 'weight_dtyp'; it has: unet_name, weight_dtype",
+            "Did you mean 'weight_dtype'?",
+            id="input-typo",
+        ),
+        pytest.param(
+            "{vae: ae.safetensors, requird: false}",
+            "input_unknown",
+            "VAELoader has no input 'requird'",
+            "Did you mean 'required'?",
+            id="key-typo",
+        ),
+        pytest.param(
+            "{vae: ae.safetensors, zzz: 1}", "input_unknown", "no input 'zzz'; it has: vae_name", "Remove it.", id="input"
+        ),
+        pytest.param(
+            "loader: VAELoader", "input_missing", "VAELoader needs the input 'vae_name'", "Add 'vae_name:'", id="missing"
+        ),
+        pytest.param(
+            "{unet: flux1-dev.safetensors, weight_dtype: fp8_e4m3}",
+            "value_not_allowed",
+            "weight_dtype of UNETLoader is 'fp8_e4m3'; wanted one of: default, fp8_e4m3fn,",
+            "Did you mean 'fp8_e4m3fn'?",
+            id="value-typo",
+        ),
+        pytest.param(
+            "{unet: flux1-dev.safetensors, weight_dtype: 8}", "value_not_allowed", "is 8; wanted", "Choose one", id="value-number"
+        ),
+        pytest.param(
+            "{clip: clip_l.safetensors, device: ram, type: zz}", "value_not_allowed", "is 'zz'", "Choose one", id="value"
+        ),
+        pytest.param(
+            "unet: flux1-dv.safetensors",
+            "file_missing",
+            "flux1-dv.safetensors is in none of the 2 folders searched for diffusion_models",
+            "nearest: flux1-dev.safetensors",
+            id="file-typo",
+        ),
+        pytest.param(
+            "checkpoint: other/sd15.safetensors",
+            "file_missing",
+            "other/sd15.safetensors is in",
+            "nearest: sd15",
+            id="other-folder",
+        ),
+        pytest.param("vae: zzz", "file_missing", "zzz is in none of the 1 folders searched for vae", "Is it mounted", id="file"),
+        pytest.param("vae: ../vae/ae.safetensors", "file_missing", "ae.safetensors is in none", "nearest: ae", id="dot-dot"),
+        pytest.param("vae: /etc/secret/passwd", "file_missing", "passwd is in none", "Is it mounted", id="absolute"),
+        pytest.param(
+            "loader: BrokenLoader",
+            "load_failed",
+            "BrokenLoader raised FileNotFoundError: [Errno 2] No such file or directory: 'list.json'",
+            "",
+            id="class-raises",
+        ),
+    ],
+)
+def test_problem(text: str, code: str, message: str, hint: str) -> None:
+    """What this ComfyUI does not have or take is a problem with what was found, what was wanted, and a hint."""
+    found = call(text)
+    [problem] = found.problems
+
+    assert (code, 2, None) == (problem.code, problem.line, found.target)
+    assert message in problem.message
+    assert hint in problem.hint
+    assert not any(path in str(problem) for path in ("/etc", "/mnt"))
+
+
+def test_all_at_once() -> None:
+    """One entry reports all that is wrong with it, and costs no other entry."""
+    plan = planned("  - {unet: a, weight_dtype: b, c: 1}\n  - vae: ae.safetensors\n  - loader: BrokenLoader\n  - vae: taesd\n")
+
+    assert ["input_unknown", "file_missing", "value_not_allowed"] == [p.code for p in plan.calls[0].problems]
+    assert ["ae", "taesd"] == [c.name for c in plan.runnable()]
+
+
+def test_problems_of_the_settings_stay() -> None:
+    """An entry that was wrong in itself is planned as it is, and nothing is looked up for it."""
+    found = call("{vae: ae.safetensors, device: tpu}")
+
+    assert (["wrong_value"], "") == ([p.code for p in found.problems], found.loader)
+
+
+@pytest.mark.parametrize(
+    ("entries", "duplicates"),
+    [
+        pytest.param("  - vae: taesd\n  - vae: taesd\n", [("taesd-2", "taesd")], id="same"),
+        pytest.param(
+            "  - vae: taesd\n  - {loader: VAELoader, inputs: {vae_name: taesd}}\n", [("VAELoader", "taesd")], id="long-form"
+        ),
+        pytest.param(
+            "  - unet: flux1-dev.safetensors\n  - {unet: flux1-dev.safetensors, weight_dtype: default}\n",
+            [("flux1-dev-2", "flux1-dev")],
+            id="default-written-out",
+        ),
+        pytest.param(
+            "  - {clip: clip_l.safetensors, type: sd3}\n  - {loader: CLIPLoader, name: x, "
+            "inputs: {clip_name: clip_l.safetensors, type: sd3, device: default}}\n",
+            [("x", "clip_l")],
+            id="default-of-the-function",
+        ),
+        pytest.param("  - vae: taesd\n  - {vae: taesd, device: ram}\n", [("taesd-2", "taesd")], id="other-device"),
+        pytest.param(
+            "  - unet: flux1-dev.safetensors\n  - {unet: flux1-dev.safetensors, weight_dtype: fp8_e5m2}\n", [], id="other-value"
+        ),
+        pytest.param("  - vae: zzz\n  - vae: zzz\n", [], id="wrong-ones-are-all-told"),
+    ],
+)
+def test_duplicates(entries: str, duplicates: list[tuple[str, str]]) -> None:
+    """The same call is made once, however it is written; the later entry is left out."""
+    plan = planned(entries)
+
+    assert duplicates == list(plan.duplicates)
+    assert 2 - len(duplicates) == len(plan.calls)
+
+
+def test_order() -> None:
+    """Calls keep the order of importance."""
+    text = "  - vae: taesd\n  - checkpoint: sd15.safetensors\n  - vae: ae.safetensors\n"
+
+    assert ["taesd", "sd15", "ae"] == [c.name for c in planned(text).calls]
+
+
+def test_empty_folder() -> None:
+    """A folder without any file is searched all the same, and said to be."""
+    [problem] = call("checkpoint: sd15.safetensors", Catalogue({**FOLDERS, "checkpoints": ("x",)})).problems
+
+    assert "sd15.safetensors is in none of the 1 folders searched for checkpoints" == problem.message
+    assert "Is it mounted as checkpoints?" == problem.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("{unet: flux1-dev.safetensors, weight_dtype: '${SECRET}'}", id="value"),
+        pytest.param("{vae: '${SECRET}'}", id="file"),
+        pytest.param("{loader: VAELoader, inputs: {vae_name: 'x-${SECRET}'}}", id="input"),
+    ],
+)
+def test_secret(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a variable holds is in no problem; the text in the file is."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    [problem] = call(text).problems
+
+    assert "hunter2" not in str(problem)
+    assert "${SECRET}" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        pytest.param({"b": 1, "a": "x"}, 'nodes.L {"a": "x", "b": 1}', id="order-does-not-matter"),
+        pytest.param({}, "nodes.L {}", id="none"),
+        pytest.param({"a": True, "b": None}, 'nodes.L {"a": true, "b": null}', id="plain"),
+        pytest.param({"a": ["x"]}, 'nodes.L {"a": ["x"]}', id="list"),
+        pytest.param({"model": object()}, "", id="object"),
+        pytest.param({"a": math.nan}, "", id="nan"),
+    ],
+)
+def test_call_key(arguments: dict[str, object], key: str) -> None:
+    """Equal calls have equal keys; a call with anything but plain values has none."""
+    assert key == call_key("nodes.L", arguments)

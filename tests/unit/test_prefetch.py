@@ -1,0 +1,161 @@
+"""core/prefetch: files reach the page cache, and nothing that is wrong with one stops the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from preload_plugin.core import prefetch
+from preload_plugin.core.prefetch import CHUNK, Prefetch
+
+MB = 1 << 20
+PLENTY = 1 << 40
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str, int], Path]:
+    """Make a file of so many bytes that is on the disk and not in the page cache."""
+
+    def make(name: str, size: int) -> Path:
+        path = tmp_path / name
+        path.write_bytes(os.urandom(size))
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+        return path
+
+    return make
+
+
+def run(*paths: Path, budget: int = PLENTY, readers: int | None = 1) -> Prefetch:
+    """One prefetch from beginning to end."""
+    job = Prefetch(paths, budget=budget, readers=readers)
+    job.start()
+    job.wait(paths)
+    end = time.monotonic() + 10
+    while job.progress().running and time.monotonic() < end:
+        threading.Event().wait(0.005)
+    return job
+
+
+@pytest.mark.parametrize("readers", [1, 4, None], ids=["one", "four", "auto"])
+def test_every_byte_is_counted(file: Callable[[str, int], Path], readers: int | None) -> None:
+    """All files are read to the end, whatever the number of readers and however they fit into chunks."""
+    sizes = [CHUNK + 5, 1, 3 * CHUNK]
+    paths = [file(f"{i}.bin", size) for i, size in enumerate(sizes)]
+    done = run(*paths, readers=readers).progress()
+    assert sum(sizes) == done.bytes == done.bytes_total
+    assert not done.running
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux can tell what is cached")
+def test_what_is_cached_is_not_read_again(file: Callable[[str, int], Path]) -> None:
+    """A second pass finds everything in the page cache and reads nothing."""
+    path = file("model.bin", 3 * CHUNK)
+    first, second = run(path).progress(), run(path).progress()
+    assert first.cached == 0
+    assert (3 * CHUNK, 3 * CHUNK) == (second.cached, second.bytes)
+
+
+def test_a_file_named_twice_is_read_once(file: Callable[[str, int], Path]) -> None:
+    """Two entries may share a file."""
+    path = file("model.bin", MB)
+    assert run(path, path).progress().bytes_total == MB
+
+
+def test_bad_files_are_left_out(file: Callable[[str, int], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A missing file, a folder, a FIFO, a symlink loop and an empty file cost one line each and no wait."""
+    (tmp_path / "folder.safetensors").mkdir()
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
+    (tmp_path / "empty.safetensors").touch()
+    bad = [tmp_path / f"{name}.safetensors" for name in ("gone", "folder", "fifo", "loop")]
+    good = file("model.bin", MB)
+    with caplog.at_level(logging.WARNING, "preload"):
+        done = run(*bad, tmp_path / "empty.safetensors", good).progress()
+    assert done.bytes == MB
+    for path in bad:
+        assert len([r for r in caplog.records if path.name in r.getMessage()]) == 1
+    assert str(tmp_path) not in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_permission_denied(file: Callable[[str, int], Path]) -> None:
+    """A file that may not be opened is left out."""
+    path = file("model.bin", MB)
+    path.chmod(0)
+    assert run(path).progress().bytes_total == 0
+
+
+def test_a_file_that_shrinks(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file cut short while it is read ends the reading of that file, not of the next."""
+    path, other = file("model.bin", 3 * CHUNK), file("other.bin", MB)
+    measure = prefetch._uncached  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    def then_cut(path_: Path, size: int) -> list[int]:
+        missing = measure(path_, size)
+        if path_ == path:
+            os.truncate(path, CHUNK)
+        return missing
+
+    monkeypatch.setattr(prefetch, "_uncached", then_cut)
+    assert run(path, other).progress().bytes == CHUNK + MB
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(0, 0), (MB, 0), (2 * MB, 2 * MB)])
+def test_memory_limit(file: Callable[[str, int], Path], budget: int, expected: int) -> None:
+    """A file that does not fit into the memory allowed is not begun; a smaller one after it still is."""
+    big = file("big.bin", 2 * MB)
+    assert run(big, budget=budget).progress().bytes == expected
+    if budget == MB:
+        assert run(big, file("small.bin", MB), budget=budget).progress().bytes == MB
+
+
+def test_sparse_file_of_a_terabyte(tmp_path: Path) -> None:
+    """A sparse file is judged by its size, not by what it has on the disk."""
+    path = tmp_path / "sparse.bin"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    assert run(path, budget=1 << 34).progress().bytes == 0
+
+
+def test_stop(file: Callable[[str, int], Path]) -> None:
+    """Told to stop, it reads no further chunk, and whoever waits goes on."""
+    path = file("model.bin", 8 * CHUNK)
+    job = Prefetch([path], budget=PLENTY, readers=1)
+    job.start()
+    job.stop()
+    assert job.wait([path]) < 1
+    assert job.progress().bytes <= 2 * CHUNK
+
+
+def test_nobody_waits_for_storage_that_does_not_answer(
+    file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a byte for PATIENCE seconds, waiting ends and loading reads for itself."""
+    monkeypatch.setattr(prefetch, "PATIENCE", 0.2)
+    job = Prefetch([path := file("model.bin", MB)], budget=PLENTY, readers=1)  # never started: reads nothing
+    with caplog.at_level(logging.WARNING, "preload"):
+        assert 0.0 < job.wait([path]) < 2
+    assert "loading goes on without it" in caplog.text
+
+
+def test_a_file_that_is_not_prefetched_is_not_waited_for(tmp_path: Path) -> None:
+    """Loading may ask for any file."""
+    assert run().wait([tmp_path / "other.bin"]) < 0.1
+
+
+def test_auto_tries_more_readers(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` starts with one reader, measures four, and ends with one of the two numbers."""
+    monkeypatch.setattr(prefetch, "TRIAL", CHUNK)
+    done = run(file("model.bin", 12 * CHUNK), readers=None).progress()
+    assert done.bytes == 12 * CHUNK
+    assert done.readers in (1, prefetch.MOST_READERS)

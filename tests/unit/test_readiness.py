@@ -1,0 +1,258 @@
+"""The verdict, from what is loaded and what failed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from preload_plugin.core.errors import Problem, problem
+from preload_plugin.core.host import NOWHERE, Placement
+from preload_plugin.core.plan import LoaderCall
+from preload_plugin.core.readiness import MOVES, ModelState, Phase, Readiness, Status, fully_there, judge
+from preload_plugin.core.residency import Loaded, Residency, Slot, Stage
+from preload_plugin.tests.support.snapshots import model
+
+OVERDUE = problem("timeout", wanted="600")
+BROKEN = problem("file_empty", file="x")
+HERE = Placement(100, 100, "cuda:0", dynamic=False)
+PART = Placement(100, 50, "cuda:0", dynamic=False)
+GONE = Placement(100, 0, "cuda:0", dynamic=False)
+
+
+def slot(name: str = "a", stage: Stage = Stage.PENDING, *, at: Placement = HERE, **fields: Any) -> Slot:
+    """One model; as its outputs it has the place where it is."""
+    of_call = {k: fields.pop(k) for k in ("required", "device", "problems") if k in fields}
+    call = LoaderCall(**{"name": name, "kind": "vae", "loader": "L", "required": True, "device": "gpu", "line": 2, **of_call})
+    made = Slot(call, stage=stage, **{"file_bytes": 100, **fields})
+    made.loaded = Loaded(at, (), 1.5) if stage is Stage.LOADED else None
+    made.problems = (BROKEN,) if stage is Stage.FAILED else ()
+    return made
+
+
+def readiness(*slots: Slot, phase: Phase = Phase.STARTING, serve: bool = False, problems: tuple[Problem, ...] = ()) -> Readiness:
+    residency = Residency(repair=lambda _: None, usable=lambda _: "", slots=slots)
+    made = Readiness(residency, lambda outputs: outputs, serve=serve)
+    made.problems = problems
+    if phase is not Phase.STARTING:
+        made.move(Phase.LOADING)
+    if phase is Phase.SETTLED:
+        made.move(Phase.SETTLED)
+    return made
+
+
+NONE, GOOD, BAD, OPTIONAL = "none", "loaded", "required-failed", "optional-failed"
+_MODELS = {
+    NONE: (),
+    GOOD: (model(),),
+    BAD: (model(), model("b", ModelState.FAILED)),
+    OPTIONAL: (model(), model("b", ModelState.FAILED, required=False)),
+}
+_SETTLED = {
+    (NONE, False, False): Status.READY,
+    (NONE, False, True): Status.READY,
+    (NONE, True, False): Status.FAILED,
+    (NONE, True, True): Status.DEGRADED,
+    (GOOD, False, False): Status.READY,
+    (GOOD, False, True): Status.READY,
+    (GOOD, True, False): Status.FAILED,
+    (GOOD, True, True): Status.DEGRADED,
+    (BAD, False, False): Status.FAILED,
+    (BAD, False, True): Status.DEGRADED,
+    (BAD, True, False): Status.FAILED,
+    (BAD, True, True): Status.DEGRADED,
+    (OPTIONAL, False, False): Status.DEGRADED,
+    (OPTIONAL, False, True): Status.DEGRADED,
+    (OPTIONAL, True, False): Status.FAILED,
+    (OPTIONAL, True, True): Status.DEGRADED,
+}
+"""(models, is the file wrong, on_error: serve) -> the verdict once all is done."""
+
+
+def _cases() -> list[Any]:
+    cases: list[Any] = []
+    for phase, late, (key, settled) in itertools.product(Phase, (False, True), _SETTLED.items()):
+        models, wrong, serve = key
+        over = phase is Phase.SETTLED or (late and (wrong or models == BAD))
+        words = [phase.value, models, *(["file-wrong"] * wrong), *(["serve"] * serve), *(["late"] * late)]
+        cases.append(pytest.param(phase, key, late, settled if over else Status(phase.value), id="-".join(words)))
+    return cases
+
+
+@pytest.mark.parametrize(("phase", "key", "late", "status"), _cases())
+def test_verdict(phase: Phase, key: tuple[str, bool, bool], late: bool, status: Status) -> None:  # noqa: FBT001 — a column
+    """Before the end it is the phase, unless time is over and something required is missing; then it is what failed."""
+    models, wrong, serve = key
+
+    assert status is judge(phase, _MODELS[models], (BROKEN,) if wrong else (), late=late, serve=serve)
+
+
+@pytest.mark.parametrize("state", [s for s in ModelState if s is not ModelState.FAILED], ids=lambda s: s.value)
+def test_only_failures_matter(state: ModelState) -> None:
+    """Where a model is does not change the verdict: an evicted one needs no file either."""
+    assert Status.READY is judge(Phase.SETTLED, (model(state=state),), (), late=False, serve=False)
+
+
+@pytest.mark.parametrize(("status", "serves"), [(s, s in (Status.READY, Status.DEGRADED)) for s in Status], ids=str)
+def test_serves(status: Status, serves: bool) -> None:  # noqa: FBT001 — a column of the table
+    """Traffic is wanted when ready, and when degraded."""
+    assert serves is status.serves
+
+
+@pytest.mark.parametrize(
+    ("start", "to"),
+    [pytest.param(a, b, id=f"{a.value}-{b.value}") for a in Phase for b in Phase if b not in MOVES[a]],
+)
+def test_illegal_move(start: Phase, to: Phase) -> None:
+    """A phase never comes twice, and never goes back."""
+    stands = readiness(phase=start)
+
+    with pytest.raises(ValueError, match=f"{start.value} -> {to.value} is no legal move"):
+        stands.move(to)
+    assert start is stands.phase
+
+
+def test_nothing_to_load() -> None:
+    """With nothing to load the phase ends without loading."""
+    stands = readiness()
+    stands.move(Phase.SETTLED)
+
+    assert (Status.READY, 1.0, 0.0) == (
+        stands.snapshot().status,
+        stands.snapshot().progress.fraction,
+        stands.snapshot().progress.eta,
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "state"),
+    [
+        pytest.param(slot(), ModelState.PENDING, id="pending"),
+        pytest.param(slot(stage=Stage.READING), ModelState.READING, id="reading"),
+        pytest.param(slot(stage=Stage.LOADING), ModelState.LOADING, id="loading"),
+        pytest.param(slot(stage=Stage.FAILED), ModelState.FAILED, id="failed"),
+        pytest.param(slot(stage=Stage.LOADED), ModelState.RESIDENT, id="on-the-device"),
+        pytest.param(slot(stage=Stage.LOADED, at=PART), ModelState.STAGED, id="half-there"),
+        pytest.param(slot(stage=Stage.LOADED, at=GONE), ModelState.STAGED, id="not-yet-there"),
+        pytest.param(slot(stage=Stage.LOADED, at=GONE, was_resident=True), ModelState.EVICTED, id="evicted"),
+        pytest.param(slot(stage=Stage.LOADED, at=HERE, was_resident=True), ModelState.RESIDENT, id="came-back"),
+        pytest.param(slot(stage=Stage.LOADED, at=GONE, device="ram"), ModelState.RESIDENT, id="at-home-in-ram"),
+        pytest.param(slot(stage=Stage.LOADED, at=NOWHERE), ModelState.RESIDENT, id="not-managed-by-comfyui"),
+    ],
+)
+def test_state(made: Slot, state: ModelState) -> None:
+    """A model's state comes from its stage and from where ComfyUI says its weights are."""
+    assert state is readiness(made).snapshot().models[0].state
+
+
+def test_time_is_over() -> None:
+    """What is not loaded in time is failed by the timeout; what is loaded stays; the end clears it."""
+    slots = (slot(stage=Stage.LOADED), slot("b", Stage.LOADING), slot("c"))
+    stands = readiness(*slots, phase=Phase.LOADING)
+    stands.overdue = OVERDUE
+
+    late = stands.snapshot()
+    assert (Status.FAILED, {"b": (OVERDUE,), "c": (OVERDUE,)}) == (late.status, late.failing())
+    for each in slots[1:]:
+        each.loaded, each.stage = Loaded(HERE, (), 1.0), Stage.LOADED
+    stands.move(Phase.SETTLED)
+    assert (Status.READY, {}) == (stands.snapshot().status, stands.snapshot().failing())
+
+
+def test_optional_one_is_late() -> None:
+    """An optional model that is late does not end the waiting for the others."""
+    stands = readiness(slot("a", Stage.LOADING, required=False), phase=Phase.LOADING)
+    stands.overdue = OVERDUE
+
+    assert Status.LOADING is stands.snapshot().status
+
+
+def test_since_changes_with_the_status_only() -> None:
+    """`since` is when the status was first seen, however often it is asked and whatever else changes."""
+    only = slot()
+    stands = readiness(only)
+    starting = stands.snapshot()
+    only.hits = 5
+    assert starting.since == stands.snapshot().since
+    stands.move(Phase.LOADING)
+    loading = stands.snapshot()
+    assert starting.since < loading.since
+    assert loading.since == stands.snapshot().since
+
+
+def test_row() -> None:
+    """A row tells the bytes in memory once there are any, before that those of the files."""
+    stands = readiness(slot("a", file_bytes=70), slot("b", Stage.LOADED, at=PART, file_bytes=70, hits=3))
+    a, b = stands.snapshot().models
+
+    assert (70, 0, None, None) == (a.bytes, a.bytes_on_device, a.device, a.load_seconds)
+    assert (100, 50, "cuda:0", 1.5, 3) == (b.bytes, b.bytes_on_device, b.device, b.load_seconds, b.hits)
+
+
+def test_row_in_ram() -> None:
+    """A model that stays in RAM is on the CPU, loaded or not."""
+    stands = readiness(slot("a", device="ram"), slot("b", Stage.LOADED, at=GONE, device="ram"))
+
+    assert ["cpu", "cpu"] == [m.device for m in stands.snapshot().models]
+
+
+@pytest.mark.parametrize(
+    ("stages", "size", "expected"),
+    [
+        pytest.param([Stage.PENDING, Stage.PENDING], 100, (0, 200, 0.0), id="nothing"),
+        pytest.param([Stage.LOADED, Stage.LOADING], 100, (100, 200, 0.5), id="half"),
+        pytest.param([Stage.LOADED, Stage.FAILED], 100, (200, 200, 1.0), id="failed-is-done"),
+        pytest.param([Stage.LOADED, Stage.PENDING, Stage.PENDING], 0, (0, 0, 0.3333), id="no-files"),
+        pytest.param([], 100, (0, 0, 0.0), id="no-models"),
+    ],
+)
+def test_progress(stages: list[Stage], size: int, expected: tuple[int, int, float]) -> None:
+    """Progress is counted in bytes of files, and in models where there are none."""
+    stands = readiness(*(slot(str(i), s, file_bytes=size) for i, s in enumerate(stages)), phase=Phase.LOADING)
+    progress = stands.snapshot().progress
+
+    assert expected == (progress.bytes, progress.bytes_total, progress.fraction)
+
+
+def test_progress_leaves_out_what_is_not_loaded() -> None:
+    """A model that preflight refused is no work to be done."""
+    refused = slot("b", Stage.FAILED, problems=(BROKEN,))
+
+    assert 100 == readiness(slot(), refused, phase=Phase.LOADING).snapshot().progress.bytes_total
+
+
+def test_eta() -> None:
+    """The time to go is told by the speed so far; while there is none, it is not known; at the end it is 0."""
+    first = slot()
+    stands = readiness(first, slot("b"))
+    assert (0.0, None) == (stands.snapshot().progress.seconds, stands.snapshot().progress.eta)
+    stands.move(Phase.LOADING)
+    assert stands.snapshot().progress.eta is None
+    first.stage = Stage.FAILED
+    stands._began -= 10  # noqa: SLF001 — ten seconds are over  # pyright: ignore[reportPrivateUsage]
+    half = stands.snapshot().progress
+    assert pytest.approx(10, abs=0.5) == half.seconds
+    assert pytest.approx(10, abs=0.5) == half.eta
+    stands.move(Phase.SETTLED)
+    end = stands.snapshot().progress
+    assert (1.0, 0.0) == (end.fraction, end.eta)
+    assert end.seconds == stands.snapshot().progress.seconds
+
+
+def test_misses_are_a_copy() -> None:
+    """A snapshot does not change any more."""
+    residency = Residency(repair=lambda _: None, usable=lambda _: "")
+    stands = Readiness(residency, lambda outputs: outputs)
+    before = stands.snapshot()
+    residency.misses["L"] += 1
+
+    assert ({}, {"L": 1}) == (before.misses, stands.snapshot().misses)
+
+
+@pytest.mark.parametrize(
+    ("on_device", "there"), [(1000, True), (990, True), (989, False), (0, False)], ids=["all", "99-percent", "less", "none"]
+)
+def test_fully_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a column of the table
+    """ComfyUI does not count some small buffers: 99 % is all."""
+    assert there is fully_there(Placement(1000, on_device, "cuda:0", dynamic=False))

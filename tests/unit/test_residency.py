@@ -1,0 +1,223 @@
+"""What was loaded is handed out for the same call, and only for that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preload_plugin.core.document import parse
+from preload_plugin.core.errors import problem
+from preload_plugin.core.host import LoaderSpec, ModelFile
+from preload_plugin.core.plan import Target, build
+from preload_plugin.core.residency import Residency, Slot, Stage, identify
+from preload_plugin.core.settings import settle
+from preload_plugin.tests.support.catalogue import FOLDERS, Catalogue
+
+MODEL = ("model", "clip", "vae")
+
+
+@dataclass
+class Stand:
+    """A residency with one planned call, as the loader node's watcher sees it."""
+
+    residency: Residency
+    slot: Slot
+    repaired: list[Any] = field(default_factory=list)
+
+    @property
+    def target(self) -> Target:
+        assert self.slot.call.target
+        return self.slot.call.target
+
+    def recall(self, **other: Any) -> Any:
+        return self.residency.recall(self.target.spec, {**self.target.inputs, **other})
+
+    def load(self, outputs: Any = MODEL, **other: Any) -> None:
+        """What a watched node does when nothing is kept for it."""
+        assert self.recall(**other) is None
+        self.residency.keep(self.target.spec, {**self.target.inputs, **other}, outputs)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The model's file."""
+    file = tmp_path / "checkpoints" / "sd15.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    return file
+
+
+@pytest.fixture
+def stand(path: Path) -> Stand:
+    """One checkpoint, planned and being preloaded."""
+    catalogue = Catalogue(FOLDERS, path.parents[1])
+    [call] = build(settle(parse("models: [checkpoint: sd15.safetensors]")).entries, catalogue).calls
+    repaired: list[Any] = []
+    residency = Residency(repair=repaired.append, usable=lambda outputs: "" if isinstance(outputs, tuple) else "no tuple")
+    residency.reset([Slot(call, stage=Stage.LOADING)])
+    return Stand(residency, residency.slots[0], repaired)
+
+
+def test_miss_then_hit(stand: Stand) -> None:
+    """The first call runs the node; the next one gets the very same outputs."""
+    stand.load()
+
+    assert MODEL is stand.recall()
+    assert (Stage.LOADED, 1) == (stand.slot.stage, stand.slot.hits)
+    assert stand.slot.loaded
+    assert stand.slot.loaded.seconds >= 0
+
+
+def test_preload_is_no_miss(stand: Stand) -> None:
+    """The preload's own call counts neither as hit nor as miss."""
+    stand.load()
+
+    assert ({}, 0) == (dict(stand.residency.misses), stand.slot.hits)
+
+
+def test_hit_repairs(stand: Stand) -> None:
+    """Before a model is handed out, ComfyUI's list of loaded models is mended."""
+    stand.load()
+    stand.recall()
+
+    assert [MODEL] == stand.repaired
+
+
+def test_other_arguments(stand: Stand) -> None:
+    """Another call of the same node is a miss of that node, and is not kept."""
+    stand.load()
+    stand.load(ckpt_name="other.safetensors")
+
+    assert {"CheckpointLoaderSimple": 1} == dict(stand.residency.misses)
+    assert stand.recall(ckpt_name="other.safetensors") is None
+
+
+def test_other_class(stand: Stand) -> None:
+    """Another class that happens to take the same inputs is another call."""
+    stand.load()
+    spec = LoaderSpec("Mine", "mine.Loader", stand.target.spec.inputs)
+
+    assert stand.residency.recall(spec, stand.target.inputs) is None
+
+
+def test_same_class_by_another_name(stand: Stand) -> None:
+    """A second name of the same class is the same call."""
+    stand.load()
+
+    assert MODEL is stand.residency.recall(replace(stand.target.spec, name="Alias"), stand.target.inputs)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", float("nan")], ids=["object", "set", "bytes", "nan"])
+def test_no_plain_value(stand: Stand, value: object) -> None:
+    """A call with arguments that are no plain values is none of ours."""
+    stand.load()
+    stand.load(model=value)
+
+    assert stand.recall(model=value) is None
+    assert MODEL is stand.recall()
+
+
+def _overwrite(path: Path) -> None:
+    path.write_bytes(b"other weights")
+
+
+def _replace(path: Path) -> None:
+    new = path.with_suffix(".part")
+    new.write_bytes(b"WEIGHTS")
+    os.utime(new, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns))
+    new.replace(path)
+
+
+def _touch(path: Path) -> None:
+    os.utime(path, ns=(0, 0))
+
+
+@pytest.mark.parametrize("change", [_overwrite, _replace, _touch], ids=["longer", "other-inode", "other-time"])
+def test_replaced_file(stand: Stand, path: Path, change: Callable[[Path], None]) -> None:
+    """A file that was replaced is loaded anew on its next use, and the new model is kept."""
+    stand.load()
+    change(path)
+    stand.load(("new",))
+
+    assert ("new",) == stand.recall()
+    assert {"CheckpointLoaderSimple": 1} == dict(stand.residency.misses)
+
+
+def test_removed_file(stand: Stand, path: Path) -> None:
+    """A file that is gone was not replaced: the model in memory is still what was asked for."""
+    stand.load()
+    path.unlink()
+
+    assert MODEL is stand.recall()
+
+
+def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
+    """What was read may be the old file: the next use loads anew."""
+    assert stand.recall() is None
+    _overwrite(path)
+    stand.residency.keep(stand.target.spec, stand.target.inputs, MODEL)
+
+    assert stand.recall() is None
+
+
+def test_not_usable(stand: Stand) -> None:
+    """Outputs that cannot be kept are not, and what was kept before stays."""
+    stand.load("text")
+    assert (None, Stage.LOADING) == (stand.slot.loaded, stand.slot.stage)
+    stand.load()
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "text")
+
+    assert MODEL is stand.recall()
+
+
+def test_later_load_mends_a_failure(stand: Stand) -> None:
+    """A model whose preload failed is kept once a prompt has loaded it, and is no longer failed."""
+    stand.slot.fail(problem("out_of_memory", loader="CheckpointLoaderSimple"))
+    stand.load()
+
+    assert (Stage.LOADED, ()) == (stand.slot.stage, stand.slot.problems)
+    assert MODEL is stand.recall()
+    assert 1 == stand.residency.misses["CheckpointLoaderSimple"]
+
+
+def test_loaded_anew_is_not_yet_on_the_device(stand: Stand) -> None:
+    """Where the former model was says nothing about its replacement."""
+    stand.load()
+    stand.slot.was_resident = True
+    stand.residency.keep(stand.target.spec, stand.target.inputs, ("new",))
+
+    assert stand.slot.was_resident is False
+
+
+def test_refused_call_is_not_kept(stand: Stand) -> None:
+    """A call that preflight refused is never handed out."""
+    call = replace(stand.slot.call, problems=(problem("file_empty", file="x"),))
+    stand.residency.reset([Slot(call, stage=Stage.FAILED)])
+    stand.residency.keep(stand.target.spec, stand.target.inputs, MODEL)
+
+    assert stand.recall() is None
+
+
+def test_reset_forgets(stand: Stand) -> None:
+    """A new plan starts empty."""
+    stand.load()
+    stand.residency.reset([])
+
+    assert () == stand.residency.slots
+    assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs) is None  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_identity(path: Path) -> None:
+    """A file is told by time, size and inode; a missing one by nothing, and no files by an empty tuple."""
+    stat = path.stat()
+    file = ModelFile("sd15.safetensors", "checkpoints", path)
+
+    assert ((stat.st_mtime_ns, stat.st_size, stat.st_ino),) == identify([file])
+    assert () == identify([])
+    path.unlink()
+    assert identify([file]) is None
