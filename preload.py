@@ -152,15 +152,8 @@ class Preloader:
             log.error("%s: %s", call.name, slot.problems[0])
             return
         seconds = time.perf_counter() - began
-        size = slot.file_bytes
-        log.info(
-            "loaded %s (%s): %s in %.2f s, %.2f GB/s",
-            call.name,
-            call.loader,
-            gigabytes(size),
-            seconds,
-            size / 1e9 / max(seconds, 1e-6),
-        )
+        speed = f"{gigabytes(slot.file_bytes)}, {slot.file_bytes / 1e9 / seconds:.2f} GB/s, " if call.files else ""
+        log.info("loaded %s (%s): %s%.2f s", call.name, call.loader, speed, seconds)
 
     def _explain(self, slot: Slot, error: BaseException) -> Problem:
         line = slot.call.line

@@ -35,6 +35,16 @@ ARMS = {
 }
 SHOWN = ("listening", "ready", "first_image", "first", "steady", "after_another")
 
+GROW = ((1, 12), (2, 12), (4, 12), (8, 12), (1, 7), (1, 15), (1, 19), (1, 24))
+"""(models, depth): 0.1 GB at depth 7, 0.5 at 12, 1 at 15, 2 at 19, 4 at 24."""
+GROWN_HEAD = [
+    (
+        "| models | alone: first prompt | ours: ready after listening alone | ours: first prompt | ours: steady "
+        "| alone: first image | ours: first image |"
+    ),
+    "|---|---|---|---|---|---|---|",
+]
+
 Rounds = dict[str, list[Figures]]
 
 
@@ -104,6 +114,20 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _grown(count: int, depth: int) -> dict[str, Any]:
+    """One start alone and one with the plugin, for so many models of one size."""
+    scenario = scenarios.several(OUT, count, depth)
+    found = run(scenario, ["alone", "preload"], rounds=1, cold=[], cpu=True)
+    return {"count": count, "bytes": scenario.bytes, **summary(scenario, found)}
+
+
+def _grown_row(row: dict[str, Any]) -> str:
+    alone, ours = row["medians"]["alone"], row["medians"]["preload"]
+    extra = ours["ready"] - alone["listening"]
+    cells = (alone["first"], extra, ours["first"], ours["steady"], alone["first_image"], ours["first_image"])
+    return f"| {row['title']} | {' | '.join(f'{cell:.2f}' for cell in cells)} |"
+
+
 def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
     """Start to first image, by arm: what passes until it listens, until it is ready, and the first prompt."""
     import matplotlib as mpl
@@ -159,6 +183,7 @@ def main() -> int:
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="may be given several times (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cold-libraries", action="store_true", help="evict Python's libraries and ComfyUI from the cache too")
+    parser.add_argument("--grow", action="store_true", help="also 1 to 8 models, and 0.1 to 4 GB, once each")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use its GPU (default: --cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG; needs matplotlib")
@@ -174,8 +199,11 @@ def main() -> int:
         result["limits"] = machine_limits(scenario, options.rounds)
         results.append(result)
         print(f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n")
+    grown = [_grown(count, depth) for count, depth in GROW] if options.grow else []
+    if grown:
+        print("\n".join(GROWN_HEAD + [_grown_row(row) for row in grown]))
     if options.json:
-        content = {"machine": machine(), "cold libraries": options.cold_libraries, "results": results}
+        content = {"machine": machine(), "cold libraries": options.cold_libraries, "results": results, "grown": grown}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         plot(results, options.plot)

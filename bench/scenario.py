@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support import models as tiny
 from tests.support import prompts
@@ -59,6 +60,36 @@ def small(out: Path) -> Scenario:
         return prompts.image(vae="taesd3", seed=number, text=_text(number), negative=_negative(number))
 
     return Scenario("tiny models", models, files, preload, prompt)
+
+
+def several(out: Path, count: int, depth: int) -> Scenario:
+    """So many diffusion models of one size, all used by one prompt, with one small text encoder."""
+    models = out / "grow"
+    files = [tiny.sd3_unet(models / "diffusion_models" / f"depth{depth}-{n}.safetensors", depth, n) for n in range(count)]
+    clip = tiny.tiny_clip(models / "text_encoders" / "clip_l.safetensors")
+    entries = "".join(f"  - unet: {file.name}\n" for file in files)
+
+    def prompt(number: int) -> Prompt:
+        graph: Prompt = {}
+        for index, file in enumerate(files):
+            one = prompts.image(unet=file.name, seed=number, text=_text(number), negative=_negative(number))
+            graph |= {f"{index}.{name}": _renamed(node, index) for name, node in one.items()}
+        return graph
+
+    size = sum(file.stat().st_size for file in files)
+    return Scenario(
+        f"{count} x {size / count / 1e9:.2f} GB",
+        models,
+        (*files, clip),
+        f"models:\n{entries}  - clip: clip_l.safetensors\n    type: sd3\n",
+        prompt,
+    )
+
+
+def _renamed(node: dict[str, Any], index: int) -> dict[str, Any]:
+    """The node with its links pointing into the same copy of the graph."""
+    inputs = {n: [f"{index}.{v[0]}", *v[1:]] if isinstance(v, list) else v for n, v in node["inputs"].items()}
+    return {**node, "inputs": inputs}
 
 
 def _checkpoint(title: str, models: Path, file: Path) -> Scenario:

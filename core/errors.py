@@ -193,7 +193,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "timeout": ErrorKind(
         "Loading takes longer than `timeout`. It goes on; the error goes away when it is done.",
-        "not loaded within the {wanted} seconds that 'timeout' allows",
+        "not loaded within the {wanted} s that 'timeout' allows",
         "Raise 'timeout', use faster storage, or look for a hanging mount.",
     ),
     "internal": ErrorKind(

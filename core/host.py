@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 Value = str | int | float | bool | None
@@ -18,6 +18,11 @@ Outputs = Any
 """What a loader node returned, exactly as returned. Opaque outside `host/`."""
 
 NO_DEFAULT: Any = object()
+
+
+def stem(file: str) -> str:
+    """sub/dir/model.safetensors -> model."""
+    return PurePosixPath(file.replace("\\", "/")).stem or file
 
 
 @dataclass(frozen=True)

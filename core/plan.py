@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import Problem, did_you_mean, failure, nearest, problem, without_paths
-from .host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile
+from .host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile, stem
 
 if TYPE_CHECKING:  # importing it would import pydantic, also where there is nothing to preload
     from .settings import Entry
@@ -168,7 +168,7 @@ def _value_problem(entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any
     options = [str(option) for option in wanted.options]
     shown = without_paths(entry.written.get(str(value), str(value)))
     if wanted.folders:
-        near = nearest(value, options) or nearest(str(value).rsplit("/", 1)[-1], options)
+        near = _nearest_files(str(value), options)
         folders = " and ".join(wanted.folders)
         return problem(
             "file_missing",
@@ -187,3 +187,11 @@ def _value_problem(entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any
         wanted=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
         suggestion=did_you_mean(value, options, "Choose one of those."),
     )
+
+
+def _nearest_files(value: str, options: Iterable[str]) -> list[str]:
+    """Files with a name like it; endings and folders, which all have in common, do not count."""
+    by_stem: dict[str, str] = {}
+    for option in options:
+        by_stem.setdefault(stem(option), option)
+    return [by_stem[name] for name in nearest(stem(value), by_stem)]

@@ -124,8 +124,8 @@ class Prefetch:
                 self.stop()
                 now = self.progress()
                 log.info(
-                    "prefetched %s in %.2f s (%.2f GB/s), %s of it cached before",
-                    gigabytes(now.bytes),
+                    "prefetched %s in %.2f s (%.2f GB/s); %s were cached before",
+                    gigabytes(now.bytes - now.cached),
                     now.seconds,
                     now.rate / 1e9,
                     gigabytes(now.cached),

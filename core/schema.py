@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from .host import Value
+from .host import Value, stem
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -17,11 +16,6 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, patte
 def _yaml_off(value: Any) -> Any:
     """YAML 1.1 reads a bare `off` as false."""
     return "off" if value is False else value
-
-
-def stem(file: str) -> str:
-    """sub/dir/model.safetensors -> model."""
-    return PurePosixPath(file.replace("\\", "/")).stem or file
 
 
 class _Base(BaseModel):

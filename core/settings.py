@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 
 from .document import FILE_NAME, Document, Place
 from .errors import Problem, did_you_mean, problem, without_paths
-from .host import Value
-from .schema import ENTRIES, AnyEntry, Options, SettingsFile, stem
+from .host import Value, stem
+from .schema import ENTRIES, AnyEntry, Options, SettingsFile
 
 MAX_ENTRIES = 1000
 

@@ -24,6 +24,7 @@ class Bad(NamedTuple):
     hint: str
 
 
+VARIABLE = "hunter2"
 FETCH = "fetch it again|Fetch the file again"
 BAD = {
     # looked up
@@ -41,6 +42,7 @@ BAD = {
     "climbing": Bad("vae: ../checkpoints/tiny.safetensors", "file_missing", "is in none of the", r"nearest: tiny\.safetensors"),
     "climbing-far": Bad("unet: ../../../../../../../etc/passwd", "file_missing", "is in none of the [0-9] folders", "mounted"),
     "absolute": Bad("unet: {models}/diffusion_models/tiny.safetensors", "file_missing", "in none of the", r"tiny\.safetensors"),
+    "variable": Bad('unet: "${HUB_TOKEN}.safetensors"', "file_missing", r"^\$\{HUB_TOKEN\}\.safetensors is in none", "mounted"),
     "unknown-loader": Bad("loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the [0-9]+", "mean 'UNETLoader'"),
     "unknown-input": Bad(
         "{unet: tiny.safetensors, weigth_dtype: default}", "input_unknown", "'weigth_dtype'", "mean 'weight_dtype'"
@@ -107,7 +109,7 @@ def seen(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     models = fill(base / "models")
     write_bad_files(models, base / "exploded")
     nodes = {name: CUSTOM_NODES / name for name in ("loaders", "faults")}
-    server = module_comfy(preload=_settings(models), models=models, custom_nodes=nodes)
+    server = module_comfy(preload=_settings(models), models=models, custom_nodes=nodes, env={"HUB_TOKEN": VARIABLE})
     failing: dict[str, dict[str, Any]] = server.get("/ready").json["failing"]
     return Seen(server, failing, rows(server), base / "exploded")
 
@@ -164,7 +166,9 @@ def test_answers_hold_no_path(server: ComfyServer) -> None:
     told = every_body(server).replace("../checkpoints/tiny", "")
 
     assert [] == [
-        secret for secret in (str(server.base), str(server.models.resolve()), "/models", "/checkpoints") if secret in told
+        secret
+        for secret in (str(server.base), str(server.models.resolve()), "/models", "/checkpoints", VARIABLE)
+        if secret in told
     ]
 
 
