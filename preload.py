@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .core import memory, prefetch
+from .core import memory, prefetch, pretouch
 from .core.errors import Problem, failure, problem
 from .core.header import inspect
 from .core.host import Host
@@ -93,6 +93,8 @@ class Preloader:
         """The job."""
         self.readiness.move(Phase.LOADING)
         self.readiness.host = self.host.facts()
+        if pretouch.running:
+            pretouch.running.release()
         self._plan()
         total = self.readiness.snapshot().progress.bytes_total
         # disable=None: drawn on a terminal only

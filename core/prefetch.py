@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import memory
 from .log import log
 from .preflight import gigabytes
 
@@ -224,10 +223,10 @@ running: Prefetch | None = None
 """What `begin` started in this process; loading finds it here."""
 
 
-def begin(paths: Sequence[Path], *, share: float, readers: int | None) -> None:
-    """Start the one prefetch of this process. `share`: of the available memory it may fill."""
+def begin(paths: Sequence[Path], *, budget: int, readers: int | None) -> None:
+    """Start the one prefetch of this process."""
     global running  # noqa: PLW0603 — prestartup and preload meet in nothing but this module
-    running = Prefetch(paths, budget=int(share * memory.available()), readers=readers)
+    running = Prefetch(paths, budget=budget, readers=readers)
     running.start()
 
 

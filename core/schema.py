@@ -29,6 +29,8 @@ class PrefetchOptions(_Base):
     """false: files are read only when they are loaded."""
     readers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     """How many threads read. auto: one, or four where that proves faster."""
+    pretouch: bool = True
+    """Write to the memory that loading will need before it needs it: on virtual machines the first write is slow."""
     memory: float = Field(default=0.8, ge=0, le=1)
     """The share of the available memory (cgroup limits included) that may be filled."""
 

@@ -31,6 +31,13 @@ def _tiny_vae(name: str) -> tuple[ModelFile, ...]:
     return tuple(ModelFile(file, "vae_approx", Path(path)) for file, path in found if path)
 
 
+def weights_grow_by() -> int:
+    """How many times larger than its fp16 file a model is in main memory: ComfyUI computes in fp32 on a CPU."""
+    from comfy.cli_args import args
+
+    return 2 if args.cpu else 1
+
+
 def searched(folder: str) -> int:
     """How many directories ComfyUI searches for that kind of model."""
     return len(folder_paths.get_folder_paths(folder))

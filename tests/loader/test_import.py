@@ -80,7 +80,7 @@ def test_no_server(load: Load, settings: str | None) -> None:
     """Where a library embeds ComfyUI without a server there is nobody to be ready for."""
     found = load("--no-server", settings=settings)
 
-    assert ([], [], 0) == (found["routes"], found["threads"], found["on_startup"])
+    assert ([], 0) == (found["routes"], found["on_startup"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""Memory that loading is about to need: written to once while Python still imports torch, then given back.
+
+On a virtual machine the first write to a page is many times dearer than the next, for the hypervisor
+has yet to find memory for it. Without this, most of a first load is spent so (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+import threading
+import time
+
+from .log import log
+from .preflight import gigabytes
+
+STEP = 32 << 20
+HOLD = 120.0
+"""Seconds after which the memory is given back even if nobody came to load."""
+
+
+class Pretouch:
+    """One region of anonymous memory, filled by a daemon thread and held until it is released."""
+
+    def __init__(self, size: int) -> None:
+        """`size` in bytes. Linux only: elsewhere it does nothing."""
+        self._size = size if sys.platform == "linux" else 0
+        self._touched = 0
+        self._release = threading.Event()
+        self._gone = threading.Event()
+
+    @property
+    def touched(self) -> int:
+        """Bytes written to so far."""
+        return self._touched
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        if self._size < STEP:
+            self._gone.set()
+        else:
+            threading.Thread(target=self._run, name="preload-pretouch", daemon=True).start()
+
+    def release(self) -> None:
+        """Give the memory back, at once before it is needed. Returns when it is free."""
+        self._release.set()
+        self._gone.wait(5.0)
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        try:
+            with mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
+                start = ctypes.c_char.from_buffer(region)
+                while self._touched + STEP <= self._size and not self._release.is_set():
+                    ctypes.memset(ctypes.addressof(start) + self._touched, 0, STEP)  # ctypes lets go of the GIL
+                    self._touched += STEP
+                seconds = time.monotonic() - began
+                self._release.wait(HOLD)
+                del start  # a region that is still referred to cannot be closed
+            log.info("pre-touched %s of memory in %.2f s", gigabytes(self._touched), seconds)
+        except OSError as error:  # no such amount of address space
+            log.warning("memory is not pre-touched: %s", error.strerror)
+        finally:
+            self._gone.set()
+
+
+running: Pretouch | None = None
+"""What `begin` started in this process; loading finds it here."""
+
+
+def begin(size: int) -> None:
+    """Start the one pre-touch of this process."""
+    global running  # noqa: PLW0603 — prestartup and preload meet in nothing but this module
+    running = Pretouch(size)
+    running.start()
