@@ -104,7 +104,7 @@ def test_hanging_loader(comfy: Comfy) -> None:
     late = server.get("/ready")
     assert (503, "failed") == (late.status, late.json["status"])
     assert {"gate": "timeout", "taesd3": "timeout"} == {name: error["code"] for name, error in late.json["failing"].items()}
-    assert "1 seconds" in late.json["failing"]["gate"]["message"]
+    assert "1 s that" in late.json["failing"]["gate"]["message"]
     assert "Raise 'timeout'" in late.json["failing"]["gate"]["hint"]
     assert int(late.headers["Retry-After"]) >= 1
     assert (200, 503) == (server.get("/ready/tiny").status, server.get("/ready/taesd3").status)

@@ -29,7 +29,7 @@ EXITS = {
     ),
     "timeout": (
         "on_error: exit\ntimeout: 1\nmodels: [{loader: TestGateLoader, inputs: {gate: never}, name: bad}]",
-        "bad: not loaded within the 1 seconds",
+        "bad: not loaded within the 1 s",
     ),
 }
 
