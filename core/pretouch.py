@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,8 @@ from .log import log
 from .preflight import gigabytes
 
 STEP = 32 << 20
+NICE = 10
+"""Imports, which the start waits for, come first where cores are few."""
 HOLD = 120.0
 """Seconds after which the memory is given back even if nobody came to load."""
 
@@ -49,6 +52,8 @@ class Pretouch:
 
     def _run(self) -> None:
         began = time.monotonic()
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             with mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
                 start = ctypes.c_char.from_buffer(region)
