@@ -25,7 +25,10 @@ CHUNK = 16 << 20
 """Bytes asked for at once: large enough for full sequential speed, small enough to stop soon."""
 MOST_READERS = 4
 TRIAL = 256 << 20
-"""`auto` reads so many bytes with one reader, twice as many with four, and keeps the faster way."""
+"""`auto` reads so many bytes with one reader, twice as many with four, and keeps the faster way.
+
+Not before somebody waits: while ComfyUI imports, more readers only take the disk away from it.
+"""
 GAIN = 1.15
 """What four readers must be faster by to be kept."""
 PATIENCE = 5.0
@@ -71,6 +74,7 @@ class Prefetch:
         self._wanted = readers or 1
         self._trial: list[tuple[float, int]] | None = [] if readers is None else None
         """Where `auto` started to measure: (time, bytes from storage). None: nothing to find out."""
+        self._awaited = False
         self._todo: deque[tuple[_File, int]] = deque()
         self._lock = threading.Lock()
         self._read = self._cached = self._total = self._running = 0
@@ -93,6 +97,7 @@ class Prefetch:
         for path in paths:
             file = self._files.get(path)
             while file is not None and not file.done.wait(0.1):
+                self._awaited = True
                 if time.monotonic() - self._last_byte > PATIENCE:
                     log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
                     self.stop()
@@ -199,7 +204,7 @@ class Prefetch:
             file.chunks_left -= 1
             if not file.chunks_left:
                 file.done.set()
-            if self._trial is not None:
+            if self._trial is not None and self._awaited:
                 self._decide(self._trial)
 
     def _decide(self, trial: list[tuple[float, int]]) -> None:

@@ -28,7 +28,7 @@ class PrefetchOptions(_Base):
     enabled: bool = True
     """false: files are read only when they are loaded."""
     readers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    """How many threads read. auto: one, or four where that proves faster."""
+    """How many threads read. auto: one; four from when loading waits for it, where that proves faster."""
     pretouch: bool = True
     """Write to the memory that loading will need before it needs it: on virtual machines the first write is slow."""
     memory: float = Field(default=0.8, ge=0, le=1)
