@@ -64,7 +64,7 @@ def _read_ahead(data: dict[str, Any]) -> None:
 
 def _files(entries: list[Any]) -> Iterator[Path]:
     """The model files that the entries name, as far as they can be told without the loader nodes."""
-    from .host.files import find
+    from .host.files import find, usual_folder
 
     for entry in entries:
         if not isinstance(entry, dict):
@@ -74,6 +74,7 @@ def _files(entries: list[Any]) -> Iterator[Path]:
             names = given if isinstance(given, list) else [given]
             yield from (file.path for name in names if name and isinstance(name, str) for file in find(name, folders))
         inputs = entry.get("inputs")
-        for value in inputs.values() if isinstance(inputs, dict) else ():
+        for key, value in inputs.items() if isinstance(inputs, dict) else ():
             if isinstance(value, str) and value:
-                yield from (file.path for file in find(value))
+                usual = usual_folder(str(key))
+                yield from (file.path for file in find(value, [usual] if usual else []))

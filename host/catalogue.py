@@ -14,18 +14,6 @@ from ..core.host import NO_DEFAULT, InputSpec, LoaderSpec, ModelFile
 from . import files
 from .loaders import identity
 
-_USUAL_FOLDERS = {
-    "ckpt_name": "checkpoints",
-    "unet_name": "diffusion_models",
-    "clip_name": "text_encoders",
-    "vae_name": "vae",
-    "control_net_name": "controlnet",
-    "style_model_name": "style_models",
-    "gligen_name": "gligen",
-    "lora_name": "loras",
-}
-"""Where the core loaders look, by input: needed while such a folder is still empty."""
-
 
 def spec_of(name: str) -> LoaderSpec | None:
     """Describe a node class. Raises what its INPUT_TYPES() raises."""
@@ -59,7 +47,7 @@ def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:
 
     Nodes do not say it. The usual folder wins a tie; a folder that adds no option is left out.
     """
-    usual = _USUAL_FOLDERS.get(name.rstrip("0123456789"))
+    usual = files.usual_folder(name)
     offered = set(map(str, options))
     listed = {
         folder: set(folder_paths.get_filename_list(folder))

@@ -9,19 +9,42 @@ import folder_paths
 
 from ..core.host import ModelFile
 
+_USUAL_FOLDERS = {
+    "ckpt_name": "checkpoints",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "vae_name": "vae",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "gligen_name": "gligen",
+    "lora_name": "loras",
+}
+"""Where the core loaders look, by input: needed while such a folder is still empty."""
+
+
+def usual_folder(input_name: str) -> str | None:
+    """Where a core loader looks for what this input names: clip_name2 -> text_encoders."""
+    return _USUAL_FOLDERS.get(input_name.rstrip("0123456789"))
+
 
 def find(name: str, folders: Iterable[str] = ()) -> tuple[ModelFile, ...]:
-    """The file of that name in the first of these kinds of folders that has it, or in any kind.
+    """The file of that name in the first of these kinds of folders that has it.
 
-    `taesd` and the like stand for two files in vae_approx (VAELoader.load_taesd, nodes.py). `..` in a
-    name does not lead out of the folders (`get_full_path`, folder_paths.py).
+    Without kinds: in any, but only if no other has a file of that name too. `taesd` and the like stand for
+    two files in vae_approx (VAELoader.load_taesd, nodes.py). `..` in a name does not lead out of the folders
+    (`get_full_path`, folder_paths.py).
     """
     kinds = tuple(folders)
+    found: dict[str, ModelFile] = {}
     for folder in kinds or tuple(folder_paths.folder_names_and_paths):
         path = folder_paths.get_full_path(folder, name)
         if path is not None:
-            return (ModelFile(name, folder, Path(path)),)
-    return _tiny_vae(name) if "vae" in kinds else ()
+            found.setdefault(path, ModelFile(name, folder, Path(path)))
+            if kinds:
+                break
+    if not found and "vae" in kinds:
+        return _tiny_vae(name)
+    return tuple(found.values()) if len(found) == 1 else ()
 
 
 def _tiny_vae(name: str) -> tuple[ModelFile, ...]:

@@ -1,0 +1,60 @@
+"""Reading ahead in a real ComfyUI: begun before torch is imported, over when models are loaded, harmless when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preload_plugin.tests.server.conftest import Comfy
+from preload_plugin.tests.support.comfy import ComfyServer
+
+MODELS = """
+models:
+  - unet: tiny.safetensors
+  - vae: taesd
+  - loader: UpscaleModelLoader
+    inputs: {model_name: tiny.safetensors}
+    name: upscale
+"""
+FILES = tuple(f"{name}.safetensors" for name in ("diffusion_models/tiny", "vae_approx/taesd_encoder", "vae_approx/taesd_decoder"))
+
+
+@pytest.fixture(scope="module")
+def server(module_comfy: Comfy) -> ComfyServer:
+    """A server with the shorthand, a tiny VAE and a loader in its general form."""
+    found = module_comfy(preload=MODELS)
+    found.wait_ready()
+    return found
+
+
+def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> None:
+    """Before there are loader nodes, `tiny.safetensors` of some loader may be any of five files: that one is left to it."""
+    told = server.get("/preload").json["prefetch"]
+
+    assert sum((models / file).stat().st_size for file in FILES) == told["bytes"] == told["bytes_total"]
+    assert not told["running"]
+
+
+def test_it_comes_before_the_imports(server: ComfyServer) -> None:
+    """The files are read when ComfyUI has not even said which torch it runs on, and the memory is back before loading."""
+    log = server.log
+
+    assert log.index("[preload] prefetched") < log.index("Import times for custom nodes")
+    assert log.index("[preload] pre-touched") < log.index("[preload] loaded tiny")
+
+
+def test_loading_waits_for_its_file(server: ComfyServer) -> None:
+    """Each model says how long it waited."""
+    assert [True] * 3 == [row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]]
+
+
+@pytest.mark.parametrize("options", ["{enabled: false}", "{memory: 0}", "{enabled: perhaps}"], ids=["off", "no-memory", "wrong"])
+def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None:
+    """Switched off, without memory to fill, or with settings that are wrong: nothing is read ahead, everything is loaded."""
+    server = comfy(preload=f"prefetch: {options}\n{MODELS}")
+
+    ready = server.get("/ready").json
+    assert 3 == ready["models"]["ready"]
+    assert "pre-touched" not in server.log
+    assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get("code")
