@@ -19,7 +19,7 @@ _USUAL_FOLDERS = {
     "gligen_name": "gligen",
     "lora_name": "loras",
 }
-"""Where the core loaders look, by input: needed while such a folder is still empty."""
+"""Where the core loaders look, by input: needed while a folder is still empty, and before there are loader nodes to ask."""
 
 
 def usual_folder(input_name: str) -> str | None:
