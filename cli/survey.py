@@ -1,0 +1,134 @@
+"""Settings + ComfyUI's folders + files -> what would be loaded and what is wrong with it. `plan` and `check` show it.
+
+The very stages that run at start-up, over a table of the core loaders in place of ComfyUI's node classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import memory
+from ..core.document import find, read
+from ..core.errors import PreloadError, Problem, nearest
+from ..core.header import inspect
+from ..core.plan import LoaderCall, Plan, build
+from ..core.preflight import check
+from ..core.schema import Options
+from ..core.settings import Settings, WorkflowSource, settle
+from . import comfyui
+from .loaders import CoreLoaders
+from .machine import free_vram
+from .screen import Row, problem_json, say, table
+
+FULLY, AT_START = "fully", "at start-up only"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found, before anything is shown."""
+
+    comfyui: str | None
+    problems: tuple[Problem, ...]
+    """Of the whole file."""
+    plan: Plan
+    bytes: dict[str, int]
+    loaders: CoreLoaders
+    workflows: tuple[WorkflowSource, ...]
+    """Which loaders they call depends on node classes, so they are read at start-up only."""
+
+    @property
+    def good(self) -> bool:
+        return not self.problems and not any(one.problems for one in (*self.plan.calls, *self.workflows))
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files, each once."""
+        files = {f.path for call in self.plan.calls for f in call.files}
+        return sum(size(path) for path in files)
+
+    def checked(self, call: LoaderCall) -> str:
+        """How far its inputs could be looked at."""
+        return FULLY if not call.loader or self.loaders.knows(call.loader) else AT_START
+
+
+def survey(options: argparse.Namespace) -> Survey:
+    """Read the settings, find the files, look into them. Raises PreloadError if there is no ComfyUI."""
+    if options.config:
+        os.environ["PRELOAD_CONFIG"] = str(options.config)
+    place = comfyui.find(options.comfyui)
+    comfyui.enter(place, options.base_directory, options.extra_model_paths_config)
+    settings = _settings()
+    loaders = CoreLoaders(settings.entries)
+    checked = check(build(settings.entries, loaders), inspect, memory.available() + free_vram())
+    return Survey(comfyui.version(place), settings.problems, checked.plan, checked.bytes, loaders, settings.workflows)
+
+
+def _settings() -> Settings:
+    try:
+        return settle(read(find(comfyui.PLUGIN)))
+    except PreloadError as error:  # a finding like any other
+        return Settings(Options(), (), (error.problem,))
+
+
+def model_json(found: Survey, call: LoaderCall) -> dict[str, Any]:
+    """One row of `models` in the JSON of both commands."""
+    return {
+        "name": call.name,
+        "kind": call.kind,
+        "loader": call.loader,
+        "inputs": dict(call.target.inputs) if call.target else {},
+        "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in call.files],
+        "bytes": found.bytes[call.name],
+        "device": call.device,
+        "required": call.required,
+        "checked": found.checked(call),
+        "problems": [problem_json(p) for p in call.problems],
+    }
+
+
+def survey_json(found: Survey) -> dict[str, Any]:
+    """What the JSON of both commands begins with."""
+    return {
+        "ok": found.good,
+        "comfyui": found.comfyui,
+        "bytes": found.total,
+        "models": [model_json(found, call) for call in found.plan.calls],
+        "duplicates": [{"name": name, "same_as": same} for name, same in found.plan.duplicates],
+        "workflows": [_workflow_json(source) for source in found.workflows],
+        "problems": [problem_json(p) for p in found.problems],
+    }
+
+
+def _workflow_json(source: WorkflowSource) -> dict[str, Any]:
+    problems = [problem_json(p) for p in source.problems]
+    return {"path": source.given.path, "required": source.given.required, "checked": AT_START, "problems": problems}
+
+
+def say_findings(found: Survey) -> None:
+    """Every problem with its line and hint, then what could not be looked at."""
+    for name, same in found.plan.duplicates:
+        say(f"{name} is the same call as {same} and is left out")
+    for call in found.plan.calls:
+        if found.checked(call) == AT_START:
+            near = nearest(call.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1)
+            close = near and abs(len(near[0]) - len(call.loader)) < 2
+            say(f"{call.name}: {call.loader} is checked at start-up only" + (f"; or is it '{near[0]}'?" if close else ""))
+    for source in found.workflows:
+        say(f"{source.given.path}: the loaders in a workflow are looked up at start-up only")
+    findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
+    findings += [(source.given.path, str(p)) for source in found.workflows for p in source.problems]
+    findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]
+    if findings:
+        table("Findings", ("model", "problem"), findings)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

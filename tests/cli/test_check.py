@@ -1,0 +1,192 @@
+"""`check` and `plan` find before the start what the start would find, over ComfyUI's own model folders."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preload_plugin.tests.cli.conftest import Cli
+
+GOOD = """
+models:
+  - checkpoint: tiny.safetensors
+  - unet: sub/other.safetensors
+    device: ram
+  - vae: taesd
+    required: false
+  - loader: UpscaleModelLoader
+    inputs: {model_name: tiny.safetensors}
+"""
+
+
+def models(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in told["models"]}
+
+
+def codes(told: dict[str, Any]) -> dict[str, list[str]]:
+    return {row["name"]: [p["code"] for p in row["problems"]] for row in told["models"] if row["problems"]}
+
+
+def test_good(cli: Cli) -> None:
+    """Nothing wrong: 0, and each model with its files, their sizes, their storage and their dtypes."""
+    done = cli("check", "--json", preload=GOOD)
+    told = done.json
+
+    assert 0 == done.code
+    assert "" == done.err
+    assert told["ok"]
+    assert ["tiny", "other", "taesd", "tiny-2"] == list(models(told))
+    assert ["fully"] * 4 == [row["checked"] for row in told["models"]]
+    assert {"unet_name": "sub/other.safetensors", "weight_dtype": "default"} == models(told)["other"]["inputs"]
+    assert ["taesd_decoder.safetensors", "taesd_encoder.safetensors"] == sorted(f["name"] for f in models(told)["taesd"]["files"])
+    file = models(told)["tiny"]["files"][0]
+    assert ("checkpoints", ["F16"]) == (file["folder"], list(file["dtypes"]))
+    assert told["bytes"] == sum(row["bytes"] for row in told["models"]) == sum(part["bytes"] for part in told["storage"])
+    assert {file["storage"]} == {part["kind"] for part in told["storage"]}
+
+
+@pytest.mark.parametrize("words", [["check", "--read", "0"], ["plan"]], ids=["check", "plan"])
+def test_same_beginning(cli: Cli, words: list[str]) -> None:
+    """Both commands tell the models in the same shape."""
+    told = cli(words[0], "--json", *words[1:], preload=GOOD).json
+
+    assert ["ok", "comfyui", "bytes", "models", "duplicates", "workflows", "problems"] == list(told)[:7]
+    keys = ["name", "kind", "loader", "inputs", "files", "bytes", "device", "required", "checked", "problems"]
+    assert [keys] * 4 == [list(row) for row in told["models"]]
+
+
+def test_plan_text(cli: Cli) -> None:
+    """In order, with what each call is given."""
+    done = cli("plan", preload=GOOD)
+    rows = [line.split() for line in done.out.splitlines()]
+
+    assert 0 == done.code
+    assert [["1", "tiny"], ["2", "other"], ["3", "taesd"], ["4", "tiny-2"]] == [r[:2] for r in rows if r and r[0].isdigit()][:4]
+    assert "unet_name: sub/other.safetensors, weight_dtype: default" in done.out
+    assert "optional" in done.out
+    assert "ram" in done.out
+
+
+@pytest.mark.parametrize(
+    ("entry", "code"),
+    [
+        pytest.param("unet: tinny.safetensors", "file_missing", id="missing"),
+        pytest.param("{unet: tiny.safetensors, weight_dtype: fp9}", "value_not_allowed", id="value"),
+        pytest.param("{unet: tiny.safetensors, strength: 1}", "input_unknown", id="input"),
+        pytest.param("{loader: UNETLoader}", "input_missing", id="no-file"),
+        pytest.param("{loader: LoraLoaderModelOnly, inputs: {}}", "loader_takes_model", id="takes-model"),
+        pytest.param("vae: taesdxl", "file_missing", id="tiny-vae-absent"),
+        pytest.param("{unet: a, vae: b}", "entry_unclear", id="two-kinds"),
+        pytest.param("{unet: tiny.safetensors, required: perhaps}", "wrong_value", id="schema"),
+        pytest.param("unet: '${NOT_SET_ANYWHERE}'", "env_unset", id="variable"),
+    ],
+)
+def test_finding(cli: Cli, entry: str, code: str) -> None:
+    """The same codes as at start-up, with the line and a hint, and exit code 1."""
+    done = cli("plan", "--json", preload=f"models:\n  - {entry}\n")
+    (row,) = done.json["models"]
+
+    assert 1 == done.code
+    assert code == row["problems"][0]["code"]
+    assert 2 == row["problems"][0]["line"]
+    assert row["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        pytest.param(b"", "file_empty", id="empty"),
+        pytest.param(b"<html>log in</html>" * 9, "file_not_safetensors", id="page"),
+        pytest.param(struct.pack("<Q", 64) + b"x" * 4096, "file_not_safetensors", id="no-json"),
+        pytest.param(struct.pack("<Q", 4000) + b"{", "file_truncated", id="truncated"),
+    ],
+)
+def test_bad_file(cli: Cli, tmp_path: Path, content: bytes, code: str) -> None:
+    """Headers are read."""
+    folder = tmp_path / "base" / "models" / "diffusion_models"
+    folder.mkdir(parents=True)
+    (folder / "bad.safetensors").write_bytes(content)
+    done = cli("check", "--json", preload="models: [{unet: bad.safetensors}]", at=tmp_path / "base")
+
+    assert 1 == done.code
+    assert {"bad": [code]} == codes(done.json)
+
+
+def test_too_big(cli: Cli, tmp_path: Path) -> None:
+    """What cannot fit is found; a file that is a hole is not read to measure the storage."""
+    folder = tmp_path / "base" / "models" / "diffusion_models"
+    folder.mkdir(parents=True)
+    header = b'{"w":{"dtype":"F16","shape":[1099511627776],"data_offsets":[0,2199023255552]}}'
+    with (folder / "big.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + (1 << 41))
+    told = cli("check", "--json", preload="models: [{unet: big.safetensors}]", at=tmp_path / "base").json
+
+    assert {"big": ["too_big"]} == codes(told)
+    assert [None] == [part["speed"] for part in told["storage"]]
+    assert told["expected"]["read_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("models: [", "yaml_syntax"), ("- a", "yaml_not_a_mapping"), ("wen: off", "unknown_key")]
+)
+def test_bad_settings(cli: Cli, text: str, code: str) -> None:
+    """What is wrong with the whole file is a finding as well."""
+    done = cli("check", "--json", preload=text)
+
+    assert 1 == done.code
+    assert [code] == [p["code"] for p in done.json["problems"]]
+
+
+def test_absent_settings(cli: Cli, tmp_path: Path) -> None:
+    """A file that is named must be there."""
+    done = cli("check", "--config", tmp_path / "none.yaml", "--json")
+
+    assert (1, "yaml_unreadable") == (done.code, done.json["problems"][0]["code"])
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_nothing(cli: Cli, command: str) -> None:
+    """An empty list is good."""
+    done = cli(command, preload="models: []")
+
+    assert 0 == done.code
+    assert "nothing to preload" in done.out
+
+
+def test_other_plugins_loader(cli: Cli) -> None:
+    """A loader that only the start can check is no error: its files are found all the same, and a typo is asked about."""
+    preload = """
+models:
+  - {loader: UnetLoaderGGUF, inputs: {unet_name: tiny.safetensors, slow: true}}
+  - {loader: UNETLoder, inputs: {unet_name: sub/other.safetensors}}
+"""
+    done, shown = cli("check", "--json", preload=preload), cli("plan", preload=preload)
+
+    assert (0, 0) == (done.code, shown.code)
+    assert ["at start-up only"] * 2 == [row["checked"] for row in done.json["models"]]
+    assert ["tiny.safetensors", "sub/other.safetensors"] == [f["name"] for row in done.json["models"] for f in row["files"]]
+    assert "tiny: UnetLoaderGGUF is checked at start-up only\n" in shown.out
+    assert "or is it 'UNETLoader'?" in shown.out
+
+
+def test_workflows(cli: Cli) -> None:
+    """What is wrong with the entry is found; what is in the file is left to the start, and that is said."""
+    good, bad = "workflows: [{path: a.json}]", "workflows: [{path: a.json, warmpu: true}]"
+
+    assert 0 == cli("check", preload=good).code
+    assert "a.json: the loaders in a workflow are looked up at start-up only" in cli("plan", preload=good).out
+    done = cli("plan", "--json", preload=bad)
+    assert (1, ["unknown_key"]) == (done.code, [p["code"] for p in done.json["workflows"][0]["problems"]])
+
+
+def test_duplicate(cli: Cli) -> None:
+    """Two entries that come to the same call, one of them with the default written out."""
+    preload = "models: [{unet: tiny.safetensors}, {unet: tiny.safetensors, weight_dtype: default}]"
+    told = cli("plan", "--json", preload=preload).json
+
+    assert [{"name": "tiny-2", "same_as": "tiny"}] == told["duplicates"]
+    assert 1 == len(told["models"])

@@ -1,0 +1,124 @@
+"""The command line answers at once, ends with the codes it promises, and imports nothing it does not need."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from preload_plugin.cli import main
+from preload_plugin.tests.cli.command import ROOT, run, start
+
+CHILD = """
+import importlib, sys, types
+package = types.ModuleType("preload_plugin")
+package.__path__ = [sys.argv[1]]
+sys.modules["preload_plugin"] = package
+importlib.import_module("preload_plugin.cli." + sys.argv[2])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+HOST = {"torch", "comfy", "nodes", "folder_paths", "execution", "server"}
+MODULES = sorted(path.stem for path in (ROOT / "cli").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports(module: str) -> None:
+    """No module imports torch or ComfyUI; the one of a health check imports nothing else that takes time either."""
+    command = [sys.executable, "-I", "-c", CHILD, str(ROOT), module]
+    found = set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())  # noqa: S603 — our own
+
+    assert set() == found & HOST
+    if module in ("parser", "wait"):
+        assert set() == found & {"pydantic", "numpy", "yaml", "rich", "psutil", "asyncio", "aiohttp"}
+
+
+def test_start() -> None:
+    """A health check is over in less than 150 ms, Python's own start included."""
+    run("wait", "--once", "http://127.0.0.1:1")  # once, for the bytecode
+    seconds: list[float] = []
+    for _ in range(5):
+        began = time.perf_counter()
+        run("wait", "--once", "http://127.0.0.1:1")
+        seconds.append(time.perf_counter() - began)
+
+    assert statistics.median(seconds) < 0.150
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param(["frobnicate"], id="unknown-command"),
+        pytest.param(["wait"], id="no-url"),
+        pytest.param(["wait", "127.0.0.1:8188"], id="no-scheme"),
+        pytest.param(["wait", "http://[::1"], id="broken-address"),
+        pytest.param(["wait", "http://x:99999"], id="no-such-port"),
+        pytest.param(["wait", "http://x", "--timeout", "soon"], id="timeout-no-number"),
+        pytest.param(["wait", "http://x", "--timeout", "nan"], id="timeout-nan"),
+        pytest.param(["capture", "ftp://x"], id="other-scheme"),
+        pytest.param(["convert", "a.safetensors", "b.safetensors"], id="no-dtype"),
+        pytest.param(["convert", "a.safetensors", "b.safetensors", "--dtype", "fp8"], id="unknown-dtype"),
+        pytest.param(["check", "--comfyui", "nowhere"], id="no-comfyui"),
+        pytest.param(["check", "--read", "-1"], id="negative"),
+    ],
+)
+def test_usage(words: list[str]) -> None:
+    """What cannot be meant ends with 2, one line or two on stderr, and no traceback."""
+    done = run(*words)
+
+    assert 2 == done.code
+    assert done.err
+    assert "Traceback" not in done.err
+    assert "" == done.out
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "capture", "wait", "convert"])
+def test_help(command: str) -> None:
+    """Every command explains itself and its exit codes, and can answer in JSON."""
+    done = run(command, "--help")
+
+    assert 0 == done.code
+    assert "exit codes: 0 good" in done.out
+    assert "--json" in done.out
+
+
+def test_error_as_json() -> None:
+    """With --json an error is JSON too, with the keys that errors have over HTTP."""
+    done = run("wait", "--json", "nonsense")
+
+    assert 2 == done.code
+    assert ["code", "message", "hint", "line"] == list(done.json["error"])
+    assert "url_invalid" == done.json["error"]["code"]
+
+
+def test_twice_in_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """`main` is a function, also after it was called."""
+    assert [1, 1] == [main(["wait", "--once", "--quiet", "http://127.0.0.1:1"]) for _ in range(2)]
+    assert ("", "") == capsys.readouterr()
+
+
+def test_closed_pipe() -> None:
+    """`… | head -0` is no error."""
+    process = start("--help")
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    with process:
+        complaint = process.stderr.read()
+
+    assert "Traceback" not in complaint
+    assert process.returncode in (0, 120)
+
+
+def test_interrupted() -> None:
+    """Ctrl-C ends it with 130, without a traceback."""
+    process = start("wait", "http://127.0.0.1:1", "--interval", "60")
+    time.sleep(0.5)  # nothing tells that it waits
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+
+    assert (130, "") == (process.returncode, complaint)

@@ -1,0 +1,191 @@
+"""`wait` asks until /ready says 200, no more often than it is told to, and says what is wrong if it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from preload_plugin.api.answers import answer
+from preload_plugin.cli import main
+from preload_plugin.core.errors import problem
+from preload_plugin.core.snapshot import ModelState, Snapshot, Status
+from preload_plugin.tests.support.comfy import free_port
+from preload_plugin.tests.support.snapshots import model, snapshot
+
+LOADING = snapshot(Status.LOADING, model(state=ModelState.LOADING))
+READY = snapshot(Status.READY, model())
+FAILED = snapshot(Status.FAILED, model(state=ModelState.FAILED))
+LATE = snapshot(Status.FAILED, model(state=ModelState.LOADING), problems=(problem("timeout", wanted="600"),))
+
+Answer = Snapshot | web.Response
+Serve = Callable[..., Awaitable[str]]
+Wait = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+async def asked() -> list[float]:
+    """When each question came."""
+    return []
+
+
+@pytest.fixture
+async def serve(asked: list[float]) -> AsyncIterator[Serve]:
+    """Our own answers to these states, one after the other, and the last one from then on."""
+    servers: list[TestServer] = []
+
+    async def start(*answers: Answer, retry_after: str | None = "0") -> str:
+        async def reply(request: web.Request) -> web.Response:
+            asked.append(time.monotonic())
+            found = answers[min(len(asked), len(answers)) - 1]
+            if isinstance(found, web.Response):
+                return found
+            given = answer(request.rel_url.raw_path, request.rel_url.raw_query_string, found)
+            late = {"Retry-After": retry_after} if retry_after is not None and given.status == 503 else {}
+            return web.Response(status=given.status, body=given.body, headers={**given.headers, **late})
+
+        app = web.Application()
+        app.router.add_get("/{path:.*}", reply)
+        server = TestServer(app)
+        await server.start_server()
+        servers.append(server)
+        return str(server.make_url("/"))
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+@pytest.fixture
+def wait() -> Wait:
+    """The command, beside the server that it asks."""
+
+    async def run(*words: object) -> int:
+        return await asyncio.to_thread(main, ["wait", *map(str, words)])
+
+    return run
+
+
+async def test_until_ready(serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """503 means ask again, 200 means done."""
+    url = await serve(LOADING, LOADING, READY)
+
+    assert 0 == await wait(url, "--interval", "0.05")
+    assert 3 == len(asked)
+    assert capsys.readouterr().out.startswith("ready after ")
+
+
+async def test_degraded_is_ready(serve: Serve, wait: Wait) -> None:
+    """The status code decides."""
+    degraded = snapshot(Status.DEGRADED, model(), model("b", ModelState.FAILED, required=False))
+
+    assert 0 == await wait(await serve(degraded))
+
+
+async def test_once(serve: Serve, wait: Wait, asked: list[float]) -> None:
+    """For a health check: one question, whatever the answer."""
+    assert 1 == await wait(await serve(LOADING, READY), "--once")
+    assert 1 == len(asked)
+
+
+async def test_failed(serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A preload that failed does not get better by waiting; the reason is told."""
+    assert 1 == await wait(await serve(LOADING, FAILED), "--interval", "0")
+    assert 2 == len(asked)
+    assert "sdxl: a.safetensors is empty. " in capsys.readouterr().err
+
+
+async def test_late(serve: Serve, wait: Wait, asked: list[float]) -> None:
+    """Except if all that is wrong is that it takes long."""
+    assert 0 == await wait(await serve(LATE, LATE, READY), "--interval", "0")
+    assert 3 == len(asked)
+
+
+async def test_timeout(serve: Serve, wait: Wait, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gives up in time."""
+    began = time.monotonic()
+
+    assert 1 == await wait(await serve(LOADING), "--timeout", "0.5", "--interval", "0.1")
+    assert 0.5 <= time.monotonic() - began < 5
+    assert "not ready after 0." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("header", "least"), [("1", 0.95), ("0", 0.25), ("Mon, 23 Nov 2026 12:00:00 GMT", 0.25)])
+async def test_retry_after(serve: Serve, wait: Wait, asked: list[float], header: str, least: float) -> None:
+    """Retry-After is kept to where it asks for more patience than --interval."""
+    assert 0 == await wait(await serve(LOADING, READY, retry_after=header), "--interval", "0.3")
+    assert least <= asked[1] - asked[0] < least + 5
+
+
+async def test_retry_after_beyond_timeout(serve: Serve, wait: Wait, asked: list[float]) -> None:
+    """The last question comes when the time is over, not after it."""
+    began = time.monotonic()
+
+    assert 0 == await wait(await serve(LOADING, READY, retry_after="60"), "--timeout", "0.5")
+    assert time.monotonic() - began < 5
+    assert 2 == len(asked)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(web.Response(status=404, text="404: Not Found"), id="not-found"),
+        pytest.param(web.Response(status=502, text="<html>"), id="proxy"),
+        pytest.param(web.Response(status=503, text="[1]"), id="list"),
+        pytest.param(web.Response(status=503, text='{"status": "failed", "failing": {"a": 1}, "progress": []}'), id="odd"),
+    ],
+)
+async def test_other_answers(serve: Serve, wait: Wait, answer: web.Response) -> None:
+    """A proxy, another server, a body that is none: not ready, and no traceback."""
+    assert 1 == await wait(await serve(answer), "--once")
+
+
+async def test_refused(wait: Wait, capsys: pytest.CaptureFixture[str]) -> None:
+    """No connection is `not yet`: until the time is over."""
+    began = time.monotonic()
+
+    assert 1 == await wait(f"http://127.0.0.1:{free_port()}", "--timeout", "0.3", "--interval", "0.1")
+    assert 0.3 <= time.monotonic() - began
+    assert "unreachable" in capsys.readouterr().err
+
+
+async def test_silent_server(wait: Wait) -> None:
+    """A server that accepts and says nothing is given up too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        began = time.monotonic()
+
+        assert 1 == await wait(f"http://127.0.0.1:{server.getsockname()[1]}", "--timeout", "0.3")
+        assert time.monotonic() - began < 3
+
+
+async def test_one_model(serve: Serve, wait: Wait) -> None:
+    """The address of one model is asked as it is."""
+    url = await serve(READY)
+
+    assert 0 == await wait(f"{url}ready/sdxl", "--once")
+    assert 1 == await wait(f"{url}ready/other", "--once")
+
+
+async def test_json(serve: Serve, wait: Wait, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object in the end, nothing else."""
+    assert 1 == await wait(await serve(FAILED), "--json")
+    shown = capsys.readouterr()
+    told: dict[str, Any] = json.loads(shown.out)
+
+    assert ["ready", "status", "http", "seconds", "failing"] == list(told)
+    assert (False, "failed", 503) == (told["ready"], told["status"], told["http"])
+    assert "file_empty" == told["failing"]["sdxl"]["code"]
+    assert "" == shown.err
+
+
+async def test_quiet(serve: Serve, wait: Wait, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the exit code."""
+    assert 1 == await wait(await serve(FAILED), "--quiet")
+    assert ("", "") == capsys.readouterr()
