@@ -8,13 +8,16 @@ from typing import Any
 
 from ..core.document import FILE_NAME
 from ..core.errors import Problem
+from ..core.jobs import Job
 from ..core.prefetch import PrefetchProgress
-from ..core.readiness import Model, ModelState, Snapshot
+from ..core.snapshot import Model, ModelState, Snapshot, WarmUp
 
 MOST_FAILING = 100
 """So many failing models are listed; `models.failed` counts them all."""
 MOST_SENTENCES = 10
 """So many problems of one model, or of the settings file, are told."""
+LAST_JOBS = 10
+"""So many jobs are listed in `/preload`; older ones can still be asked for one by one."""
 
 
 def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
@@ -42,7 +45,13 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
             "eta": progress.eta,
         },
         "failing": {name: _error(p) for name, p in list(failing.items())[:MOST_FAILING]},
+        "fault": _error((snapshot.fault,)) if snapshot.fault else None,
     }
+
+
+def alive(snapshot: Snapshot) -> dict[str, Any]:
+    """The body of `/livez`."""
+    return {"status": "alive" if snapshot.alive else "dead", "fault": _error((snapshot.fault,)) if snapshot.fault else None}
 
 
 def model(item: Model) -> dict[str, Any]:
@@ -57,6 +66,9 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         **ready(snapshot, verbose=True),
         "hits": sum(item.hits for item in snapshot.models),
         "misses": snapshot.misses,
+        "queue_remaining": snapshot.queue_remaining,
+        "warmups": [_warmup(item) for item in snapshot.warmups],
+        "jobs": [job(item) for item in snapshot.jobs[-LAST_JOBS:]],
         "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
         "host": {
             "comfyui": host.comfyui,
@@ -66,6 +78,41 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         }
         if host
         else None,
+    }
+
+
+def job(item: Job) -> dict[str, Any]:
+    """One order: the body of `/preload/jobs/{id}`, and of the answer to a command."""
+    return {
+        "id": item.id,
+        "command": item.command.value,
+        "model": item.model,
+        "reason": item.reason,
+        "state": item.state.value,
+        "created": _utc(item.created),
+        "started": None if item.started is None else _utc(item.started),
+        "ended": None if item.ended is None else _utc(item.ended),
+        "loaded": list(item.loaded),
+        "kept": list(item.kept),
+        "released": list(item.released),
+        "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def refusal(wrong: Problem) -> dict[str, Any]:
+    """The body of an answer to a request that cannot be answered."""
+    return {"error": {"code": wrong.code, "message": wrong.message, "hint": wrong.hint}}
+
+
+def _warmup(item: WarmUp) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "required": item.required,
+        "state": item.state.value,
+        "seconds": _rounded(item.seconds),
+        "shapes": list(item.shapes),
+        "dtypes": list(item.dtypes),
+        "error": _error(item.problems) if item.problems else None,
     }
 
 
@@ -82,7 +129,7 @@ def _prefetch(progress: PrefetchProgress) -> dict[str, Any]:
 
 
 def row(item: Model) -> dict[str, Any]:
-    """One model of `?verbose`. `move` and `warm` are not measured for each model: null."""
+    """One model of `?verbose`. `move` is not measured for each model: null."""
     return {
         "name": item.name,
         "kind": item.kind,
@@ -96,9 +143,10 @@ def row(item: Model) -> dict[str, Any]:
             "read": _rounded(item.read_seconds),
             "load": _rounded(item.load_seconds),
             "move": None,
-            "warm": None,
+            "warm": _rounded(item.warm_seconds),
         },
         "hits": item.hits,
+        "evictions": item.evictions,
         "error": _error(item.problems) if item.problems else None,
     }
 

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import quote
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
-from preload_plugin.api.routes import register
-from preload_plugin.core.errors import failure, problem
-from preload_plugin.core.readiness import ModelState, Progress, Snapshot, Status
+from preload_plugin.core.errors import problem
+from preload_plugin.core.snapshot import ModelState, Progress, Snapshot, Status
+from preload_plugin.tests.http.conftest import STATES, Serve
 from preload_plugin.tests.support.snapshots import BROKEN, model, snapshot
 
-Client = TestClient[web.Request, web.Application]
-Serve = Callable[[Snapshot], Awaitable[Client]]
-
-READY_KEYS = ["status", "since", "models", "progress", "failing"]
-ROW_KEYS = ["name", "kind", "loader", "required", "state", "device", "bytes", "bytes_on_device", "seconds", "hits", "error"]
-HALF = Progress(bytes=40, bytes_total=100, fraction=0.4, seconds=6.2, eta=8.9)
-UNKNOWN_SPEED = Progress(bytes=0, bytes_total=100, fraction=0.0, seconds=0.1, eta=None)
-
-STATES = {
-    "starting": (snapshot(Status.STARTING, model(state=ModelState.PENDING), progress=UNKNOWN_SPEED, host=None), 503),
-    "loading": (snapshot(Status.LOADING, model(), model("b", ModelState.LOADING), progress=HALF), 503),
-    "ready": (snapshot(Status.READY, model()), 200),
-    "ready-with-nothing": (snapshot(Status.READY), 200),
-    "degraded": (snapshot(Status.DEGRADED, model(), model("b", ModelState.FAILED, required=False)), 200),
-    "failed": (snapshot(Status.FAILED, model(), model("b", ModelState.FAILED)), 503),
-    "file-wrong": (snapshot(Status.FAILED, problems=(problem("yaml_syntax", line=2, reason="a tab"),)), 503),
-}
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serves one snapshot, with every route under /api as well (`PromptServer.add_routes`)."""
-    clients: list[Client] = []
-
-    async def start(now: Snapshot) -> Client:
-        routes = web.RouteTableDef()
-        register(routes, lambda: now)
-        mirrored = web.RouteTableDef()
-        for route in routes:
-            assert isinstance(route, web.RouteDef)
-            mirrored.route(route.method, "/api" + route.path)(route.handler, **route.kwargs)
-        app = web.Application()
-        app.add_routes(mirrored)
-        app.add_routes(routes)
-        client: Client = TestClient(TestServer(app))
-        clients.append(client)
-        await client.start_server()
-        return client
-
-    yield start
-    for client in clients:
-        await client.close()
+READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
+ROW_KEYS = [
+    *("name", "kind", "loader", "required", "state", "device", "bytes", "bytes_on_device", "seconds"),
+    *("hits", "evictions", "error"),
+]
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
@@ -68,6 +29,7 @@ async def test_ready(serve: Serve, now: Snapshot, code: int, prefix: str) -> Non
     assert (code, now.status.value) == (reply.status, body["status"])
     assert READY_KEYS == list(body)
     assert ["total", "ready", "failed"] == list(body["models"])
+    assert (now.fault and now.fault.code) == (body["fault"] and body["fault"]["code"])
     assert ["fraction", "bytes", "bytes_total", "seconds", "eta"] == list(body["progress"])
     assert "2026-11-22T20:39:34Z" == body["since"]
     assert "no-store" == reply.headers["Cache-Control"]
@@ -75,7 +37,18 @@ async def test_ready(serve: Serve, now: Snapshot, code: int, prefix: str) -> Non
     assert (code == 503) is ("Retry-After" in reply.headers)
 
 
-@pytest.mark.parametrize("path", ["/ready", "/ready/sdxl", "/ready/nobody", "/livez", "/preload"])
+def test_every_status() -> None:
+    """The table of states leaves no status out."""
+    assert set(Status) == {now.status for now, _ in STATES.values()}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/ready", "/ready/sdxl", "/ready/nobody", "/livez", "/preload", "/preload/metrics", "/preload/jobs/nobody"),
+        *("/v2/health/live", "/v2/health/ready", "/v2/models/sdxl/ready", "/v2/models/nobody/ready"),
+    ],
+)
 @pytest.mark.parametrize(("now", "_code"), STATES.values(), ids=STATES)
 async def test_head(serve: Serve, now: Snapshot, _code: int, path: str) -> None:
     """HEAD answers as GET does, without the body."""
@@ -83,14 +56,15 @@ async def test_head(serve: Serve, now: Snapshot, _code: int, path: str) -> None:
     get, head = await client.get(path), await client.head(path)
 
     assert get.status == head.status
-    assert get.headers["Content-Length"] == head.headers["Content-Length"]
+    if path != "/preload/metrics":  # which tells the time
+        assert get.headers["Content-Length"] == head.headers["Content-Length"]
     assert (b"", get.headers.get("Retry-After")) == (await head.read(), head.headers.get("Retry-After"))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["/ready", "/ready/sdxl", "/livez", "/preload"])
+@pytest.mark.parametrize("path", ["/ready", "/ready/sdxl", "/livez", "/preload", "/preload/metrics", "/v2/health/ready"])
 async def test_nothing_to_change(serve: Serve, method: str, path: str) -> None:
-    """The routes answer questions and take no orders."""
+    """These routes answer questions and take no orders."""
     assert 405 == (await (await serve(snapshot())).request(method, path)).status
 
 
@@ -112,7 +86,7 @@ async def test_counts(serve: Serve) -> None:
     rows = [model(state.value, state) for state in ModelState]
     body = await (await (await serve(snapshot(Status.FAILED, *rows))).get("/ready")).json()
 
-    assert {"total": len(ModelState), "ready": 3, "failed": 1} == body["models"]
+    assert {"total": len(ModelState), "ready": 4, "failed": 1} == body["models"]
     assert ["failed"] == list(body["failing"])
 
 
@@ -164,6 +138,7 @@ async def test_verbose(serve: Serve, query: str) -> None:
     assert [ROW_KEYS, ROW_KEYS] == [list(row) for row in rows]
     assert ["sdxl", "b"] == [row["name"] for row in rows]
     assert {"read": None, "load": 1.235, "move": None, "warm": None} == rows[0]["seconds"]
+    assert [1, 1] == [row["evictions"] for row in rows]
     assert [None, "file_empty"] == [row["error"] and row["error"]["code"] for row in rows]
 
 
@@ -173,7 +148,7 @@ async def test_model(serve: Serve, state: ModelState) -> None:
     reply = await (await serve(snapshot(Status.LOADING, model("other"), model("it", state)))).get("/ready/it")
     body = await reply.json()
 
-    there = state in (ModelState.RESIDENT, ModelState.STAGED, ModelState.EVICTED)
+    there = state in (ModelState.RESIDENT, ModelState.STAGED, ModelState.EVICTED, ModelState.WARM)
     assert (200 if there else 503, "ready" if there else state.value) == (reply.status, body["status"])
     assert ["status", *ROW_KEYS] == list(body)
     assert ("it", state.value) == (body["name"], body["state"])
@@ -198,7 +173,13 @@ async def test_unknown_model(serve: Serve, prefix: str) -> None:
     reply = await (await serve(snapshot(Status.READY, model("a"), model("b")))).get(f"{prefix}/ready/nobody")
 
     assert (404, "no-store") == (reply.status, reply.headers["Cache-Control"])
-    assert {"status": "unknown", "message": "no such model", "models": ["a", "b"]} == await reply.json()
+    body = await reply.json()
+    assert ("unknown", ["a", "b"]) == (body["status"], body["models"])
+    assert {"code", "message", "hint"} == body["error"].keys()
+    assert ("model_unknown", "there is no model 'nobody' among the 2 of the settings") == (
+        body["error"]["code"],
+        body["error"]["message"],
+    )
 
 
 async def test_unknown_among_many(serve: Serve) -> None:
@@ -208,61 +189,55 @@ async def test_unknown_among_many(serve: Serve) -> None:
     assert 100 == len((await reply.json())["models"])
 
 
+@pytest.mark.parametrize(
+    "name", ["m" * 5000, "%00", "%ff%fe", "%0d%0aX-Injected:%201", "%F0%9F%A6%86", "%2e%2e%2f", "%7Bname%7D"]
+)
+async def test_absurd_names(serve: Serve, name: str) -> None:
+    """Any other name is unknown, and is repeated in part at most; nothing of it gets into a header."""
+    client = await serve(snapshot(Status.READY, *(model(f"m{i}") for i in range(100))))
+    reply = await client.get(URL(f"/ready/{name}", encoded=True))
+
+    assert 404 == reply.status
+    assert "X-Injected" not in reply.headers
+    assert len((await reply.json())["error"]["message"]) < 300
+
+
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
 @pytest.mark.parametrize(("now", "_code"), STATES.values(), ids=STATES)
 async def test_livez(serve: Serve, now: Snapshot, _code: int, prefix: str) -> None:
-    """The process lives in every state: a restart would not mend a missing file."""
+    """The process lives in every state but one: a restart would not mend a missing file, it does mend a lost device."""
     reply = await (await serve(now)).get(f"{prefix}/livez")
+    body = await reply.json()
 
-    assert (200, {"status": "alive"}, "no-store") == (reply.status, await reply.json(), reply.headers["Cache-Control"])
+    assert ((503, "dead") if now.fault else (200, "alive")) == (reply.status, body["status"])
+    assert (now.fault and now.fault.code) == (body["fault"] and body["fault"]["code"])
+    assert "no-store" == reply.headers["Cache-Control"]
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
-@pytest.mark.parametrize(("now", "_code"), STATES.values(), ids=STATES)
-async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> None:
-    """/preload is 200 in every state, with all there is to know."""
-    reply = await (await serve(now)).get(f"{prefix}/preload")
-    body = await reply.json()
+@pytest.mark.parametrize(("now", "code"), STATES.values(), ids=STATES)
+async def test_kserve(serve: Serve, now: Snapshot, code: int, prefix: str) -> None:
+    """The aliases of the Open Inference Protocol have the codes of /livez and /ready, and that protocol's bodies."""
+    client = await serve(now)
+    live, ready = await client.get(f"{prefix}/v2/health/live"), await client.get(f"{prefix}/v2/health/ready")
 
-    assert (200, "no-store") == (reply.status, reply.headers["Cache-Control"])
-    assert {*READY_KEYS, "hits", "misses", "prefetch", "host"} == body.keys()
-    assert (2 * len(now.models), {"VAELoader": 3}) == (body["hits"], body["misses"])
-    assert len(now.models) == len(body["models"]["items"])
-
-
-async def test_host(serve: Serve) -> None:
-    """The host's facts are told as soon as they are known."""
-    client = await serve(snapshot())
-
-    expected = {"comfyui": "0.3.75", "python": "3.11.7", "torch": "2.14.1", "device": "cuda:0 A100"}
-    assert expected == (await (await client.get("/preload")).json())["host"]
+    assert (now.alive, {"live": now.alive}) == (live.status == 200, await live.json())
+    assert (code, {"ready": code == 200}) == (ready.status, await ready.json())
+    assert (code == 503) is ("Retry-After" in ready.headers)
 
 
-@pytest.mark.parametrize("path", ["/ready?verbose", "/ready/x", "/preload"])
-async def test_no_path(serve: Serve, path: str) -> None:
-    """No body has a path in it, whatever a loader said."""
-    said = failure("L", OSError(13, "Permission denied", "/srv/secret/models/a.safetensors"))
-    reply = await (await serve(snapshot(Status.FAILED, model("x", ModelState.FAILED, problems=(said,))))).get(path)
-    text = await reply.text()
+@pytest.mark.parametrize("state", ModelState, ids=lambda s: s.value)
+async def test_kserve_model(serve: Serve, state: ModelState) -> None:
+    """So does that of one model."""
+    client = await serve(snapshot(Status.LOADING, model("a b", state)))
+    reply, native = await client.get("/v2/models/a%20b/ready"), await client.get("/ready/a%20b")
 
-    assert "Permission denied: 'a.safetensors'" in text
-    assert "secret" not in text
+    assert native.status == reply.status
+    assert {"name": "a b", "ready": reply.status == 200} == await reply.json()
 
 
-async def test_asked_anew() -> None:
-    """Every request takes one snapshot of its own."""
-    asked: list[None] = []
+async def test_kserve_unknown(serve: Serve) -> None:
+    """An unknown name is 404, with an error of the shape that protocol has."""
+    reply = await (await serve(snapshot(Status.READY, model("a")))).get("/v2/models/b/ready")
 
-    def count() -> Snapshot:
-        asked.append(None)
-        return snapshot(Status.READY, model())
-
-    routes = web.RouteTableDef()
-    register(routes, count)
-    app = web.Application()
-    app.add_routes(routes)
-    async with TestClient(TestServer(app)) as client:
-        for path in ("/ready", "/ready?verbose", "/ready/sdxl", "/preload", "/livez"):
-            await client.get(path)
-
-    assert 4 == len(asked)
+    assert (404, {"error": "there is no model 'b' among the 1 of the settings"}) == (reply.status, await reply.json())

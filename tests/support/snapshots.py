@@ -1,17 +1,22 @@
-"""Owns hand-made rows and snapshots: what `/ready` is told, with as little as a test needs to say."""
+"""Owns hand-made rows and snapshots, and a door that takes every command: what the HTTP side is given, in few words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from preload_plugin.core.errors import Problem, problem
+from preload_plugin.core.errors import PreloadError, Problem, problem, unknown_model
 from preload_plugin.core.host import HostFacts
-from preload_plugin.core.readiness import Model, ModelState, Progress, Snapshot, Status
+from preload_plugin.core.jobs import Command, Job, JobState
+from preload_plugin.core.prefetch import PrefetchProgress
+from preload_plugin.core.snapshot import Model, ModelState, Progress, Snapshot, Status, WarmUp, WarmUpState
 
 SINCE = 1_795_379_974.9
 """2026-11-22T20:39:34Z."""
 DONE = Progress(bytes=100, bytes_total=100, fraction=1.0, seconds=6.2, eta=0.0)
 BROKEN = problem("file_empty", line=3, file="a.safetensors")
+FAULT = problem("device_fault", reason="CUDA error: an illegal memory access was encountered")
+NOT_SERVED = {Status.STARTING, Status.LOADING, Status.WARMING, Status.FAILED, Status.SLEEPING, Status.DRAINING}
+AHEAD = PrefetchProgress(bytes=70, bytes_total=100, cached=10, seconds=2.0, readers=1, running=True)
 
 
 def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields: Any) -> Model:
@@ -26,18 +31,66 @@ def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields:
         "bytes_on_device": 1000,
         "read_seconds": None,
         "load_seconds": 1.23456,
+        "warm_seconds": None,
         "hits": 2,
+        "evictions": 1,
         "problems": (BROKEN,) if failed else (),
     }
     return Model(name=name, state=state, **{**usual, **fields})
 
 
+def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fields: Any) -> WarmUp:
+    """One that worked, unless told otherwise."""
+    usual: dict[str, Any] = {"seconds": 4.5, "shapes": ("512x512, batch 1, 1 step",), "dtypes": ("float16",)}
+    return WarmUp(name=name, state=state, **{**usual, **fields})
+
+
+def job(job_id: str = "1", command: Command = Command.RELOAD, state: JobState = JobState.QUEUED, **fields: Any) -> Job:
+    """One that was just given, unless told otherwise."""
+    return Job(command, id=job_id, state=state, created=SINCE, **fields)
+
+
 def snapshot(status: Status = Status.READY, *models: Model, problems: tuple[Problem, ...] = (), **fields: Any) -> Snapshot:
-    """What there is to say, with the given models."""
+    """What there is to say, with the given models. Traffic is let in as is usual for the status."""
     usual: dict[str, Any] = {
+        "serves": status not in NOT_SERVED,
         "since": SINCE,
         "progress": DONE,
         "misses": {"VAELoader": 3},
         "host": HostFacts("0.3.75", "3.11.7", "2.14.1", "cuda:0 A100"),
     }
     return Snapshot(status=status, models=models, problems=problems, **{**usual, **fields})
+
+
+def full(status: Status = Status.FAILED) -> Snapshot:
+    """One in which nothing is left out."""
+    failed = warm_up("b", WarmUpState.FAILED, problems=(BROKEN,))
+    over = job("2", Command.RELEASE, JobState.FAILED, model="m", started=SINCE, ended=SINCE, kept=("m",), problems=(BROKEN,))
+    return snapshot(
+        status,
+        model("m", ModelState.FAILED, warm_seconds=4.5, read_seconds=0.5),
+        model("n", ModelState.WARM, warm_seconds=4.5, read_seconds=0.5),
+        problems=(BROKEN,),
+        prefetch=AHEAD,
+        warmups=(warm_up(), failed),
+        jobs=(job(), over),
+        fault=FAULT,
+        queue_remaining=3,
+    )
+
+
+class OpenDoor:
+    """A `core.jobs.Door` that knows some models and keeps what it was told."""
+
+    def __init__(self, *models: str, settled: bool = True) -> None:
+        self.jobs: list[Job] = []
+        self._models = models
+        self._settled = settled
+
+    def order(self, command: Command, model: str | None = None) -> Job:
+        if not self._settled:
+            raise PreloadError(problem("command_too_early", command=command.value, found="loading"))
+        if model is not None and model not in self._models:
+            raise PreloadError(unknown_model(model, self._models))
+        self.jobs.append(job(str(len(self.jobs)), command, model=model))
+        return self.jobs[-1]
