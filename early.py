@@ -1,4 +1,4 @@
-"""What can be done before torch is imported: read the settings, start to read the model files.
+"""What can be done before torch is imported: read the settings, answer probes, start to read the model files.
 
 Imports nothing but PyYAML and psutil besides the standard library, and of ComfyUI only
 `folder_paths`, which is complete by then (extra_model_paths.yaml included), and `comfy.cli_args`.
@@ -9,11 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core.document import find, read
 from .core.errors import PreloadError
+from .core.host import NOWHERE
 from .core.log import log
+from .core.readiness import Readiness
+from .core.residency import Residency
+
+if TYPE_CHECKING:
+    from .api.probe import Probe
 
 _FOLDERS = {
     "checkpoint": ("checkpoints",),
@@ -21,6 +27,8 @@ _FOLDERS = {
     "clip": ("text_encoders",),
     "vae": ("vae",),
 }
+listener: Probe | None = None
+"""The early probe, if the settings ask for one; `startup.py` gives it more to tell."""
 WORKING_MEMORY = 512 << 20
 """Bytes that a first prompt needs beside the models."""
 
@@ -30,22 +38,45 @@ def begin(root: Path) -> None:
 
     The rest is done by a thread: looking for a file may block on a mount that does not answer.
     """
+    settings = find(root)
     try:
-        data = read(find(root)).data
+        data = read(settings).data
     except PreloadError:
         return  # reported by startup.py
-    if isinstance(data, dict) and isinstance(data.get("models"), list) and data["models"]:
-        threading.Thread(target=_begin, args=(data,), name="preload-early", daemon=True).start()
+    if not isinstance(data, dict):
+        return
+    _listen(data.get("probe"))
+    if any(isinstance(data.get(key), list) and data[key] for key in ("models", "workflows")):
+        threading.Thread(target=_begin, args=(data, settings.parent), name="preload-early", daemon=True).start()
 
 
-def _begin(data: dict[str, Any]) -> None:
+def _listen(options: Any) -> None:
+    global listener  # noqa: PLW0603 — prestartup and startup meet in nothing but this module
+    port = options.get("port") if isinstance(options, dict) else None
+    if not isinstance(port, int) or not 0 < port < 1 << 16:
+        return
     try:
-        _read_ahead(data)
+        from .api import probe
+        from .host.files import listens_at
+
+        addresses, own = listens_at()
+        if port == own:
+            log.warning("probe: port %d is ComfyUI's own; no early answers; choose another probe.port", port)
+            return
+        nothing_yet = Readiness(Residency(repair=lambda _: None, usable=lambda _: ""), placement=lambda _: NOWHERE)
+        listener = probe.start(addresses, port, nothing_yet.snapshot)
+    except Exception:  # noqa: BLE001 — ComfyUI must start
+        log.exception("the early probe could not be started")
+
+
+def _begin(data: dict[str, Any], folder: Path) -> None:
+    try:
+        _read_ahead(data, folder)
     except Exception:  # noqa: BLE001 — whatever it is, models are then read when they are loaded
         log.exception("the model files could not be read ahead")
 
 
-def _read_ahead(data: dict[str, Any]) -> None:
+def _read_ahead(data: dict[str, Any], folder: Path) -> None:
     from .core import memory, prefetch, pretouch
     from .host.files import weights_grow_by
 
@@ -55,7 +86,7 @@ def _read_ahead(data: dict[str, Any]) -> None:
         return
     share, readers = options.get("memory", 0.8), options.get("readers", "auto")
     room = int((share if isinstance(share, int | float) else 0.8) * memory.available())
-    files = list(dict.fromkeys(_files(data["models"])))
+    files = list(dict.fromkeys([*_files(data.get("models") or []), *_of_workflows(data.get("workflows") or [], folder)]))
     prefetch.begin(files, budget=room, readers=readers if isinstance(readers, int) and 0 < readers <= 64 else None)
     if options.get("pretouch", True) is True:
         size = sum(file.stat().st_size for file in files if file.is_file())
@@ -78,3 +109,21 @@ def _files(entries: list[Any]) -> Iterator[Path]:
             if isinstance(value, str) and value:
                 usual = usual_folder(str(key))
                 yield from (file.path for file in find(value, [usual] if usual else []))
+
+
+def _of_workflows(entries: list[Any], folder: Path) -> Iterator[Path]:
+    """Every model file that the workflows name, LoRAs and the like included: these are not preloaded but soon read."""
+    from .core.locate import locate
+    from .core.workflow import MAX_BYTES
+    from .core.workflow_files import files_of
+    from .host.files import find, user_folder
+
+    for entry in entries:
+        path = entry.get("path") if isinstance(entry, dict) else None
+        for _, workflow in locate(path, (folder, user_folder())) if isinstance(path, str) and path else ():
+            try:
+                with workflow.open("rb") as stream:
+                    names = files_of(stream.read(MAX_BYTES + 1))
+            except (PreloadError, OSError):
+                continue  # reported by startup.py
+            yield from (file.path for name in names for file in find(name))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import early
 from .api.routes import register
 from .core.document import Document, find, read
 from .core.errors import PreloadError, Problem, problem
+from .core.jobs import Command, Job
 from .core.log import log
-from .core.readiness import Phase, Readiness
+from .core.readiness import Readiness
 from .core.residency import Residency
+from .core.snapshot import Phase, Snapshot, Status
 from .host.server import prompt_server
+
+if TYPE_CHECKING:  # importing it is what an empty list must not cost: pydantic, torch
+    from .core.settings import Settings
+    from .preload import Preloader
 
 _installed = False
 
@@ -30,58 +37,101 @@ def install(root: Path) -> None:
     if server is None:  # ComfyUI as a library: no port, no queue, nobody to be ready for
         return
     _installed = True
+    plugin = Plugin(root, server)
+    register(server.routes, plugin.snapshot, plugin)
+    if early.listener:
+        early.listener.snapshot = plugin.snapshot_before_listening
     try:
-        document, problems = _document(root)
-        if not problems and _is_idle(document):
-            register(server.routes, _nothing_to_do().snapshot)
-        else:
-            _preload(document, problems, server)
+        plugin.set_up()
     except Exception as error:  # noqa: BLE001 — whatever it is, ComfyUI must start
         log.exception("the preload could not be set up; ComfyUI goes on without it")
-        fault = problem("internal", error=type(error).__name__, reason="see ComfyUI's log")
-        register(server.routes, _nothing_to_do(fault).snapshot)
+        plugin.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
 
 
-def _preload(document: Document, problems: tuple[Problem, ...], server: Any) -> None:
-    """Imported here, and not at the top, is what an empty list must not cost: pydantic, torch."""
-    from .core.settings import settle
+class Plugin:
+    """The preloader, made when there is something to preload, and what stands in for it until then."""
 
-    settings = settle(document)
-    settings = replace(settings, problems=(*problems, *settings.problems))
-    if not settings.entries and settings.options.on_error != "exit":  # only problems: no host is needed to tell them
-        for fault in settings.problems:
+    def __init__(self, root: Path, server: Any) -> None:
+        self._root = root
+        self._server = server
+        self._preloader: Preloader | None = None
+        self._idle = _nothing_to_do()
+
+    def snapshot(self) -> Snapshot:
+        return (self._preloader.readiness if self._preloader else self._idle).snapshot()
+
+    def snapshot_before_listening(self) -> Snapshot:
+        """For the early probe: not ready before ComfyUI's port is open.
+
+        `start_multi_address` (server.py) sets `address` right after it has opened the first port.
+        """
+        now = self.snapshot()
+        too_early = now.serves and not hasattr(self._server, "address")
+        return replace(now, status=Status.STARTING, serves=False) if too_early else now
+
+    def order(self, command: Command, model: str | None = None) -> Job:
+        """See `core.jobs.Door`. A reload may find that there is something to preload now."""
+        if self._preloader is None:
+            self._preloader = self._make(replace(self._settings(Document(None)), problems=self._idle.problems))
+            self._preloader.begin()
+        return self._preloader.order(command, model)
+
+    def set_up(self) -> None:
+        """Read the settings, and if there is something to preload do so at the last moment before the port opens."""
+        document, problems = self._document()
+        if not problems and _is_idle(document):
+            return
+        settings = self._settings(document)
+        settings = replace(settings, problems=(*problems, *settings.problems))
+        if settings.is_empty and settings.options.on_error != "exit":  # only problems: no host is needed to tell them
+            self.fail(*settings.problems)
+            return
+        self._preloader = self._make(settings)
+        self._server.app.on_startup.append(self._preloader.start)
+
+    def fail(self, *problems: Problem) -> None:
+        """Stand there, explaining."""
+        for fault in problems:
             log.error("%s", fault)
-        register(server.routes, _nothing_to_do(*settings.problems).snapshot)
-        return
+        self._preloader = None
+        self._idle.problems = problems
 
-    from .host.comfy import ComfyHost
-    from .preload import Preloader
+    def _make(self, settings: Settings) -> Preloader:
+        from .host.comfy import ComfyHost
+        from .preload import Preloader
 
-    preloader = Preloader(settings, ComfyHost(server))
-    register(server.routes, preloader.readiness.snapshot)
-    server.app.on_startup.append(preloader.start)
+        return Preloader(settings, ComfyHost(self._server), self._reread)
 
+    def _reread(self) -> Settings:
+        document, problems = self._document()
+        settings = self._settings(document)
+        return replace(settings, problems=(*problems, *settings.problems))
 
-def _document(root: Path) -> tuple[Document, tuple[Problem, ...]]:
-    try:
-        return read(find(root)), ()
-    except PreloadError as error:
-        return Document(None), (error.problem,)
+    def _settings(self, document: Document) -> Settings:
+        from .core.settings import settle
+
+        return replace(settle(document), folder=find(self._root).parent)
+
+    def _document(self) -> tuple[Document, tuple[Problem, ...]]:
+        try:
+            return read(find(self._root)), ()
+        except PreloadError as error:
+            return Document(None), (error.problem,)
 
 
 def _is_idle(document: Document) -> bool:
-    """True if no model is listed and every key is known: told without validating the values."""
+    """True if nothing is listed and every key is known: told without validating the values."""
     data = {} if document.data is None else document.data
-    if document.problems or not isinstance(data, dict) or data.get("models"):
+    if document.problems or not isinstance(data, dict) or data.get("models") or data.get("workflows"):
         return False
-    return data.keys() <= {"when", "models", "on_error", "timeout", "prefetch"}
+    known = {"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"}
+    return data.keys() <= known
 
 
-def _nothing_to_do(*problems: Problem) -> Readiness:
-    """Ready from the beginning, or failed for the given reasons."""
+def _nothing_to_do() -> Readiness:
+    """Ready from the beginning."""
     residency = Residency(repair=lambda _: None, usable=lambda _: "")
     readiness = Readiness(residency, placement=_nothing_loaded)
-    readiness.problems = problems
     readiness.move(Phase.SETTLED)
     return readiness
 

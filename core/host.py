@@ -9,7 +9,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # it imports from here
+    from .node_types import NodeTypes
 
 Value = str | int | float | bool | None
 """What a widget of a loader node can hold."""
@@ -86,6 +89,17 @@ class HostFacts:
     device: str
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A prompt that did not complete: at which node, and what it raised. Raw text: may hold paths."""
+
+    node: str
+    node_type: str
+    reason: str
+    error: str = ""
+    """The exception's class, with its module."""
+
+
 Identity = tuple[tuple[int, int, int], ...]
 """(mtime_ns, size, inode) of each file: changes when a file is replaced."""
 
@@ -121,10 +135,13 @@ class Host(Loaders, Protocol):
     """ComfyUI, as far as this plugin needs it."""
 
     def facts(self) -> HostFacts: ...
+    def node_types(self) -> NodeTypes:
+        """All node classes, for reading workflows. Asked only once all custom nodes are registered."""
+        ...
 
     # acts: only in the thread that runs prompts, that is, inside a job
-    def submit(self, job: Callable[[], Awaitable[None]]) -> Future[None]:
-        """Queue `job` like a prompt. Done when it has run; it never raises into the queue."""
+    def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
+        """Queue `job` like a prompt, or before all that wait. Done when it has run; it never raises into the queue."""
         ...
 
     async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
@@ -148,14 +165,43 @@ class Host(Loaders, Protocol):
         ...
 
     def relieve(self) -> None:
-        """After out-of-memory: move every model off the device."""
+        """After out-of-memory, and to sleep: move every model off the device, and give freed memory back."""
+        ...
+
+    def collect(self) -> None:
+        """After letting go of outputs: give their memory back to the system."""
         ...
 
     def free_device_memory(self) -> int:
         """Free bytes on the compute device; 0 where that is the main memory."""
         ...
 
+    # on the event loop
+    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
+        """Run an API-format prompt to its end, before those that wait. Returns what went wrong."""
+        ...
+
+    def new_errors(self) -> tuple[Failed, ...]:
+        """What raised in the prompts that ended since one last asked."""
+        ...
+
+    def queue_remaining(self) -> int:
+        """Prompts that run or wait, without our jobs."""
+        ...
+
+    def is_busy(self) -> bool:
+        """Something runs or waits, be it our job."""
+        ...
+
     # may be asked from any thread at any time: no lock, no disk, no device
+    def loads_pickles_safely(self) -> bool: ...
     def is_out_of_memory(self, error: BaseException) -> bool: ...
     def is_interrupt(self, error: BaseException) -> bool: ...
     def placement(self, outputs: Outputs) -> Placement: ...
+    def dtypes(self, outputs: Outputs) -> tuple[str, ...]:
+        """What the weights are kept in: float16, bfloat16 and the like."""
+        ...
+
+    def user_folder(self) -> Path:
+        """Where ComfyUI keeps what its one user saves; his workflows lie below it."""
+        ...

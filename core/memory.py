@@ -15,12 +15,18 @@ def available(root: Path = _ROOT, membership: Path = _SELF) -> int:
 
     The least of the machine's available memory and what each cgroup above this process leaves.
     """
-    return min([psutil.virtual_memory().available, *_cgroup_rooms(root, membership)])
+    return min(room for room, _ in _rooms(root, membership))
 
 
-def _cgroup_rooms(root: Path, membership: Path) -> list[int]:
-    """Room under each limit, cgroup v2 (`0::/path`) and v1 (`N:memory:/path`)."""
-    rooms: list[int] = []
+def share_available(root: Path = _ROOT, membership: Path = _SELF) -> float:
+    """The same as a share (0 to 1) of the limit that it is nearest to."""
+    return min(room / limit if limit else 1.0 for room, limit in _rooms(root, membership))
+
+
+def _rooms(root: Path, membership: Path) -> list[tuple[int, int]]:
+    """(room, limit) in bytes: of the machine, and of each cgroup, v2 (`0::/path`) and v1 (`N:memory:/path`)."""
+    machine = psutil.virtual_memory()
+    rooms = [(machine.available, machine.total)]
     for line in _text(membership).splitlines():
         if line.count(":") < 2:
             continue
@@ -41,7 +47,7 @@ def _cgroup_rooms(root: Path, membership: Path) -> list[int]:
             used = _text(group / usage).strip()
             if maximum.isdigit() and used.isdigit():
                 reclaimable = _page_cache(_text(group / "memory.stat"))
-                rooms.append(max(0, int(maximum) - int(used) + reclaimable))
+                rooms.append((max(0, int(maximum) - int(used) + reclaimable), int(maximum)))
     return rooms
 
 

@@ -37,6 +37,10 @@ PATIENCE = 5.0
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+Gate = Callable[[Path], Callable[[], None]]
+"""Returns when the file may be read, with what to call once it has been (`registry/lease.py`)."""
+
+
 @dataclass
 class _File:
     path: Path
@@ -44,6 +48,14 @@ class _File:
     chunks_left: int = 0
     done: threading.Event = field(default_factory=threading.Event)
     """Read to its end, or given up."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    release: Callable[[], None] | None = None
+    """What the gate gave."""
+
+    def end(self) -> None:
+        self.done.set()
+        if self.release is not None:
+            self.release()
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,12 @@ class PrefetchProgress:
 class Prefetch:
     """One pass over some files, in their order, by daemon threads."""
 
-    def __init__(self, paths: Sequence[Path], *, budget: int, readers: int | None = None) -> None:
-        """`budget`: bytes that may be read at all. `readers`: None measures and decides."""
+    def __init__(self, paths: Sequence[Path], *, budget: int, readers: int | None = None, gate: Gate | None = None) -> None:
+        """`budget`: bytes that may be read at all. `readers`: None measures and decides. `gate`: who may hold up reading."""
         self._files = {path: _File(path) for path in dict.fromkeys(paths)}
         self._budget = budget
+        self._gate = gate
+        self._at_gate = False
         self._stopped = False
         self._wanted = readers or 1
         self._trial: list[tuple[float, int]] | None = [] if readers is None else None
@@ -89,7 +103,7 @@ class Prefetch:
         """Read no further chunk. Whoever waits goes on."""
         self._stopped = True
         for file in self._files.values():
-            file.done.set()
+            file.end()
 
     def wait(self, paths: Iterable[Path]) -> float:
         """Until these files are in the page cache or given up. Returns the seconds it took."""
@@ -98,7 +112,7 @@ class Prefetch:
             file = self._files.get(path)
             while file is not None and not file.done.wait(0.1):
                 self._awaited = True
-                if time.monotonic() - self._last_byte > PATIENCE:
+                if time.monotonic() - self._last_byte > PATIENCE and not self._at_gate:
                     log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
                     self.stop()
         return time.monotonic() - began
@@ -170,7 +184,18 @@ class Prefetch:
     def _leave_out(self, file: _File, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("prefetch: %s is left out: %s", file.path.name, reason)
-        file.done.set()
+        file.end()
+
+    def _take_turn(self, file: _File, gate: Gate) -> None:
+        """Before the first chunk of a file, whichever reader has it."""
+        with file.turn:
+            if file.release is None and not file.done.is_set():
+                self._at_gate = True
+                file.release = gate(file.path)
+                self._last_byte = time.monotonic()  # waiting there was no sign of storage that hangs
+                self._at_gate = False
+                if file.done.is_set():  # stopped meanwhile
+                    file.release()
 
     def _reader(self, index: int) -> None:
         buffer = memoryview(bytearray(CHUNK))
@@ -182,6 +207,8 @@ class Prefetch:
                     (wanted, offset) = self._todo.popleft()
                 except IndexError:  # another reader took the last one
                     break
+                if self._gate is not None:
+                    self._take_turn(wanted, self._gate)
                 if wanted.done.is_set():
                     continue
                 try:
@@ -203,7 +230,7 @@ class Prefetch:
             self._last_byte = time.monotonic()
             file.chunks_left -= 1
             if not file.chunks_left:
-                file.done.set()
+                file.end()
             if self._trial is not None and self._awaited:
                 self._decide(self._trial)
 
@@ -228,10 +255,10 @@ running: Prefetch | None = None
 """What `begin` started in this process; loading finds it here."""
 
 
-def begin(paths: Sequence[Path], *, budget: int, readers: int | None) -> None:
+def begin(paths: Sequence[Path], *, budget: int, readers: int | None, gate: Gate | None = None) -> None:
     """Start the one prefetch of this process."""
     global running  # noqa: PLW0603 — prestartup and preload meet in nothing but this module
-    running = Prefetch(paths, budget=budget, readers=readers)
+    running = Prefetch(paths, budget=budget, readers=readers, gate=gate)
     running.start()
 
 

@@ -23,8 +23,14 @@ class Checked:
     bytes: dict[str, int]
 
 
-def check(plan: Plan, inspect: Inspect, room: int) -> Checked:
+PICKLES = (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl")
+"""Endings under which ComfyUI opens a file as a pickle (`supported_pt_extensions`, folder_paths.py)."""
+
+
+def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> Checked:
     """Look into every file. `room`: bytes of main and device memory that can be had together.
+
+    `pickles`: this ComfyUI opens pickles without running the code in them.
 
     Files are counted at the size they have on disk, once each, in the plan's order: what no longer
     fits is refused rather than have the kernel kill the process. A model may need more in memory
@@ -43,6 +49,8 @@ def check(plan: Plan, inspect: Inspect, room: int) -> Checked:
             own[file.path], wrong = seen[file.path]
             if wrong is not None:
                 problems.append(replace(wrong, line=call.line))
+            elif not pickles and file.name.lower().endswith(PICKLES):
+                problems.append(problem("pickle_refused", line=call.line, file=file.name))
         needed = sum((counted | own).values())
         if not problems and needed > room:
             values = {"found": gigabytes(needed), "wanted": gigabytes(room)}

@@ -1,128 +1,20 @@
 """Is this replica ready, and if not, why not and for how long: asked anew at each question.
 
-Owns the phase of the preload and nothing else. Where models are comes from residency and ComfyUI.
+Owns the phase of the preload and what overrides it. Where models are comes from residency and ComfyUI.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 
 from . import prefetch
-from .errors import Problem
+from .errors import Problem, is_unrecoverable, problem, without_paths
 from .host import NOWHERE, HostFacts, Outputs, Placement
-from .prefetch import PrefetchProgress
+from .jobs import Jobs
+from .log import log
 from .residency import Residency, Slot, Stage
-
-
-class Phase(str, Enum):
-    """What the preload is doing."""
-
-    STARTING = "starting"
-    LOADING = "loading"
-    SETTLED = "settled"
-
-
-MOVES: dict[Phase, frozenset[Phase]] = {
-    Phase.STARTING: frozenset({Phase.LOADING, Phase.SETTLED}),
-    Phase.LOADING: frozenset({Phase.SETTLED}),
-    Phase.SETTLED: frozenset(),
-}
-
-
-class Status(str, Enum):
-    """What `/ready` says."""
-
-    STARTING = "starting"
-    LOADING = "loading"
-    READY = "ready"
-    DEGRADED = "degraded"
-    FAILED = "failed"
-
-    @property
-    def serves(self) -> bool:
-        return self in (Status.READY, Status.DEGRADED)
-
-
-class ModelState(str, Enum):
-    """Where one model is."""
-
-    PENDING = "pending"
-    READING = "reading"
-    LOADING = "loading"
-    STAGED = "staged"
-    RESIDENT = "resident"
-    EVICTED = "evicted"
-    FAILED = "failed"
-
-    @property
-    def loaded(self) -> bool:
-        """No file has to be read to use it."""
-        return self in (ModelState.STAGED, ModelState.RESIDENT, ModelState.EVICTED)
-
-
-@dataclass(frozen=True)
-class Model:
-    """One row of the answer."""
-
-    name: str
-    kind: str
-    loader: str
-    required: bool
-    state: ModelState
-    device: str | None
-    bytes: int
-    """Weights in memory; before that, the size of its files."""
-    bytes_on_device: int
-    read_seconds: float | None
-    load_seconds: float | None
-    hits: int
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    bytes: int
-    bytes_total: int
-    fraction: float
-    seconds: float
-    eta: float | None
-    """Seconds to go at the speed so far; None while there is nothing to go by."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All there is to say at one moment. Holds no path, token or environment."""
-
-    status: Status
-    since: float
-    """Unix time at which `status` was first seen."""
-    progress: Progress
-    models: tuple[Model, ...]
-    problems: tuple[Problem, ...]
-    """Of the whole settings file."""
-    misses: dict[str, int]
-    host: HostFacts | None
-    prefetch: PrefetchProgress | None = None
-
-    def failing(self) -> dict[str, tuple[Problem, ...]]:
-        return {m.name: m.problems for m in self.models if m.state is ModelState.FAILED}
-
-    def model(self, name: str) -> Model | None:
-        return next((m for m in self.models if m.name == name), None)
-
-
-def judge(phase: Phase, models: tuple[Model, ...], problems: tuple[Problem, ...], *, late: bool, serve: bool) -> Status:
-    """The verdict. `late`: the time allowed is over. `serve`: failures do not stop traffic."""
-    failed = [m for m in models if m.state is ModelState.FAILED]
-    fatal = bool(problems) or any(m.required for m in failed)
-    if phase is not Phase.SETTLED and not (late and fatal):
-        return Status(phase.value)
-    if fatal:
-        return Status.DEGRADED if serve else Status.FAILED
-    return Status.DEGRADED if failed else Status.READY
+from .snapshot import MOVES, Model, ModelState, Overrides, Phase, Progress, Snapshot, Status, WarmUp, judge
 
 
 class Readiness:
@@ -134,15 +26,23 @@ class Readiness:
         placement: Callable[[Outputs], Placement],
         *,
         serve: bool = False,
+        queue_remaining: Callable[[], int] = int,
     ) -> None:
         self.phase = Phase.STARTING
         self.problems: tuple[Problem, ...] = ()
         self.overdue: Problem | None = None
         """Set while loading takes longer than allowed: what models not yet loaded are failed by."""
+        self.fault: Problem | None = None
+        """Latches: set once, by an error that the device does not recover from."""
+        self.draining = False
+        """Latches: the process was told to end."""
         self.host: HostFacts | None = None
+        self.warmups: tuple[WarmUp, ...] = ()
+        self.jobs = Jobs()
         self._residency = residency
         self._placement = placement
-        self._serve = serve
+        self.serve = serve
+        self._queue_remaining = queue_remaining
         self._began = self._ended = 0.0
         self._seen: tuple[Status, float] = (Status.STARTING, time.time())
 
@@ -152,28 +52,48 @@ class Readiness:
             raise ValueError(f"{self.phase.value} -> {to.value} is no legal move")
         if to is Phase.LOADING:
             self._began = time.monotonic()
-        if to is Phase.SETTLED:
+        if to is Phase.SETTLED and not self._ended:
             self._ended = time.monotonic()
             self.overdue = None
         self.phase = to
+
+    def blame(self, error: type[BaseException] | str, reason: str) -> None:
+        """Latch the fault if this error is one that the device does not recover from."""
+        name = error if isinstance(error, str) else f"{error.__module__}.{error.__qualname__}"
+        if self.fault is None and is_unrecoverable(name, reason):
+            self.fault = problem("device_fault", reason=without_paths(reason))
+            log.critical("%s", self.fault)
+
+    def look(self) -> None:
+        """Count the models that ComfyUI moved off their device since the last look. Called now and then."""
+        for slot in self._residency.slots:
+            there = slot.loaded is not None and fully_there(self._placement(slot.loaded.outputs))
+            slot.evictions += slot.loaded is not None and slot.seen_there and not there
+            slot.seen_there = there
+            slot.was_resident |= there
 
     def snapshot(self) -> Snapshot:
         """No lock, no disk, no device: safe in a request handler."""
         residency = self._residency
         models = tuple(self._row(slot) for slot in residency.slots)
-        late = self.overdue is not None
-        status = judge(self.phase, models, self.problems, late=late, serve=self._serve)
+        overrides = Overrides(self.overdue is not None, self.serve, self.fault is not None, self.draining)
+        status, serves = judge(self.phase, models, self.warmups, self.problems, overrides)
         if status is not self._seen[0]:
             self._seen = (status, time.time())
         return Snapshot(
-            status,
-            self._seen[1],
-            self._progress(),
-            models,
-            self.problems,
-            dict(residency.misses),
-            self.host,
-            prefetch.running.progress() if prefetch.running else None,
+            status=status,
+            serves=serves,
+            since=self._seen[1],
+            progress=self._progress(),
+            models=models,
+            problems=self.problems,
+            misses=dict(residency.misses),
+            host=self.host,
+            prefetch=prefetch.running.progress() if prefetch.running else None,
+            warmups=self.warmups,
+            fault=self.fault,
+            jobs=self.jobs.all(),
+            queue_remaining=self._queue_remaining(),
         )
 
     def _row(self, slot: Slot) -> Model:
@@ -191,7 +111,9 @@ class Readiness:
             bytes_on_device=at.bytes_on_device,
             read_seconds=slot.read_seconds,
             load_seconds=loaded.seconds if loaded else None,
+            warm_seconds=slot.warm_seconds,
             hits=slot.hits,
+            evictions=slot.evictions,
             problems=problems,
         )
 
@@ -202,7 +124,10 @@ class Readiness:
             if self.overdue is not None:
                 return ModelState.FAILED, (self.overdue,)
             return ModelState(slot.stage.value), ()
-        if slot.call.device == "ram" or fully_there(at):
+        there = slot.call.device == "ram" or fully_there(at)
+        if slot.warm_seconds is not None and (there or at.dynamic):  # with dynamic VRAM the forward pass is all one can know of
+            return ModelState.WARM, ()
+        if there:
             return ModelState.RESIDENT, ()
         return (ModelState.EVICTED if slot.was_resident else ModelState.STAGED), ()
 
@@ -211,7 +136,7 @@ class Readiness:
         done = [slot for slot in wanted if slot.stage in (Stage.LOADED, Stage.FAILED)]
         total = sum(slot.file_bytes for slot in wanted)
         so_far = sum(slot.file_bytes for slot in done)
-        settled = self.phase is Phase.SETTLED
+        settled = self.phase in (Phase.SETTLED, Phase.SLEEPING)
         share = so_far / total if total else len(done) / len(wanted) if wanted else 0.0
         seconds = (self._ended or time.monotonic()) - self._began if self._began else 0.0
         eta = seconds / share - seconds if share else None

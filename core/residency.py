@@ -27,6 +27,7 @@ class Stage(str, Enum):
     LOADING = "loading"
     LOADED = "loaded"
     FAILED = "failed"
+    RELEASED = "released"
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,33 @@ class Slot:
     problems: tuple[Problem, ...] = ()
     was_resident: bool = False
     """True once its weights were seen on their device: now elsewhere means evicted."""
+    seen_there: bool = False
+    """True if it was on its device when last looked at."""
     hits: int = 0
+    used: float = field(default_factory=time.monotonic)
+    """When it was last asked for, or was loaded: the least recently used goes first when memory runs short."""
+    evictions: int = 0
+    warm_seconds: float | None = None
+    """How long the warm-up that used it took; None while there was none."""
     read_seconds: float | None = None
     """How long loading waited for the prefetch of its files."""
     opened: tuple[float, Identity] = (0.0, ())
     """When the loader was last really run, and which files it was about to read."""
 
+    @classmethod
+    def of(cls, call: LoaderCall, file_bytes: int = 0) -> Slot:
+        """Still to be loaded, or failed already if the call has problems."""
+        return cls(call, file_bytes, Stage.FAILED if call.problems else Stage.PENDING, problems=call.problems)
+
     def fail(self, *problems: Problem) -> None:
         self.problems = problems
         self.stage = Stage.FAILED
+
+    def release(self) -> None:
+        """Let go of what was loaded. The next call of the loader loads it again."""
+        self.stage = Stage.RELEASED  # first, for readers: without a model the stage is all there is
+        self.loaded = self.warm_seconds = None
+        self.was_resident = self.seen_there = False
 
 
 @dataclass
@@ -74,7 +93,15 @@ class Residency:
     def reset(self, slots: Iterable[Slot]) -> None:
         """Take on a new plan."""
         self.slots = tuple(slots)
-        self._by_key = {s.call.target.key: s for s in self.slots if s.call.target and not s.call.problems}
+        self.expect(())
+
+    def expect(self, slots: Iterable[Slot]) -> None:
+        """Let what the loaders of these slots return come to them, though they are not part of the plan yet."""
+        both = (*self.slots, *slots)
+        self._by_key = {s.call.target.key: s for s in both if s.call.target and not s.call.problems}
+
+    def find(self, name: str) -> Slot | None:
+        return next((slot for slot in self.slots if slot.call.name == name), None)
 
     # -- Watcher ------------------------------------------------------------------------------
 
@@ -84,6 +111,7 @@ class Residency:
         # a file that is gone was not replaced: what is in memory is still what was asked for
         if slot and slot.loaded and identity in (slot.loaded.identity, None):
             slot.hits += 1
+            slot.used = time.monotonic()
             self.repair(slot.loaded.outputs)
             return slot.loaded.outputs
         if slot is None or slot.stage is not Stage.LOADING:
@@ -99,6 +127,8 @@ class Residency:
         began, identity = slot.opened
         slot.loaded = Loaded(outputs, identity, time.perf_counter() - began)
         slot.was_resident = False
+        slot.warm_seconds = None
+        slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
 

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from .host import Value, stem
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+OverrideKey = Annotated[str, StringConstraints(pattern=r"^[^.]+(:[^.]+)*\.[^.]+$", max_length=300)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+
+
+_REDIS = re.compile(r"rediss?://\S+")
+_ADVERTISE = re.compile(r"https?://[^\s/?#@]{1,255}(/[^\s?#]{0,200})?")
+
+
+def _redis_url(value: str) -> str:
+    if not _REDIS.fullmatch(value):
+        raise PydanticCustomError("redis_url", "a URL such as redis://host:6379/0 or rediss://:${PASSWORD}@host:6380/0")
+    return value
+
+
+def _advertise_url(value: str) -> str:
+    if not _ADVERTISE.fullmatch(value):
+        raise PydanticCustomError("advertise_url", "a URL such as http://${POD_IP}:8188, without user and password")
+    return value
+
+
+def _without_password(value: Any) -> Any:
+    """What is no URL of Redis is shown in a message, and may hold a password all the same."""
+    return value if not isinstance(value, str) or _REDIS.fullmatch(value) else value.rpartition("@")[2]
+
+
+def _mapping_or_nothing(value: Any) -> Any:
+    """A URL in place of the mapping would be shown in a message."""
+    return value if isinstance(value, dict) or value is None else {}
 
 
 def _yaml_off(value: Any) -> Any:
@@ -35,8 +64,30 @@ class PrefetchOptions(_Base):
     """The share of the available memory (cgroup limits included) that may be filled."""
 
 
+class ProbeOptions(_Base):
+    """A listener of its own for probes, which answers while ComfyUI still imports torch."""
+
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """Its port. Without one there is no such listener."""
+
+
+class RegistryOptions(_Base):
+    """Telling other replicas through Redis which models are here. See docs/registry.md."""
+
+    redis: Annotated[str, AfterValidator(_redis_url), BeforeValidator(_without_password)] = Field(repr=False)
+    """Its URL, with the password if it wants one: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
+    advertise: Annotated[str, AfterValidator(_advertise_url), BeforeValidator(_without_password)]
+    """Where other replicas and gateways reach this ComfyUI: http://${POD_IP}:8188."""
+    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.:\[\]-]{1,100}$")
+    """What this replica is called. Default: the machine's name and the advertised port."""
+    prefix: str = Field(default="comfy-preload", pattern=r"^[A-Za-z0-9_.:-]{1,100}$")
+    """With which the keys in Redis begin: one for each fleet."""
+    readers: int | None = Field(default=None, ge=1, le=64)
+    """How many replicas that share a storage read the same file at once. Default: 1 on a node's disk, 4 on a network."""
+
+
 class Options(_Base):
-    """The keys of the settings file other than the list of models."""
+    """The keys of the settings file other than the lists of models and workflows."""
 
     when: Annotated[Literal["startup", "background", "off"], BeforeValidator(_yaml_off)] = "startup"
     """startup: load before the port opens. background: the port opens at once, prompts wait."""
@@ -44,8 +95,16 @@ class Options(_Base):
     """If a required model fails. unready: /ready stays 503. serve: ready, degraded. exit: end."""
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds for the whole preload."""
+    drain: float = Field(default=25, ge=0, le=86_400)
+    """Seconds that running and queued prompts get to finish after SIGTERM. Keep it below the pod's grace period."""
+    memory_floor: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the memory (cgroup limits included) below which entries with `required: false` are released."""
+    probe: ProbeOptions = ProbeOptions()
+    """The early probe; see there."""
     prefetch: PrefetchOptions = PrefetchOptions()
     """Reading ahead; see there."""
+    registry: Annotated[RegistryOptions | None, BeforeValidator(_mapping_or_nothing)] = None
+    """The fleet; see there."""
 
 
 class _Entry(_Base):
@@ -185,11 +244,42 @@ ENTRIES: dict[str, type[AnyEntry]] = {
 """The key that tells an entry's kind."""
 
 
+class Shape(_Base):
+    """One size to warm up with. What is not given stays as the workflow has it."""
+
+    width: int | None = Field(default=None, ge=16, le=16_384)
+    """Pixels."""
+    height: int | None = Field(default=None, ge=16, le=16_384)
+    """Pixels."""
+    batch: int | None = Field(default=None, ge=1, le=4096)
+    """Images at once."""
+
+
+class WorkflowEntry(_Base):
+    """A workflow file, or several: every loader in it is preloaded."""
+
+    path: FileName
+    """API-format or UI-format JSON: a file, a directory or a pattern (`workflows/*.json`). Searched for in the folder of
+    the settings file, then in ComfyUI's `user/default`."""
+    warmup: bool = False
+    """Run it once before ready, through ComfyUI's executor; nothing is saved."""
+    overrides: dict[OverrideKey, Value] = {}
+    """Inputs to set for the warm-up: {"3.steps": 1} is the input `steps` of node 3."""
+    shapes: Annotated[list[Shape], Field(max_length=16)] = []
+    """Sizes to warm up with, one run for each; without any, one run at the workflow's own size."""
+    required: bool = True
+    """If false, what fails of it does not keep /ready at 503."""
+    device: Literal["gpu", "ram"] = "gpu"
+    """As in `models`, for all of its loaders."""
+
+
 class SettingsFile(Options):
     """config/preload.yaml of Comfy Preload."""
 
     models: list[AnyEntry] | None = None
     """What to load, in order of importance."""
+    workflows: list[WorkflowEntry] | None = None
+    """Workflows to load the models of, after `models`."""
 
 
 def json_schema() -> dict[str, Any]:

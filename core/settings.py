@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails
 from .document import FILE_NAME, Document, Place
 from .errors import Problem, did_you_mean, problem, without_paths
 from .host import Value, stem
-from .schema import ENTRIES, AnyEntry, Options, SettingsFile
+from .schema import ENTRIES, AnyEntry, Options, SettingsFile, WorkflowEntry
 
 MAX_ENTRIES = 1000
 
@@ -39,12 +40,29 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class WorkflowSource:
+    """One entry of `workflows:`. With `problems` it is only reported."""
+
+    given: WorkflowEntry
+    line: int | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole file. `options` holds the scalar keys, each valid."""
 
     options: Options
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
+    workflows: tuple[WorkflowSource, ...] = ()
+    folder: Path = Path()
+    """Of the settings file: where workflows are searched for first."""
+
+    @property
+    def is_empty(self) -> bool:
+        """There is nothing to preload."""
+        return not self.entries and not self.workflows
 
 
 def settle(document: Document) -> Settings:
@@ -53,29 +71,46 @@ def settle(document: Document) -> Settings:
     if not isinstance(data, dict):
         found = f"a {_kind_of(data)}"
         return Settings(Options(), (), (problem("yaml_not_a_mapping", line=1, found=found),))
-    own = [p for place, p in document.problems if place[:1] != ("models",) or len(place) < 2]
-    options, wrong = _options({k: v for k, v in data.items() if k != "models"}, document)
-    models = data.get("models") or []
-    if not isinstance(models, list):
-        line = document.line(("models",))
-        shown = _show(models, document, ("models",))
-        wrong.append(
-            problem(
-                "wrong_value",
-                line=line,
-                key="models",
-                found=shown,
-                wanted="a list of entries",
-                suggestion="Start each entry with '- '.",
-            )
-        )
-        models = []
-    if len(models) > MAX_ENTRIES:
-        line = document.line(("models", MAX_ENTRIES))
-        wrong.append(problem("too_many_entries", line=line, found=len(models), wanted=MAX_ENTRIES))
-    models = models[:MAX_ENTRIES]
+    lists = ("models", "workflows")
+    own = [p for place, p in document.problems if place[:1] not in [(key,) for key in lists] or len(place) < 2]
+    options, wrong = _options({k: v for k, v in data.items() if k not in lists}, document)
+    models = _listed("models", data, document, wrong)
     entries = [_entry(raw, i, document) for i, raw in enumerate(models)]
-    return Settings(options, _distinct(entries, models), _in_order([*own, *wrong]))
+    workflows = tuple(_workflow(raw, i, document) for i, raw in enumerate(_listed("workflows", data, document, wrong)))
+    return Settings(options, _distinct(entries, models), _in_order([*own, *wrong]), workflows)
+
+
+def _listed(key: str, data: dict[str, Any], document: Document, wrong: list[Problem]) -> list[Any]:
+    """The list under `key`, no longer than allowed; what is wrong with it as a list goes to `wrong`."""
+    raws = data.get(key) or []
+    if not isinstance(raws, list):
+        values = {"found": _show(raws, document, (key,)), "wanted": "a list of entries"}
+        suggestion = "Start each entry with '- '."
+        wrong.append(problem("wrong_value", line=document.line((key,)), key=key, suggestion=suggestion, **values))
+        return []
+    if len(raws) > MAX_ENTRIES:
+        line = document.line((key, MAX_ENTRIES))
+        wrong.append(problem("too_many_entries", line=line, key=key, found=len(raws), wanted=MAX_ENTRIES))
+    return raws[:MAX_ENTRIES]
+
+
+def _workflow(raw: Any, index: int, document: Document) -> WorkflowSource:
+    place: Place = ("workflows", index)
+    line = document.line(place)
+    problems = [p for at, p in document.problems if at[:2] == place]
+    known = raw if isinstance(raw, dict) else {}
+    path = known.get("path")
+    named = path if isinstance(path, str) and 0 < len(path) <= 500 else f"workflows[{index}]"
+    broken = WorkflowEntry(path=named, required=known.get("required") is not False)
+    if not isinstance(raw, dict) or "path" not in raw:
+        problems.append(problem("workflow_unclear", line=line, found=_keys_of(raw)))
+        return WorkflowSource(broken, line, _in_order(problems))
+    try:
+        given = WorkflowEntry.model_validate(raw)
+    except ValidationError as error:
+        problems += _problems(error, document, place, WorkflowEntry)
+        given = broken
+    return WorkflowSource(given, line, _in_order(problems))
 
 
 def _options(raw: dict[str, Any], document: Document) -> tuple[Options, list[Problem]]:

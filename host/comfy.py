@@ -5,22 +5,26 @@ from __future__ import annotations
 import platform
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import nodes
 
-from ..core.host import HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
-from . import catalogue, devices, files, loaders, queue
+from ..core.host import Failed, HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
+from ..core.node_types import NodeTypes
+from . import catalogue, devices, files, loaders, prompts, queue
+from .node_types import ComfyNodeTypes
 from .watch import Watch
 
 
 class ComfyHost:
-    """Stateless but for the server it queues jobs on."""
+    """Stateless but for the server it queues jobs on, and which errors of prompts it has told already."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self._errors = prompts.Errors(server)
 
     def facts(self) -> HostFacts:
         try:
@@ -45,8 +49,20 @@ class ComfyHost:
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return loaders.arguments(spec, inputs)
 
-    def submit(self, job: Callable[[], Awaitable[None]]) -> Future[None]:
-        return queue.submit(self._server, job)
+    def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
+        return queue.submit(self._server, job, front=front)
+
+    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
+        return await prompts.run(self._server, prompt)
+
+    def new_errors(self) -> tuple[Failed, ...]:
+        return self._errors.new()
+
+    def queue_remaining(self) -> int:
+        return queue.remaining(self._server)
+
+    def is_busy(self) -> bool:
+        return bool(queue.items(self._server))
 
     async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
         return await loaders.call(spec, inputs)
@@ -66,6 +82,12 @@ class ComfyHost:
     def relieve(self) -> None:
         devices.relieve()
 
+    def collect(self) -> None:
+        devices.collect()
+
+    def loads_pickles_safely(self) -> bool:
+        return loaders.pickles_are_safe()
+
     def free_device_memory(self) -> int:
         return devices.free_device_memory()
 
@@ -74,6 +96,15 @@ class ComfyHost:
 
     def is_interrupt(self, error: BaseException) -> bool:
         return devices.is_interrupt(error)
+
+    def node_types(self) -> NodeTypes:
+        return ComfyNodeTypes()
+
+    def user_folder(self) -> Path:
+        return files.user_folder()
+
+    def dtypes(self, outputs: Outputs) -> tuple[str, ...]:
+        return devices.dtypes(outputs)
 
     def placement(self, outputs: Outputs) -> Placement:
         return devices.placement(outputs)

@@ -5,6 +5,7 @@ Tried on the CPU only; what concerns VRAM was written from the source.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -60,6 +61,18 @@ def placement(outputs: Outputs) -> Placement:
     return Placement(total, on_device, "+".join(devices), dynamic)
 
 
+def dtypes(outputs: Outputs) -> tuple[str, ...]:
+    """`ModelPatcher.model_dtype()` (model_patcher.py), else the first weight's."""
+    found = dict.fromkeys(str(_dtype(patcher)).removeprefix("torch.") for patcher in patchers(outputs))
+    return tuple(name for name in found if name != "None")
+
+
+def _dtype(patcher: Any) -> Any:
+    model = patcher.model
+    known = patcher.model_dtype() if hasattr(patcher, "model_dtype") else None
+    return known or getattr(next(iter(model.parameters()), None), "dtype", None)
+
+
 def repair(outputs: Outputs) -> None:
     """Point dead entries of ComfyUI's list of loaded models back at the patcher that we hold.
 
@@ -83,6 +96,13 @@ def _revive(dead: Iterable[Any], held: Iterable[Any]) -> None:
 def relieve() -> None:
     """What ComfyUI does after an out-of-memory error in a prompt (execution.py)."""
     mm.unload_all_models()
+    mm.soft_empty_cache()
+
+
+def collect() -> None:
+    """What ComfyUI does after prompts (`prompt_worker`, main.py): models are full of reference cycles."""
+    gc.collect()
+    mm.cleanup_models()
     mm.soft_empty_cache()
 
 

@@ -1,4 +1,4 @@
-"""Model files by name. Of ComfyUI it needs `folder_paths` alone, so it works before torch is there."""
+"""Model files by name. Of ComfyUI it needs `folder_paths` and `comfy.cli_args` alone, so it works before torch is there."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ def weights_grow_by() -> int:
     return 2 if args.cpu else 1
 
 
+def listens_at() -> tuple[list[str], int]:
+    """The addresses and the port that ComfyUI will listen at: `--listen`, `--port`."""
+    from comfy.cli_args import args
+
+    return args.listen.split(","), args.port
+
+
 def searched(folder: str) -> int:
     """How many directories ComfyUI searches for that kind of model."""
     return len(folder_paths.get_folder_paths(folder))
+
+
+def user_folder() -> Path:
+    """`user/default`, below which the editor saves workflows (app/user_manager.py)."""
+    return Path(folder_paths.get_user_directory()) / "default"

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import comfy.utils
 from comfy_api.internal import _ComfyNodeInternal, _NodeOutputInternal
 
 import nodes
@@ -45,6 +46,11 @@ def usable(outputs: Outputs) -> str:
         extra = [k for k in ("expand", "block_execution") if getattr(outputs, k, None) is not None]
         return f"a NodeOutput with {' and '.join(extra)}" if extra else ""
     return "" if isinstance(outputs, tuple | list) and outputs else f"a {type(outputs).__name__}"
+
+
+def pickles_are_safe() -> bool:
+    """ComfyUI opens pickles with `weights_only`: `ALWAYS_SAFE_LOAD`, comfy/utils.py (since torch 2.4)."""
+    return bool(getattr(comfy.utils, "ALWAYS_SAFE_LOAD", False))
 
 
 async def call(spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:

@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = ROOT / "tests" / "support" / "load_as_comfyui.py"
-ROUTES = ["/ready", "/ready/{name}", "/livez", "/preload"]
+ROUTES = ["/ready", "/ready/{name:[^/]+}", "/livez", "/preload", "/preload/metrics", "/preload/sleep"]
+"""Some of them; all are in tests/http."""
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "tests", "bench", "docs", "tools")
 
 Load = Callable[..., dict[str, Any]]
@@ -56,7 +57,7 @@ def test_nothing_to_preload(load: Load, settings: str | None) -> None:
     found = load("/ready", "/livez", "/preload", "/ready/x", "/api/ready", settings=settings)
 
     assert {"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"} <= found["mappings"].keys()
-    assert ROUTES == found["routes"]
+    assert set(ROUTES) <= set(found["routes"])
     assert set() == {"torch", "pydantic", "numpy", "comfy", "nodes"} & set(found["modules"])
     assert ([], 0, []) == (found["threads"], found["on_startup"], found["log"])
     assert [200, 200, 200, 404, 200] == [status for status, _ in found["answers"].values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -10,15 +9,16 @@ import pytest
 from preload_plugin.core.errors import Problem, problem
 from preload_plugin.core.host import NOWHERE, Placement
 from preload_plugin.core.plan import LoaderCall
-from preload_plugin.core.readiness import MOVES, ModelState, Phase, Readiness, Status, fully_there, judge
+from preload_plugin.core.readiness import Readiness, fully_there
 from preload_plugin.core.residency import Loaded, Residency, Slot, Stage
-from preload_plugin.tests.support.snapshots import model
+from preload_plugin.core.snapshot import MOVES, ModelState, Phase, Status
 
 OVERDUE = problem("timeout", wanted="600")
 BROKEN = problem("file_empty", file="x")
 HERE = Placement(100, 100, "cuda:0", dynamic=False)
 PART = Placement(100, 50, "cuda:0", dynamic=False)
 GONE = Placement(100, 0, "cuda:0", dynamic=False)
+STAGED = Placement(100, 0, "cuda:0", dynamic=True)
 
 
 def slot(name: str = "a", stage: Stage = Stage.PENDING, *, at: Placement = HERE, **fields: Any) -> Slot:
@@ -35,69 +35,19 @@ def readiness(*slots: Slot, phase: Phase = Phase.STARTING, serve: bool = False, 
     residency = Residency(repair=lambda _: None, usable=lambda _: "", slots=slots)
     made = Readiness(residency, lambda outputs: outputs, serve=serve)
     made.problems = problems
-    if phase is not Phase.STARTING:
-        made.move(Phase.LOADING)
-    if phase is Phase.SETTLED:
-        made.move(Phase.SETTLED)
+    for step in _WAY[phase]:
+        made.move(step)
     return made
 
 
-NONE, GOOD, BAD, OPTIONAL = "none", "loaded", "required-failed", "optional-failed"
-_MODELS = {
-    NONE: (),
-    GOOD: (model(),),
-    BAD: (model(), model("b", ModelState.FAILED)),
-    OPTIONAL: (model(), model("b", ModelState.FAILED, required=False)),
+_WAY: dict[Phase, tuple[Phase, ...]] = {
+    Phase.STARTING: (),
+    Phase.LOADING: (Phase.LOADING,),
+    Phase.WARMING: (Phase.LOADING, Phase.WARMING),
+    Phase.SETTLED: (Phase.LOADING, Phase.SETTLED),
+    Phase.SLEEPING: (Phase.SETTLED, Phase.SLEEPING),
 }
-_SETTLED = {
-    (NONE, False, False): Status.READY,
-    (NONE, False, True): Status.READY,
-    (NONE, True, False): Status.FAILED,
-    (NONE, True, True): Status.DEGRADED,
-    (GOOD, False, False): Status.READY,
-    (GOOD, False, True): Status.READY,
-    (GOOD, True, False): Status.FAILED,
-    (GOOD, True, True): Status.DEGRADED,
-    (BAD, False, False): Status.FAILED,
-    (BAD, False, True): Status.DEGRADED,
-    (BAD, True, False): Status.FAILED,
-    (BAD, True, True): Status.DEGRADED,
-    (OPTIONAL, False, False): Status.DEGRADED,
-    (OPTIONAL, False, True): Status.DEGRADED,
-    (OPTIONAL, True, False): Status.FAILED,
-    (OPTIONAL, True, True): Status.DEGRADED,
-}
-"""(models, is the file wrong, on_error: serve) -> the verdict once all is done."""
-
-
-def _cases() -> list[Any]:
-    cases: list[Any] = []
-    for phase, late, (key, settled) in itertools.product(Phase, (False, True), _SETTLED.items()):
-        models, wrong, serve = key
-        over = phase is Phase.SETTLED or (late and (wrong or models == BAD))
-        words = [phase.value, models, *(["file-wrong"] * wrong), *(["serve"] * serve), *(["late"] * late)]
-        cases.append(pytest.param(phase, key, late, settled if over else Status(phase.value), id="-".join(words)))
-    return cases
-
-
-@pytest.mark.parametrize(("phase", "key", "late", "status"), _cases())
-def test_verdict(phase: Phase, key: tuple[str, bool, bool], late: bool, status: Status) -> None:  # noqa: FBT001 — a column
-    """Before the end it is the phase, unless time is over and something required is missing; then it is what failed."""
-    models, wrong, serve = key
-
-    assert status is judge(phase, _MODELS[models], (BROKEN,) if wrong else (), late=late, serve=serve)
-
-
-@pytest.mark.parametrize("state", [s for s in ModelState if s is not ModelState.FAILED], ids=lambda s: s.value)
-def test_only_failures_matter(state: ModelState) -> None:
-    """Where a model is does not change the verdict: an evicted one needs no file either."""
-    assert Status.READY is judge(Phase.SETTLED, (model(state=state),), (), late=False, serve=False)
-
-
-@pytest.mark.parametrize(("status", "serves"), [(s, s in (Status.READY, Status.DEGRADED)) for s in Status], ids=str)
-def test_serves(status: Status, serves: bool) -> None:  # noqa: FBT001 — a column of the table
-    """Traffic is wanted when ready, and when degraded."""
-    assert serves is status.serves
+"""A legal way to each phase."""
 
 
 @pytest.mark.parametrize(
@@ -105,7 +55,7 @@ def test_serves(status: Status, serves: bool) -> None:  # noqa: FBT001 — a col
     [pytest.param(a, b, id=f"{a.value}-{b.value}") for a in Phase for b in Phase if b not in MOVES[a]],
 )
 def test_illegal_move(start: Phase, to: Phase) -> None:
-    """A phase never comes twice, and never goes back."""
+    """A phase never goes back, but for waking up."""
     stands = readiness(phase=start)
 
     with pytest.raises(ValueError, match=f"{start.value} -> {to.value} is no legal move"):
@@ -139,6 +89,11 @@ def test_nothing_to_load() -> None:
         pytest.param(slot(stage=Stage.LOADED, at=HERE, was_resident=True), ModelState.RESIDENT, id="came-back"),
         pytest.param(slot(stage=Stage.LOADED, at=GONE, device="ram"), ModelState.RESIDENT, id="at-home-in-ram"),
         pytest.param(slot(stage=Stage.LOADED, at=NOWHERE), ModelState.RESIDENT, id="not-managed-by-comfyui"),
+        pytest.param(slot(stage=Stage.LOADED, at=HERE, warm_seconds=2.0), ModelState.WARM, id="warm"),
+        pytest.param(slot(stage=Stage.LOADED, at=GONE, was_resident=True, warm_seconds=2.0), ModelState.EVICTED, id="was-warm"),
+        pytest.param(slot(stage=Stage.LOADED, at=STAGED), ModelState.STAGED, id="dynamic-vram"),
+        pytest.param(slot(stage=Stage.LOADED, at=STAGED, warm_seconds=2.0), ModelState.WARM, id="dynamic-vram-warm"),
+        pytest.param(slot(stage=Stage.RELEASED), ModelState.RELEASED, id="released"),
     ],
 )
 def test_state(made: Slot, state: ModelState) -> None:
@@ -256,3 +211,46 @@ def test_misses_are_a_copy() -> None:
 def test_fully_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a column of the table
     """ComfyUI does not count some small buffers: 99 % is all."""
     assert there is fully_there(Placement(1000, on_device, "cuda:0", dynamic=False))
+
+
+def test_look_counts_evictions() -> None:
+    """Each time a model is found off its device where it was before; one that never was there is not counted."""
+    places = {"a": HERE, "b": GONE}
+    residency = Residency(repair=lambda _: None, usable=lambda _: "")
+    residency.reset([slot("a", Stage.LOADED), slot("b", Stage.LOADED)])
+    for made in residency.slots:
+        made.loaded = Loaded(made.call.name, (), 1.0)
+    stands = Readiness(residency, places.__getitem__)
+    for at in (HERE, GONE, GONE, HERE, GONE):
+        places["a"] = at
+        stands.look()
+
+    assert [2, 0] == [m.evictions for m in stands.snapshot().models]
+    assert [ModelState.EVICTED, ModelState.STAGED] == [m.state for m in stands.snapshot().models]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "fault"),
+    [
+        (RuntimeError, "CUDA error: an illegal memory access was encountered", True),
+        ("torch.AcceleratorError", "CUDA error: device-side assert triggered", True),
+        ("torch.AcceleratorError", "CUDA error: uncorrectable ECC error encountered\nmore", True),
+        ("torch.AcceleratorError", "HIP error: unspecified launch failure", True),
+        ("torch.AcceleratorError", "CUDA error: out of memory", False),
+        ("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB; illegal memory access", False),
+        (ValueError, "CUDA error: an illegal memory access was encountered", False),
+        (RuntimeError, "the text says CUDA error: illegal memory access", False),
+        (RuntimeError, "CUDA error: no kernel image is available for execution on the device", False),
+    ],
+)
+def test_blame(error: type[BaseException] | str, reason: str, fault: bool) -> None:  # noqa: FBT001 — a column of the table
+    """Only what ends the CUDA context is a fault; it latches, and nothing but the first one is told."""
+    stands = readiness(slot(stage=Stage.LOADED), phase=Phase.SETTLED)
+    stands.blame(error, reason)
+    first = stands.fault
+    assert fault is (first is not None)
+    stands.blame(RuntimeError, "CUDA error: misaligned address")
+    now = stands.snapshot()
+
+    assert (False, Status.FAILED, False) == (now.alive, now.status, now.serves)
+    assert first in (None, now.fault)

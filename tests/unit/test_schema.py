@@ -104,8 +104,8 @@ def test_frozen() -> None:
 
 
 def test_keys() -> None:
-    """The file's keys are the options and the list of models; each kind of entry has its own key."""
-    assert {*Options.model_fields, "models"} == set(SettingsFile.model_fields)
+    """The file's keys are the options and the two lists; each kind of entry has its own key."""
+    assert {*Options.model_fields, "models", "workflows"} == set(SettingsFile.model_fields)
     assert dict.fromkeys(ENTRIES, True) == {key: model.model_fields[key].is_required() for key, model in ENTRIES.items()}
 
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 
 Inputs = dict[str, dict[str, Any]]
@@ -81,8 +82,23 @@ class TestExpandingLoader(io.ComfyNode):
         return io.NodeOutput(1, expand={"1": {"class_type": "EmptyImage", "inputs": {}}})
 
 
+class TestDeviceError(_Fault):
+    """Raises what torch raises when the device fails: for good, or because memory ran out. A prompt of its own."""
+
+    OUTPUT_NODE = True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"words": ("STRING", {})}}
+
+    def load(self, words: str) -> NoReturn:
+        raise torch.AcceleratorError(words)
+
+
 _FAULTS = (
     *(TestRaisingLoader, TestExitLoader, TestHungryLoader, TestDictLoader),
     *(TestNothingLoader, TestBrokenInputsLoader, TestExpandingLoader),
+    TestDeviceError,
 )
 NODE_CLASS_MAPPINGS: dict[str, type] = {cls.__name__: cls for cls in _FAULTS}

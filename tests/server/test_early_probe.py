@@ -1,0 +1,86 @@
+"""`probe.port`: answers from the first second, before torch is imported, and the same as the main port afterwards."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from preload_plugin.tests.server.conftest import Comfy
+from preload_plugin.tests.support.comfy import LOOPBACK, ComfyServer, free_port
+from preload_plugin.tests.support.readings import CUSTOM_NODES
+from preload_plugin.tests.support.reply import Reply, ask
+
+GATED = """
+probe: {{port: {port}}}
+models:
+  - unet: tiny.safetensors
+  - {{loader: TestGateLoader, inputs: {{gate: open}}, name: gate}}
+"""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex((LOOPBACK, port)) == 0
+
+
+def start(comfy: Comfy, port: int, text: str, **options: Any) -> ComfyServer:
+    server = comfy(preload=text.format(port=port), wait=False, **options)
+    server.wait(lambda: listens(port), "answering probes", deadline=30)
+    return server
+
+
+def test_from_the_first_second(comfy: Comfy) -> None:
+    """503 starting while torch is imported, loading with progress, ready no sooner than the port is open; alive all the time."""
+    port = free_port()
+    server = start(comfy, port, GATED, custom_nodes={"loaders": CUSTOM_NODES / "loaders"})
+
+    def probe(path: str) -> Reply:
+        return ask(f"http://{LOOPBACK}:{port}{path}")
+
+    assert "pytorch version" not in server.log.lower(), "torch is not imported yet"
+    assert (503, "starting") == ((first := probe("/ready")).status, first.json["status"])
+    seen: dict[str, None] = {}
+    slowest = 0.0
+    while "waiting at gate open" not in server.log:
+        began = time.monotonic()
+        assert 200 == probe("/livez").status
+        slowest = max(slowest, time.monotonic() - began)
+        seen[probe("/ready").json["status"]] = None
+    assert ["starting", "loading"] == list(seen)
+    assert slowest < 5.0, "a kubelet would give up"
+    assert (503, "loading") == (probe("/ready").status, probe("/ready").json["status"])
+    assert 1 == probe("/preload").json["models"]["ready"]
+    assert "comfyui_preload_ready 0.0" in probe("/preload/metrics").text
+    assert not listens(server.port)
+
+    (server.base / "input" / "open").touch()
+    while probe("/ready").status != 200:
+        time.sleep(0.005)
+    assert listens(server.port), "the probe said ready before ComfyUI listened"
+    assert server.get("/ready").json == probe("/ready").json
+    assert [405, 404] == [ask(f"http://{LOOPBACK}:{port}/preload/sleep", method="POST").status, probe("/prompt").status]
+
+
+def test_without_models(comfy: Comfy) -> None:
+    """Nothing to preload, but someone asks: ready when ComfyUI listens."""
+    port = free_port()
+    server = start(comfy, port, "probe: {{port: {port}}}")
+    assert 503 == ask(f"http://{LOOPBACK}:{port}/ready").status
+    server.wait_ready()
+    assert 200 == ask(f"http://{LOOPBACK}:{port}/ready").status
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_port_taken(comfy: Comfy, own: bool) -> None:  # noqa: FBT001 — a table's column
+    """By someone else, or by ComfyUI itself: one warning, and ComfyUI starts."""
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = free_port() if own else taken.getsockname()[1]
+        server = comfy(preload=f"probe: {{port: {port}}}\nmodels: [{{vae: taesd3}}]", **({"port": port} if own else {}))
+        server.wait_ready()
+        assert 1 == sum("probe: port" in line for line in server.log.splitlines())
