@@ -1,4 +1,4 @@
-"""Cold starts, five ways, in turns: the figures of docs/performance.md. `make bench`, or as follows.
+"""Cold starts, six ways, in turns: the figures of docs/performance.md. `make bench`, or as follows.
 
 python -m bench.coldstart --rounds 5 --size small --size sd15 --json docs/performance.json --plot docs/performance.svg
 """
@@ -32,6 +32,7 @@ ARMS = {
     "warm-up": Arm("ComfyUI, then a warm-up prompt by a client", warm_up=True),
     "no-prefetch": Arm("Comfy Preload, prefetch off", settings="prefetch: {enabled: false}"),
     "preload": Arm("Comfy Preload", settings="when: startup"),
+    "preload-warm-up": Arm("Comfy Preload, with a warm-up", settings="when: startup", workflow=True),
 }
 SHOWN = ("listening", "ready", "first_image", "first", "steady", "after_another")
 
@@ -86,6 +87,9 @@ def _ratios(found: Rounds, medians: dict[str, dict[str, Any]]) -> dict[str, floa
         "alone: after another workflow / steady": alone["after_another"] / alone["steady"],
         "peak memory: ours / alone": _peak(found["preload"]) / _peak(found["alone"]),
     }
+    if warmed := medians.get("preload-warm-up"):
+        ratios["warmed: first / steady"] = warmed["first"] / warmed["steady"]
+        ratios["warmed: first image / alone"] = warmed["first_image"] / alone["first_image"]
     if "elsewhere" in medians:
         ratios["first image: ours / loaders elsewhere"] = ours["first_image"] / medians["elsewhere"]["first_image"]
     return {name: round(value, 3) for name, value in ratios.items()}
@@ -178,7 +182,7 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Cold starts of ComfyUI, five ways.")
+    parser = argparse.ArgumentParser(description="Cold starts of ComfyUI, six ways.")
     parser.add_argument("--size", action="append", choices=["small", "sd15"], help="models; may be given twice (default sd15)")
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="may be given several times (default: all)")
     parser.add_argument("--rounds", type=int, default=5)

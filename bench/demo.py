@@ -25,8 +25,9 @@ from .measure import Arm, Figures, measure, warm_libraries
 from .scenario import Scenario
 
 OUT = Path(__file__).resolve().parent / "out"
-Results = tuple[list[Figures], list[Figures]]  # ComfyUI alone, with the plugin
-COLUMNS = ("ComfyUI alone", "with Comfy Preload")
+Results = tuple[list[Figures], ...]
+"""For each of the columns, one row for each round."""
+COLUMNS = ("ComfyUI alone", "with Comfy Preload", "and a warm-up")
 
 # Label, what to show of the rounds' figures, and how.
 ROWS: tuple[tuple[str, Callable[[Figures], float | None], str], ...] = (
@@ -43,18 +44,19 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None], str], ...] = (
 
 
 def run(scenario: Scenario, *, rounds: int, when: str, port: int, args: Sequence[str], cpu: bool) -> Results:
-    """Measure ComfyUI alone and with the plugin, in turns, so that neither has the quieter machine."""
+    """Measure ComfyUI alone, with the plugin and with a warm-up, in turns, so that none has the quieter machine."""
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 1:
         _say("the machine is busy with something else: these figures will not be worth much")
-    _say("one start without models, so that Python's libraries are cached alike for both")
+    _say("one start without models, so that Python's libraries are cached alike for all")
     warm_libraries(port, cpu=cpu)
-    results: Results = ([], [])
+    results: Results = ([], [], [])
+    settings = (None, f"when: {when}", f"when: {when}")
+    arms = [Arm(*given, workflow=column == 2) for column, given in enumerate(zip(COLUMNS, settings, strict=True))]
     for number in range(1, rounds + 1):
-        for plugin, column in enumerate(COLUMNS):
-            _say(f"round {number}/{rounds}: {column}")
-            arm = Arm(column, settings=f"when: {when}" if plugin else None)
+        for arm, rows in zip(arms, results, strict=True):
+            _say(f"round {number}/{rounds}: {arm.title}")
             figures = measure(scenario, arm, port=port, args=args, cpu=cpu)
-            results[plugin].append(figures)
+            rows.append(figures)
             _say("  /ready: " + " -> ".join(f"{change.answer} ({change.seconds:.1f} s)" for change in figures.timeline))
     return results
 
@@ -65,8 +67,10 @@ def table(results: Results) -> str:
     for label, value, form in ROWS:
         cells = [_median([value(figures) for figures in column]) for column in results]
         lines.append((label, *("-" if cell is None else form.format(cell) for cell in cells)))
-    widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in lines)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        f"{line[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True)) for line in lines
+    )
 
 
 def report(scenario: Scenario, results: Results) -> dict[str, object]:
@@ -78,6 +82,7 @@ def report(scenario: Scenario, results: Results) -> dict[str, object]:
         "comfyui": _comfyui_version(),
         "alone": [asdict(figures) for figures in results[0]],
         "plugin": [asdict(figures) for figures in results[1]],
+        "warmed": [asdict(figures) for figures in results[2]],
     }
 
 

@@ -23,13 +23,16 @@ from .scenario import Scenario
 DEADLINE = 900.0
 POLL = 0.05
 STEADY = 3
+WORKFLOW = "workflows:\n  - path: warm-up.json\n    warmup: true\n"
+"""Beside the settings file, which lies in the server's base directory."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to start. `loaders_first`: call the loader nodes in a process of their own before, as a common recipe has it.
 
-    `warm_up`: a client posts one prompt as soon as it can, and only the next is the user's.
+    `warm_up`: a client posts one prompt as soon as it can, and only the next is the user's. `workflow`: the settings list
+    the scenario's prompt as a workflow to warm up with.
     """
 
     title: str
@@ -37,6 +40,7 @@ class Arm:
     """What stands in preload.yaml before the models; None leaves the plugin out."""
     loaders_first: bool = False
     warm_up: bool = False
+    workflow: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,13 @@ def measure(
             host=comfyui_path(),
             python=comfyui_python(),
             plugin=plugin,
-            preload=f"{arm.settings}\n{scenario.preload}" if plugin else None,
+            preload=f"{arm.settings}\n{scenario.preload}{WORKFLOW if arm.workflow else ''}" if plugin else None,
             models=scenario.models,
             args=args,
             port=port,
             cpu=cpu,
         )
+        (Path(base) / "warm-up.json").write_text(json.dumps(scenario.prompt(0)), encoding="utf-8")
         begun = time.monotonic()
         numbers = iter(range(1, 100))
 
