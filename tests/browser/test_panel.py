@@ -1,0 +1,216 @@
+"""The panel on a server that has finished: commands by button and by keyboard, errors, many models, a server that goes away."""
+
+from __future__ import annotations
+
+import pytest
+
+from preload_plugin.tests.browser.conftest import Comfy
+from preload_plugin.tests.support.browser import TAB, Window
+from preload_plugin.tests.support.comfy import ComfyServer
+from preload_plugin.tests.support.commands import carry_out
+from preload_plugin.tests.support.readings import CUSTOM_NODES
+
+PRELOAD = """
+models:
+  - unet: tiny.safetensors
+  - vae: taesd3
+    required: false
+  - unet: tinyy.safetensors
+    name: flux
+    required: false
+"""
+MANY = "models:\n" + "".join(
+    f"  - {{loader: TestHiddenLoader, inputs: {{number: {n}}}, name: model-{n:03}}}\n" for n in range(100)
+)
+PUSH = """
+from aiohttp import web
+from server import PromptServer
+
+@PromptServer.instance.routes.post("/test/push")
+async def push(request):
+    PromptServer.instance.send_sync("comfy_preload.changed", {})
+    return web.Response()
+
+NODE_CLASS_MAPPINGS = {}
+"""
+RELOAD = "Read preload.yaml again and load what is new or changed"
+SLEEP = "Move all models off the device, into main memory"
+WAKE = "Move all models back to the device"
+ENTRIES = "Show the lines of preload.yaml for the workflow that is open"
+TOKEN = "correct horse"  # noqa: S105 — a token for tests
+
+
+@pytest.fixture(scope="module")
+def server(module_comfy: Comfy) -> ComfyServer:
+    nodes = {"loaders": CUSTOM_NODES / "loaders", "push": PUSH}
+    return module_comfy(preload=PRELOAD, custom_nodes=nodes, env={"PRELOAD_TOKEN": TOKEN})
+
+
+def write(server: ComfyServer, text: str) -> None:
+    (server.base / "preload.yaml").write_text(text, encoding="utf-8")
+
+
+def focused(window: Window) -> str | None:
+    """What the keyboard would act on, by its accessible name."""
+    return window.page.evaluate("document.activeElement?.getAttribute('aria-label')")
+
+
+def test_failed_model_tells_what_to_do(window: Window) -> None:
+    """Message, hint and code are there to read and to copy; the count at the top leads to it."""
+    window.wait("Degraded")
+    trouble = window.row("flux").locator(".cp-trouble")
+    assert "tinyy.safetensors is in none of" in trouble.locator(".cp-message").inner_text()
+    assert "nearest: tiny.safetensors" == trouble.locator(".cp-hint").inner_text()
+    assert "file_missing · line 6" == trouble.locator("code").inner_text()
+    assert "!" == window.page.locator(f"{TAB} .p-badge").inner_text()
+
+    window.button("1 failed").click()
+    assert "Reload flux" == focused(window)
+    trouble.get_by_role("button").click()
+    trouble.get_by_text("Copied").wait_for()
+    copied = window.page.evaluate("navigator.clipboard.readText()")
+    for part in ("flux (UNETLoader)", "[file_missing]", "nearest: tiny.safetensors", "preload.yaml:6", "ComfyUI "):
+        assert part in copied
+
+
+def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
+    """By button: all weights leave the device and come back, and the last jobs are told."""
+    window.button(SLEEP).click()
+    window.wait("Sleeping")
+    window.wait_until(lambda: window.state("tiny") == "evicted", "off the device")
+    assert "0 B / 3.2 MB" in window.row("tiny").inner_text()
+    assert "sleeping" == server.get("/ready").json["status"]
+    window.button(WAKE).click()
+    window.wait("Degraded")
+    window.wait_until(lambda: window.state("tiny") == "resident", "on the device again")
+    jobs = window.panel.locator(".cp-row")
+    window.wait_until(lambda: jobs.count() >= 2 and jobs.first.get_attribute("data-state") == "done", "done")
+    assert "Wake" in jobs.first.inner_text()
+    assert "loaded: tiny, taesd3" in jobs.first.inner_text()
+
+
+def test_release_and_reload_of_one_model(window: Window) -> None:
+    window.button("Release taesd3 from memory").click()
+    window.wait_until(lambda: window.state("taesd3") == "released", "released")
+    assert window.button("Release taesd3 from memory").get_attribute("aria-disabled"), "there is nothing to release"
+    assert "resident" == window.state("tiny")
+    window.button("Reload taesd3").click()
+    window.wait_until(lambda: window.state("taesd3") == "resident", "loaded again")
+
+
+def test_failed_command_is_told(server: ComfyServer, window: Window) -> None:
+    """A message while it happens, and the reason among the last jobs."""
+    write(server, "modles: []\n")
+    window.button(RELOAD).click()
+    window.toasts.filter(has_text="Preload: Reload failed").first.wait_for()
+    trouble = window.panel.locator(".cp-row").first.locator(".cp-trouble")
+    trouble.wait_for()
+    assert "unknown key 'modles'" in trouble.inner_text()
+    assert "reload_kept_old" in trouble.inner_text()
+    write(server, PRELOAD)
+    carry_out(server, "reload")
+
+
+def test_keyboard_only(window: Window) -> None:
+    """Open, walk, sleep, wake: without a mouse, and the focus stays where it was while the panel changes."""
+    page = window.page
+    page.click(TAB)
+    window.panel.wait_for(state="hidden")
+    page.focus(TAB)
+    page.keyboard.press("Enter")
+    window.panel.wait_for()
+    for _ in range(40):
+        if focused(window) == SLEEP:
+            break
+        page.keyboard.press("Tab")
+    assert SLEEP == focused(window)
+    page.keyboard.press("Enter")
+    window.wait("Sleeping")
+    assert SLEEP == focused(window)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert WAKE == focused(window)
+    page.keyboard.press("Space")
+    window.wait("Degraded")
+    assert WAKE == focused(window)
+
+
+def test_refusal_and_token(window: Window) -> None:
+    """From elsewhere (here: through a proxy) commands are refused with a reason; with the token they are taken."""
+    window.page.set_extra_http_headers({"X-Forwarded-For": "203.0.113.7"})
+    window.button(SLEEP).click()
+    alert = window.panel.get_by_role("alert")
+    alert.wait_for()
+    assert "without the token" in alert.inner_text()
+    alert.get_by_label("Token (PRELOAD_TOKEN)").fill(TOKEN)
+    window.page.keyboard.press("Enter")
+    window.wait("Sleeping")
+    assert alert.is_hidden()
+    assert TOKEN == window.page.evaluate("localStorage.getItem('ComfyPreload.Token')")
+    assert TOKEN not in window.page.evaluate("window.app.api.fetchApi('/settings').then(answer => answer.text())")
+    window.button(WAKE).click()
+    window.wait("Degraded")
+    window.page.set_extra_http_headers({})
+    window.page.evaluate("localStorage.removeItem('ComfyPreload.Token')")
+    window.errors[:] = [error for error in window.errors if "403" not in error]
+
+
+def test_hundred_models(server: ComfyServer, window: Window) -> None:
+    """All are there; one can be found by name; scroll and focus stay when rows change."""
+    write(server, MANY)
+    window.button(RELOAD).click()
+    rows = window.panel.locator(".cp-model")
+    window.wait_until(lambda: rows.count() == 100, "showing them all", deadline=30)
+    window.wait("Ready")
+    assert "Models (100)" in window.panel.inner_text()
+
+    window.button("Release model-060 from memory").focus()
+    before = window.panel.evaluate("panel => panel.scrollTop")
+    assert before > 1000
+    carry_out(server, "release", "model-059")
+    window.wait_until(lambda: window.state("model-059") == "released", "released")
+    assert "Release model-060 from memory" == focused(window)
+    assert abs(before - window.panel.evaluate("panel => panel.scrollTop")) < 5
+
+    window.panel.get_by_role("searchbox").fill("059")
+    assert ["model-059"] == [row.get_attribute("data-key") for row in rows.all()]
+    window.panel.get_by_role("searchbox").fill("")
+    assert 100 == rows.count()
+    write(server, PRELOAD)
+    carry_out(server, "reload")
+    window.wait("Degraded")
+
+
+def test_push(server: ComfyServer, window: Window) -> None:
+    """The event `comfy_preload.changed` of ComfyUI's websocket makes the page ask at once, also with the panel closed."""
+    window.page.click(TAB)
+    asked: list[str] = []
+    window.page.wait_for_timeout(1000)
+    window.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None)
+    assert 200 == server.post("/test/push").status
+    window.wait_until(lambda: bool(asked), "asking", deadline=2)
+    window.open_panel()
+
+
+def test_this_workflow_where_the_server_cannot_tell(window: Window) -> None:
+    """The dialog says what to do instead, if this version of the plugin has no `POST /preload/entries`."""
+    window.page.route("**/preload/entries", lambda route: route.fulfill(status=405, body=""))
+    window.button(ENTRIES).click()
+    dialog = window.page.get_by_role("dialog", name="Lines of preload.yaml for this workflow")
+    dialog.get_by_text("list its file under").wait_for()
+    window.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    window.page.unroute("**/preload/entries")
+    window.errors[:] = [error for error in window.errors if "405" not in error]
+
+
+def test_server_restarts(server: ComfyServer, window: Window) -> None:
+    """While it is away the panel says so and keeps what it knew; when it is back, so is the panel, by itself."""
+    server.stop()
+    window.panel.get_by_text("The server does not answer").wait_for()
+    assert "resident" == window.state("tiny")
+    server.start()
+    server.wait_listening()
+    window.wait_until(lambda: not window.panel.get_by_text("The server does not answer").is_visible(), "connected again")
+    window.wait("Degraded")
+    window.errors[:] = [error for error in window.errors if "net::ERR" not in error]
