@@ -66,8 +66,10 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
         begun.set()
         try:
             await job()
-        except BaseException as error:  # noqa: BLE001 — SystemExit would end the only thread that runs prompts
+        except Exception as error:  # noqa: BLE001 — told to whoever waits
             future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 — SystemExit would end the only thread that runs prompts, or the event loop
+            future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
         else:
             future.set_result(None)
         finally:

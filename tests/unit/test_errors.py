@@ -13,7 +13,10 @@ import pytest
 from preload_plugin.core.errors import ERRORS, PreloadError, did_you_mean, failure, nearest, problem, without_paths
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [*ROOT.glob("*.py"), *(p for folder in ("core", "api", "cli", "host", "nodes", "registry") for p in (ROOT / folder).rglob("*.py"))]
+SOURCES = [
+    *ROOT.glob("*.py"),
+    *(p for folder in ("core", "api", "cli", "host", "nodes", "registry") for p in (ROOT / folder).rglob("*.py")),
+]
 
 
 def calls() -> Iterator[tuple[str, set[str], str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from preload_plugin.core.memory import available
+from preload_plugin.core.memory import available, share_available
 
 UNLIMITED_V1 = 9223372036854771712
 GIB = 1 << 30
@@ -89,3 +89,11 @@ def test_not_limited(tmp_path: Path, files: dict[str, object]) -> None:
 def test_this_machine() -> None:
     """The real files of this process can be read."""
     assert 0 < available() <= psutil.virtual_memory().total
+
+
+def test_share(tmp_path: Path) -> None:
+    """What is left of the limit that is nearest."""
+    tree(tmp_path, {"membership": "0::/a/b", **under("a", v2(1000, 900, inactive=50)), **under("a/b", v2(500, 100))})
+
+    assert pytest.approx(0.15) == share_available(tmp_path, tmp_path / "membership")
+    assert 0 < share_available() <= 1

@@ -130,3 +130,15 @@ def test_sparse_file_that_fits_nowhere(folder: Path) -> None:
 def test_gigabytes(count: int, text: str) -> None:
     """Sizes are told as they are printed on disks: 1 GB is 10**9 bytes."""
     assert text == gigabytes(count)
+
+
+def test_pickles(folder: Path) -> None:
+    """Where ComfyUI would run the code in a pickle, none is loaded; where it would not, they are."""
+    for name in ("a.ckpt", "b.PT", "c.bin"):
+        (folder / "vae" / name).write_bytes(b"\x80\x02.")
+    of_pickles = plan(folder, "vae: a.safetensors", *(f"vae: {n}" for n in ("a.ckpt", "b.PT", "c.bin")))
+
+    assert [[], ["pickle_refused"], ["pickle_refused"], ["pickle_refused"]] == codes(
+        check(of_pickles, inspect, PLENTY, pickles=False)
+    )
+    assert [[], [], [], []] == codes(check(of_pickles, inspect, PLENTY))

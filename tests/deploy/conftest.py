@@ -1,0 +1,7 @@
+"""Owns nothing: the models are those of tests/server."""
+
+from __future__ import annotations
+
+from preload_plugin.tests.server.conftest import models
+
+__all__ = ["models"]
