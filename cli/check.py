@@ -41,8 +41,7 @@ class Laid:
 def run(options: argparse.Namespace) -> int:
     """Exit code 1 if anything is wrong; advice alone is not."""
     found = survey(options)
-    paths = dict.fromkeys(file.path for call in found.plan.calls for file in call.files)
-    laid = lay(list(paths), int(options.read * 1e6), lambda at: progress(f"reading from {at.mount or 'storage'}"))
+    laid = lay(found.paths, int(options.read * 1e6), lambda at: progress(f"reading from {at.mount or 'storage'}"))
     progress("")
     known = headers(found.plan.calls)
     advice = list(advise(found.plan.calls, known, found.loaders))

@@ -60,6 +60,12 @@ def version(comfyui: Path) -> str | None:
     return str(importlib.import_module("comfyui_version").__version__)
 
 
+def user_folder() -> Path:
+    """Where ComfyUI keeps what its one user saves. After `enter`."""
+    found: Path = importlib.import_module("..host.files", __package__).user_folder()
+    return found
+
+
 def _apply(files: Sequence[Path], *, optional: bool = False) -> None:
     for file in files:
         if optional and not file.is_file():

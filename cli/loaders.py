@@ -110,6 +110,24 @@ class CoreLoaders(Loaders):
         defaults = {i.name: i.default for i in MORE.get(spec.name, ()) if i.default is not NO_DEFAULT}
         return {**defaults, **inputs}
 
+    def anywhere(self, name: str) -> ModelFile | None:
+        """The first model file of that name, whatever kind of folder it lies in."""
+        for folder in self._folders():
+            if path := self._folder_paths.get_full_path(folder, name):
+                return ModelFile(name, folder, Path(path))
+        return None
+
+    def model_files(self) -> list[str]:
+        """The names of all model files."""
+        return [name for folder in self._folders() for name in self._folder_paths.get_filename_list(folder)]
+
+    def folder_count(self) -> int:
+        """How many directories ComfyUI searches in all."""
+        return sum(self.searched(folder) for folder in self._folders())
+
+    def _folders(self) -> list[str]:
+        return [name for name in self._folder_paths.folder_names_and_paths if name not in ("custom_nodes", "configs")]
+
     def has_tiny_vae(self, name: str) -> bool:
         """Are its encoder and its decoder there?"""
         return len(self._files.find(name, ("vae",))) == 2

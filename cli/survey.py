@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from ..core.header import inspect
 from ..core.plan import LoaderCall, Plan, build
 from ..core.preflight import check
 from ..core.schema import Options
-from ..core.settings import Settings, WorkflowSource, settle
+from ..core.settings import Settings, settle
 from . import comfyui
 from .loaders import CoreLoaders
 from .machine import free_vram
 from .screen import Row, problem_json, say, table
+from .workflows import WorkflowFile, look
 
-FULLY, AT_START = "fully", "at start-up only"
+FULLY, FILES, AT_START = "fully", "its files", "at start-up only"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Survey:
     plan: Plan
     bytes: dict[str, int]
     loaders: CoreLoaders
-    workflows: tuple[WorkflowSource, ...]
-    """Which loaders they call depends on node classes, so they are read at start-up only."""
+    workflows: tuple[WorkflowFile, ...]
 
     @property
     def good(self) -> bool:
@@ -47,8 +47,13 @@ class Survey:
     @property
     def total(self) -> int:
         """Bytes of all files, each once."""
-        files = {f.path for call in self.plan.calls for f in call.files}
-        return sum(size(path) for path in files)
+        return sum(size(path) for path in self.paths)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, in the plan's order, each once."""
+        every = (file.path for one in (*self.plan.calls, *self.workflows) for file in one.files)
+        return list(dict.fromkeys(every))
 
     def checked(self, call: LoaderCall) -> str:
         """How far its inputs could be looked at."""
@@ -64,12 +69,14 @@ def survey(options: argparse.Namespace) -> Survey:
     settings = _settings()
     loaders = CoreLoaders(settings.entries)
     checked = check(build(settings.entries, loaders), inspect, memory.available() + free_vram())
-    return Survey(comfyui.version(place), settings.problems, checked.plan, checked.bytes, loaders, settings.workflows)
+    workflows = tuple(look(settings.workflows, (settings.folder, comfyui.user_folder()), loaders))
+    return Survey(comfyui.version(place), settings.problems, checked.plan, checked.bytes, loaders, workflows)
 
 
 def _settings() -> Settings:
     try:
-        return settle(read(find(comfyui.PLUGIN)))
+        file = find(comfyui.PLUGIN)
+        return replace(settle(read(file)), folder=file.parent)
     except PreloadError as error:  # a finding like any other
         return Settings(Options(), (), (error.problem,))
 
@@ -103,9 +110,14 @@ def survey_json(found: Survey) -> dict[str, Any]:
     }
 
 
-def _workflow_json(source: WorkflowSource) -> dict[str, Any]:
-    problems = [problem_json(p) for p in source.problems]
-    return {"path": source.given.path, "required": source.given.required, "checked": AT_START, "problems": problems}
+def _workflow_json(found: WorkflowFile) -> dict[str, Any]:
+    return {
+        "path": found.name,
+        "required": found.required,
+        "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in found.files],
+        "checked": FILES,
+        "problems": [problem_json(p) for p in found.problems],
+    }
 
 
 def say_findings(found: Survey) -> None:
@@ -117,10 +129,11 @@ def say_findings(found: Survey) -> None:
             near = nearest(call.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1)
             close = near and abs(len(near[0]) - len(call.loader)) < 2
             say(f"{call.name}: {call.loader} is checked at start-up only" + (f"; or is it '{near[0]}'?" if close else ""))
-    for source in found.workflows:
-        say(f"{source.given.path}: the loaders in a workflow are looked up at start-up only")
+    for one in found.workflows:
+        if not one.problems:
+            say(f"{one.name}: {len(one.files)} model files, all there; its nodes are looked up at start-up only")
     findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
-    findings += [(source.given.path, str(p)) for source in found.workflows for p in source.problems]
+    findings += [(one.name, str(p)) for one in found.workflows for p in one.problems]
     findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]
     if findings:
         table("Findings", ("model", "problem"), findings)

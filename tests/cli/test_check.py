@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -173,14 +174,26 @@ models:
     assert "or is it 'UNETLoader'?" in shown.out
 
 
-def test_workflows(cli: Cli) -> None:
-    """What is wrong with the entry is found; what is in the file is left to the start, and that is said."""
-    good, bad = "workflows: [{path: a.json}]", "workflows: [{path: a.json, warmpu: true}]"
+def test_workflows(cli: Cli, tmp_path: Path) -> None:
+    """The model files that a workflow names are looked for; its nodes are left to the start, and that is said."""
+    nodes = {
+        "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "sub/other.safetensors"}},
+        "2": {"class_type": "PluginLoader", "inputs": {"any": "tiny.safetensors"}},
+    }
+    (tmp_path / "good.json").write_text(json.dumps(nodes), encoding="utf-8")
+    nodes["3"] = {"class_type": "LoraLoader", "inputs": {"lora_name": "tinny.safetensors"}}
+    (tmp_path / "bad.json").write_text(json.dumps(nodes), encoding="utf-8")
+    good = "workflows: [{path: good.json}]"
+    told = cli("check", "--json", preload=good)
+    assert 0 == told.code
+    assert ["sub/other.safetensors", "tiny.safetensors"] == [f["name"] for f in told.json["workflows"][0]["files"]]
+    assert 0 < told.json["bytes"] == told.json["storage"][0]["bytes"]
+    assert "good.json: 2 model files, all there; its nodes are looked up at start-up only" in cli("plan", preload=good).out
 
-    assert 0 == cli("check", preload=good).code
-    assert "a.json: the loaders in a workflow are looked up at start-up only" in cli("plan", preload=good).out
-    done = cli("plan", "--json", preload=bad)
-    assert (1, ["unknown_key"]) == (done.code, [p["code"] for p in done.json["workflows"][0]["problems"]])
+    done = cli("plan", "--json", preload="workflows: [{path: '*d.json'}, {path: good.json, warmpu: true}, {path: no.json}]")
+    codes = [[p["code"] for p in row["problems"]] for row in done.json["workflows"]]
+    assert (1, [["file_missing"], [], ["unknown_key"], ["workflow_missing"]]) == (done.code, codes)
+    assert "nearest: tiny.safetensors" in done.json["workflows"][0]["problems"][0]["hint"]
 
 
 def test_duplicate(cli: Cli) -> None:
