@@ -72,7 +72,7 @@ def test_shipped_file_names_the_schema(path: Path) -> None:
 
 def test_shipped_file_does_nothing() -> None:
     """As shipped, nothing is preloaded."""
-    assert {"models": None} == read(CONFIG / "preload.yaml").data
+    assert {"models": None, "workflows": None} == read(CONFIG / "preload.yaml").data
 
 
 @pytest.mark.parametrize(
