@@ -13,7 +13,7 @@ from .core.plan import LoaderCall, Plan
 from .core.preflight import gigabytes
 from .core.readiness import Readiness
 from .core.residency import Residency, Slot, Stage, identify
-from .core.snapshot import Phase
+from .core.snapshot import Phase, Status
 from .loading import Loading
 
 MakePlan = Callable[[], tuple[Plan, tuple[Problem, ...]]]
@@ -107,7 +107,8 @@ class Commands:
 
     def _would_lose(self, fresh: Iterable[Slot]) -> tuple[Problem, ...]:
         """Why not to change over: something that works now would not any more."""
-        serves = not self._readiness.snapshot().failing()
+        now = self._readiness.snapshot()
+        serves = now.serves or now.status is Status.SLEEPING
         lost: list[Problem] = []
         for slot in fresh:
             if slot.stage is Stage.FAILED:

