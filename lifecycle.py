@@ -25,6 +25,8 @@ TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes looks for the reason (terminationMessagePath)."""
 LINGER = 3.0
 """Seconds between the last prompt's end and ours, for clients to fetch the result."""
+IDLE_LINGER = 1.0
+"""The same if nothing ran: for prompts that are on their way, where no preStop hook waits for the load balancer."""
 INTERVAL = 2.0
 
 
@@ -68,7 +70,7 @@ class Drain:
         deadline = time.monotonic() + self.seconds
         prompts = self._host.queue_remaining()
         log.info("SIGTERM: not ready any more; %d prompts have up to %g s to finish", prompts, self.seconds)
-        idle_since = time.monotonic() if prompts else -LINGER
+        idle_since = time.monotonic() - (0 if prompts else LINGER - IDLE_LINGER)
         while time.monotonic() < deadline:
             if self._host.queue_remaining():
                 idle_since = time.monotonic()

@@ -78,6 +78,11 @@ class Kubelet:
         """In the endpoints, or so lately that load balancers do not know better."""
         return self._ready or time.monotonic() - self._unready_since < self._lag
 
+    @property
+    def story(self) -> list[str]:
+        """What happened, without the times."""
+        return [event.what for event in self.events]
+
     def delete(self) -> None:
         """What `kubectl delete pod`, an eviction and a rollout do. Returns at once."""
         self._deleted.set()
@@ -111,10 +116,10 @@ class Kubelet:
             probes = threading.Thread(target=self._probe_all, args=(stop, verdicts), daemon=True)
             probes.start()
             reason = self._watch(verdicts)
-            self._be_ready(ready=False)
             stop.set()
             if self._abandoned.is_set():
                 break
+            self._be_ready(ready=False)
             if reason:
                 self._end(reason)
             probes.join()
@@ -157,11 +162,9 @@ class Kubelet:
         alive.join()
 
     def _until_started(self, stop: threading.Event, verdicts: queue.SimpleQueue[str]) -> bool:
-        failures = 0
-        for said in self._answers("startupProbe", stop):
+        for failures, said in enumerate(self._answers("startupProbe", stop), 1):
             if not said:
                 return True
-            failures += 1
             if failures >= self._container["startupProbe"].get("failureThreshold", 3):
                 verdicts.put(f"startup probe failed: {said}")
                 break
@@ -193,7 +196,7 @@ class Kubelet:
 
     def _ask(self, what: Mapping[str, Any], timeout: float) -> str:
         try:
-            with urlopen(f"http://127.0.0.1:{self._ports[what['port']]}{what['path']}", timeout=timeout):  # noqa: S310 — loopback
+            with urlopen(f"http://127.0.0.1:{self._ports[what['port']]}{what['path']}", timeout=timeout):
                 return ""
         except HTTPError as error:
             error.close()

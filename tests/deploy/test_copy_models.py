@@ -1,4 +1,4 @@
-"""The copy of models to a node's own disk: once, whole or not at all, whatever happens in between. The real script, real files."""
+"""The copy of models to a node's own disk: once, whole or not at all, whatever happens in between. The real script."""
 
 from __future__ import annotations
 

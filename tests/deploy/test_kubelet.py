@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
@@ -24,9 +23,9 @@ from preload_plugin.tools.host import comfyui_path, comfyui_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
 
-PACE = 0.2
-"""All numbers of the manifest, and `drain` and `timeout` in preload.yaml, are a fifth of what they say."""
-FACTS = {"importSeconds": 60, "modelBytes": 24_000_000_000, "storageSpeed": 500_000_000, "warmupSeconds": 30}
+PACE = 0.1
+"""All numbers of the manifest, and `drain` and `timeout` in preload.yaml, are a tenth of what they say."""
+FACTS = {"importSeconds": 150, "modelBytes": 24_000_000_000, "storageSpeed": 500_000_000, "warmupSeconds": 30}
 UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")
 
 
@@ -34,8 +33,8 @@ Run = Callable[..., AbstractContextManager[tuple[Kubelet, ComfyServer]]]
 
 
 def values(**preload: Any) -> dict[str, Any]:
-    """For the chart. The probe's port is the only number that is not the default's: it must be free."""
-    return {**FACTS, "preload": {"probe": {"port": free_port()}, **preload}}
+    """For the chart. What does not get faster by our pace is allowed for: ComfyUI's imports, and its end."""
+    return {**FACTS, "preload": {"probe": {"port": free_port()}, "drain": 100, **preload}}
 
 
 def settings(rendered: list[Manifest]) -> str:
@@ -62,10 +61,6 @@ def run(models: Path, tmp_path: Path) -> Run:
             server.stop()
 
     return running
-
-
-def whats(kubelet: Kubelet) -> list[str]:
-    return [event.what for event in kubelet.events]
 
 
 class Clients(threading.Thread):
@@ -121,7 +116,7 @@ def test_a_pod_from_start_to_end(run: Run) -> None:
         clients.start()
         server.wait(lambda: "waiting at gate open" in server.log, "at the gate", deadline=60)
         time.sleep(patience)  # a liveness probe that asked ComfyUI's port would have killed it by now
-        assert ["container started"] == whats(kubelet)
+        assert ["container started"] == kubelet.story
         assert [] == clients.accepted
         (server.base / "input" / "open").touch()
         kubelet.wait("in the endpoints", 10)
@@ -138,14 +133,13 @@ def test_a_pod_from_start_to_end(run: Run) -> None:
         clients.join(30)
         kubelet.join(30)
 
-    print(*kubelet.events, sep="\n")
     assert not clients.is_alive()
     assert before > 0, "prompts were waiting when SIGTERM came"
     assert ([], len(clients.accepted)) == (clients.lost, clients.fetched)
     assert [
         *("container started", "startup probe succeeded", "in the endpoints"),
         *("out of the endpoints", "ending it: the pod is deleted", "SIGTERM", "container ended with 0: "),
-    ] == whats(kubelet)
+    ] == kubelet.story
 
 
 def test_a_model_fails(run: Run) -> None:
@@ -154,13 +148,13 @@ def test_a_model_fails(run: Run) -> None:
     with run(rendered, "loaders") as (kubelet, _):
         at = kubelet.wait("container ended with 70: ", 60)
         kubelet.wait("container started", 5)
-        while kubelet.restarts == 0 or whats(kubelet).count("container started") < 2:
+        while kubelet.restarts == 0 or kubelet.story.count("container started") < 2:
             time.sleep(0.01)
             assert kubelet.events[-1].at < at + 10
-    ended = next(what for what in whats(kubelet) if what.startswith("container ended"))
+    ended = next(what for what in kubelet.story if what.startswith("container ended"))
 
-    assert "nowhere.safetensors is in none of" in ended.splitlines()[-1]
-    assert not {"SIGTERM", "in the endpoints"} & set(whats(kubelet))
+    assert "nowhere.safetensors is in none of" in ended
+    assert not {"SIGTERM", "in the endpoints"} & set(kubelet.story)
 
 
 def test_the_device_fails(run: Run) -> None:
@@ -172,122 +166,11 @@ def test_the_device_fails(run: Run) -> None:
         server.queue({"1": {"class_type": "TestDeviceError", "inputs": {"words": words}}})
         killed = kubelet.wait("ending it: liveness probe failed: HTTP 503", 30)
         kubelet.wait("container ended with 0", 30)
-        while whats(kubelet).count("container started") < 2:
+        while kubelet.story.count("container started") < 2:
             time.sleep(0.01)
     left = kubelet.happened("out of the endpoints")
 
     assert left is not None
     assert left < killed
     assert 1 == kubelet.restarts
-    assert "SIGKILL" not in whats(kubelet)
-
-
-# The kubelet itself: one that never kills would prove nothing. A process that costs nothing, at fifty times the pace.
-
-FAST = 0.02
-STUB = """
-import http.server, os, signal, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200 if os.path.exists(self.path.strip("/")) else 503)
-        self.end_headers()
-if "stubborn" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
-"""
-
-
-class Stub:
-    """A process that answers 200 to a path if there is a file of that name."""
-
-    log = ""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        self.port = free_port()
-        self._words = words
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._process.poll() if self._process else None
-
-    def start(self) -> None:
-        command = [sys.executable, "-c", STUB, str(self.port), *self._words]
-        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)  # noqa: S603 — our own
-
-    def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Callable[..., tuple[Kubelet, Stub]]]:
-    stubs: list[Stub] = []
-
-    def make(*words: str) -> tuple[Kubelet, Stub]:
-        one = Stub(tmp_path, *words)
-        stubs.append(one)
-        return Kubelet(pod(chart()), one, {"probe": one.port}, pace=FAST), one
-
-    yield make
-    for one in stubs:
-        one.kill()
-
-
-def test_kubelet_kills_what_does_not_start(stub: Callable[..., tuple[Kubelet, Stub]]) -> None:
-    """Never ready: killed when the budget is used up, not before, and started again."""
-    kubelet, _ = stub()
-    with kubelet:
-        at = kubelet.wait("ending it: startup probe failed: HTTP 503", 20)
-        kubelet.wait("container ended with -15", 10)
-
-    assert 196 * FAST <= at < 196 * FAST + 3
-    assert 1 == kubelet.restarts
-
-
-def test_kubelet_kills_what_does_not_end(tmp_path: Path, stub: Callable[..., tuple[Kubelet, Stub]]) -> None:
-    """SIGTERM is ignored: SIGKILL after the grace period, which begins before preStop."""
-    (tmp_path / "ready").touch()
-    (tmp_path / "livez").touch()
-    kubelet, _ = stub("stubborn")
-    with kubelet:
-        kubelet.wait("in the endpoints", 10)
-        kubelet.delete()
-        kubelet.join(10)
-    began, term, kill = (kubelet.happened(what) for what in ("ending it", "SIGTERM", "SIGKILL"))
-
-    assert began is not None
-    assert term is not None
-    assert kill is not None
-    assert 5 * FAST <= term - began < 5 * FAST + 0.5
-    assert 40 * FAST <= kill - began < 40 * FAST + 0.5
-    assert "container ended with -9: " == whats(kubelet)[-1]
-
-
-def test_kubelet_follows_readiness(tmp_path: Path, stub: Callable[..., tuple[Kubelet, Stub]]) -> None:
-    """In and out of the endpoints as /ready says, without a restart; one failure is not enough."""
-    (tmp_path / "ready").touch()
-    (tmp_path / "livez").touch()
-    kubelet, _ = stub()
-    with kubelet:
-        kubelet.wait("in the endpoints", 10)
-        (tmp_path / "ready").unlink()
-        kubelet.wait("out of the endpoints", 10)
-        (tmp_path / "ready").touch()
-        while whats(kubelet).count("in the endpoints") < 2:
-            time.sleep(0.01)
-
-    assert 0 == kubelet.restarts
-    assert [
-        "container started",
-        "startup probe succeeded",
-        "in the endpoints",
-        "out of the endpoints",
-        "in the endpoints",
-    ] == whats(kubelet)
+    assert "SIGKILL" not in kubelet.story
