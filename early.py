@@ -20,6 +20,7 @@ from .core.residency import Residency
 
 if TYPE_CHECKING:
     from .api.probe import Probe
+    from .core.prefetch import Gate
 
 _FOLDERS = {
     "checkpoint": ("checkpoints",),
@@ -87,10 +88,20 @@ def _read_ahead(data: dict[str, Any], folder: Path) -> None:
     share, readers = options.get("memory", 0.8), options.get("readers", "auto")
     room = int((share if isinstance(share, int | float) else 0.8) * memory.available())
     files = list(dict.fromkeys([*_files(data.get("models") or []), *_of_workflows(data.get("workflows") or [], folder)]))
-    prefetch.begin(files, budget=room, readers=readers if isinstance(readers, int) and 0 < readers <= 64 else None)
+    count = readers if isinstance(readers, int) and 0 < readers <= 64 else None
+    prefetch.begin(files, budget=room, readers=count, gate=_gate(data.get("registry")))
     if options.get("pretouch", True) is True:
         size = sum(file.stat().st_size for file in files if file.is_file())
         pretouch.begin(min(size * weights_grow_by() + WORKING_MEMORY, room - size))
+
+
+def _gate(told: Any) -> Gate | None:
+    """Who may hold up reading: replicas that share the storage, if the settings have a registry."""
+    if not told:
+        return None
+    from .registry.lease import gate
+
+    return gate(told)
 
 
 def _files(entries: list[Any]) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,16 @@ from .core.errors import PreloadError, Problem, problem
 from .core.jobs import Command, Job
 from .core.log import log
 from .core.readiness import Readiness
-from .core.residency import Residency
+from .core.residency import Residency, Slot
 from .core.snapshot import Phase, Snapshot, Status
 from .host.server import prompt_server
 
 if TYPE_CHECKING:  # importing it is what an empty list must not cost: pydantic, torch
     from .core.settings import Settings
     from .preload import Preloader
+    from .registry.service import Registry
 
-_installed = False
+_current: Plugin | None = None
 
 
 def install(root: Path) -> None:
@@ -29,15 +31,14 @@ def install(root: Path) -> None:
 
     Never raises: ComfyUI would go on without us, and `/ready` would be a 404.
     """
-    global _installed  # noqa: PLW0603 — ComfyUI imports a second copy of the folder all the same
+    global _current  # noqa: PLW0603 — ComfyUI imports a second copy of the folder all the same
     server = prompt_server()
-    if _installed:
+    if _current:
         log.warning("the plugin is in custom_nodes twice; %s is ignored", root.name)
         return
     if server is None:  # ComfyUI as a library: no port, no queue, nobody to be ready for
         return
-    _installed = True
-    plugin = Plugin(root, server)
+    _current = plugin = Plugin(root, server)
     register(server.routes, plugin.snapshot, plugin)
     if early.listener:
         early.listener.snapshot = plugin.snapshot_before_listening
@@ -48,6 +49,11 @@ def install(root: Path) -> None:
         plugin.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
 
 
+def current() -> Plugin | None:
+    """For our nodes."""
+    return _current
+
+
 class Plugin:
     """The preloader, made when there is something to preload, and what stands in for it until then."""
 
@@ -56,9 +62,16 @@ class Plugin:
         self._server = server
         self._preloader: Preloader | None = None
         self._idle = _nothing_to_do()
+        self._registry: Registry | None = None
+
+    @property
+    def preloader(self) -> Preloader | None:
+        """None while there is nothing to preload."""
+        return self._preloader
 
     def snapshot(self) -> Snapshot:
-        return (self._preloader.readiness if self._preloader else self._idle).snapshot()
+        now = (self._preloader.readiness if self._preloader else self._idle).snapshot()
+        return replace(now, fleet=self._registry.fleet) if self._registry else now
 
     def snapshot_before_listening(self) -> Snapshot:
         """For the early probe: not ready before ComfyUI's port is open.
@@ -76,9 +89,17 @@ class Plugin:
             self._preloader.begin()
         return self._preloader.order(command, model)
 
+    def entries(self, prompt: Mapping[str, Any]) -> str:
+        """See `core.jobs.Door`."""
+        from .entries import lines_for
+        from .host.node_types import ComfyNodeTypes
+
+        return lines_for(prompt, ComfyNodeTypes())
+
     def set_up(self) -> None:
         """Read the settings, and if there is something to preload do so at the last moment before the port opens."""
         document, problems = self._document()
+        self._join(document.data.get("registry") if isinstance(document.data, dict) else None)
         if not problems and _is_idle(document):
             return
         settings = self._settings(document)
@@ -88,6 +109,16 @@ class Plugin:
             return
         self._preloader = self._make(settings)
         self._server.app.on_startup.append(self._preloader.start)
+
+    def _join(self, told: Any) -> None:
+        """Take part in the fleet, if the settings say so."""
+        if told:
+            from .registry.service import begin
+
+            self._registry = begin(told, self._root, self.snapshot_before_listening, self._slots)
+
+    def _slots(self) -> tuple[Slot, ...]:
+        return self._preloader.residency.slots if self._preloader else ()
 
     def fail(self, *problems: Problem) -> None:
         """Stand there, explaining."""

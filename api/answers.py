@@ -125,7 +125,7 @@ def _replicas(now: Snapshot, _: str) -> Answer:
 
 def _locate(now: Snapshot, query: str) -> Answer:
     given = [word.partition("=")[2] for word in query.split("&") if word.partition("=")[0] == "model"]
-    wanted = [{unquote(word), unquote_plus(word)} for word in given if word]  # clients differ on what a space is, and `+` is in names
+    wanted = [{unquote(word), unquote_plus(word)} for word in given if word]  # `+` is in names, and some clients' space
     if not 0 < len(wanted) <= MOST_LOCATED or len(wanted) < len(given):
         return error(400, problem("locate_unclear", found=len(wanted), wanted=MOST_LOCATED))
     return as_json(200, now.fleet.locate(wanted)) if now.fleet else error(501, problem("registry_off"))

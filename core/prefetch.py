@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .log import log
+from .page_cache import CHUNK, OPEN_FLAGS, uncached
 from .preflight import gigabytes
 
-CHUNK = 16 << 20
-"""Bytes asked for at once: large enough for full sequential speed, small enough to stop soon."""
 MOST_READERS = 4
 TRIAL = 256 << 20
 """`auto` reads so many bytes with one reader, twice as many with four, and keeps the faster way.
@@ -33,8 +32,6 @@ GAIN = 1.15
 """What four readers must be faster by to be kept."""
 PATIENCE = 5.0
 """Seconds without a byte read after which nobody waits any longer: a stopped mount, say."""
-
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 Gate = Callable[[Path], Callable[[], None]]
@@ -83,7 +80,8 @@ class Prefetch:
         self._files = {path: _File(path) for path in dict.fromkeys(paths)}
         self._budget = budget
         self._gate = gate
-        self._at_gate = False
+        self._at_gate = 0
+        """Readers that wait for their turn: nothing is read meanwhile, and nothing is wrong."""
         self._stopped = False
         self._wanted = readers or 1
         self._trial: list[tuple[float, int]] | None = [] if readers is None else None
@@ -112,7 +110,7 @@ class Prefetch:
             file = self._files.get(path)
             while file is not None and not file.done.wait(0.1):
                 self._awaited = True
-                if time.monotonic() - self._last_byte > PATIENCE and not self._at_gate:
+                if not self._at_gate and time.monotonic() - self._last_byte > PATIENCE:
                     log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
                     self.stop()
         return time.monotonic() - began
@@ -174,7 +172,7 @@ class Prefetch:
             raise ValueError(f"{gigabytes(status.st_size)}, with room for {gigabytes(self._budget)}")
         file.size = status.st_size
         self._budget -= file.size
-        missing = _uncached(file.path, file.size)
+        missing = uncached(file.path, file.size)
         cached = file.size - sum(min(CHUNK, file.size - offset) for offset in missing)
         self._total += file.size
         self._cached += cached
@@ -190,10 +188,14 @@ class Prefetch:
         """Before the first chunk of a file, whichever reader has it."""
         with file.turn:
             if file.release is None and not file.done.is_set():
-                self._at_gate = True
-                file.release = gate(file.path)
-                self._last_byte = time.monotonic()  # waiting there was no sign of storage that hangs
-                self._at_gate = False
+                with self._lock:
+                    self._at_gate += 1
+                try:
+                    file.release = gate(file.path)
+                finally:
+                    with self._lock:
+                        self._last_byte = time.monotonic()
+                        self._at_gate -= 1
                 if file.done.is_set():  # stopped meanwhile
                     file.release()
 
@@ -216,7 +218,7 @@ class Prefetch:
                         if handle >= 0:
                             os.close(handle)
                         handle, file = -1, wanted
-                        handle = os.open(file.path, _OPEN_FLAGS)
+                        handle = os.open(file.path, OPEN_FLAGS)
                     self._count(wanted, _read(handle, buffer[: wanted.size - offset], offset))
                 except OSError as error:
                     self._leave_out(wanted, error)
@@ -278,34 +280,3 @@ def _read(handle: int, buffer: memoryview, offset: int) -> int:
             break  # it was cut shorter since
         done += count
     return done
-
-
-def _uncached(path: Path, size: int) -> list[int]:
-    """Offsets of the chunks that the page cache lacks, told from four pages of each.
-
-    RWF_NOWAIT (Linux 4.14) answers from the page cache or not at all; `mincore` would be simpler, but
-    calls every page of a file cached that this process could not write to. Where neither kernel nor
-    file system can say, every chunk is one to read.
-    """
-    offsets = range(0, size, CHUNK)
-    if not hasattr(os, "RWF_NOWAIT"):
-        return list(offsets)
-    handle = os.open(path, _OPEN_FLAGS)
-    try:
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead: it would spoil the answer
-        byte = bytearray(1)
-        return [offset for offset in offsets if not all(_is_cached(handle, byte, at) for at in _pages(offset, size))]
-    finally:
-        os.close(handle)
-
-
-def _pages(offset: int, size: int) -> tuple[int, ...]:
-    last = min(offset + CHUNK, size) - 1
-    return (offset, offset + (last - offset) // 3, offset + (last - offset) * 2 // 3, last)
-
-
-def _is_cached(handle: int, byte: bytearray, offset: int) -> bool:
-    try:
-        return os.preadv(handle, [byte], offset, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False

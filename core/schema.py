@@ -17,7 +17,7 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, patte
 
 
 _REDIS = re.compile(r"rediss?://\S+")
-_ADVERTISE = re.compile(r"https?://[^\s/?#@]{1,255}(/[^\s?#]{0,200})?")
+_ADVERTISE = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
 
 
 def _redis_url(value: str) -> str:
@@ -40,6 +40,12 @@ def _without_password(value: Any) -> Any:
 def _mapping_or_nothing(value: Any) -> Any:
     """A URL in place of the mapping would be shown in a message."""
     return value if isinstance(value, dict) or value is None else {}
+
+
+def _with_both_urls(value: Any) -> Any:
+    if value is not None and not {"redis", "advertise"} <= value.keys():
+        raise PydanticCustomError("registry_keys", "a mapping with the keys redis and advertise")
+    return value
 
 
 def _yaml_off(value: Any) -> Any:
@@ -83,7 +89,7 @@ class RegistryOptions(_Base):
     prefix: str = Field(default="comfy-preload", pattern=r"^[A-Za-z0-9_.:-]{1,100}$")
     """With which the keys in Redis begin: one for each fleet."""
     readers: int | None = Field(default=None, ge=1, le=64)
-    """How many replicas that share a storage read the same file at once. Default: 1 on a node's disk, 4 on a network."""
+    """How many replicas that share a storage read the same file at once. Default: 4 on a network volume, else any number."""
 
 
 class Options(_Base):
@@ -103,7 +109,7 @@ class Options(_Base):
     """The early probe; see there."""
     prefetch: PrefetchOptions = PrefetchOptions()
     """Reading ahead; see there."""
-    registry: Annotated[RegistryOptions | None, BeforeValidator(_mapping_or_nothing)] = None
+    registry: Annotated[RegistryOptions | None, BeforeValidator(_with_both_urls), BeforeValidator(_mapping_or_nothing)] = None
     """The fleet; see there."""
 
 

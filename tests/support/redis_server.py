@@ -55,7 +55,9 @@ class RedisServer:
 
     def start(self) -> None:
         """Returns when the port is open."""
-        ports = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"] if self._tls else ["--port", str(self.port)]
+        ports = (
+            ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"] if self._tls else ["--port", str(self.port)]
+        )
         files = [f"--tls-{name}-file" for name in ("cert", "key")] if self._tls else []
         tls = [word for name, file in zip(files, ("cert.pem", "key.pem"), strict=False) for word in (name, file)]
         password = ["--requirepass", self.password] if self.password else []
@@ -91,7 +93,7 @@ class RedisServer:
 
 
 def _certificate(folder: Path) -> None:
-    subprocess.run(
+    subprocess.run(  # noqa: S603 — our own command
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
             *("-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"),

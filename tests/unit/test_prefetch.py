@@ -98,7 +98,7 @@ def test_permission_denied(file: Callable[[str, int], Path]) -> None:
 def test_a_file_that_shrinks(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A file cut short while it is read ends the reading of that file, not of the next."""
     path, other = file("model.bin", 3 * CHUNK), file("other.bin", MB)
-    measure = prefetch._uncached  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    measure = prefetch.uncached
 
     def then_cut(path_: Path, size: int) -> list[int]:
         missing = measure(path_, size)
@@ -106,7 +106,7 @@ def test_a_file_that_shrinks(file: Callable[[str, int], Path], monkeypatch: pyte
             os.truncate(path, CHUNK)
         return missing
 
-    monkeypatch.setattr(prefetch, "_uncached", then_cut)
+    monkeypatch.setattr(prefetch, "uncached", then_cut)
     assert run(path, other).progress().bytes == CHUNK + MB
 
 

@@ -1,0 +1,256 @@
+"""Owns the fleet on paper: a discrete-event simulation of replicas, nodes, models and a gateway. Knows no clock but its own."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+VIEW = 1.0
+"""How old, in seconds, a gateway's picture of the queues is: replicas tell twice a second, and read every two seconds."""
+
+
+class Policy(Enum):
+    """How models come to a replica, and requests to models."""
+
+    LAZY = "lazy loading"
+    WARM_UP = "warm-up by client"
+    OURS = "Comfy Preload"
+    LOCATE = "Comfy Preload with locate"
+
+    @property
+    def pins(self) -> bool:
+        return self in (Policy.OURS, Policy.LOCATE)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds, as measured for one process."""
+
+    listening: float
+    """From the start until the port is open, with nothing preloaded."""
+    preload: float
+    """By how much later it opens for each model that is preloaded."""
+    image: float
+    """One prompt with its model on the device."""
+    cold: float
+    """What the first use of a model adds, with its file on the disk."""
+    reload: float
+    """What a use adds after another model took its place, with its file in the page cache."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The fleet and what it is asked for."""
+
+    replicas: int = 12
+    nodes: int = 4
+    models: int = 6
+    capacity: int = 2
+    """Models that fit on a device."""
+    skew: float = 0.8
+    """Of the demand for models: Zipf's exponent."""
+    new_node_at: float | None = None
+    """When one more node, with its replicas, is started."""
+    loss_at: float | None = None
+    """When the first node dies, and, if it is `replaced`, the same number of replicas is started elsewhere."""
+    replaced: bool = True
+    detect: float = 1.0
+    """Seconds until whoever had a request on a lost replica, or is sent to one, goes elsewhere."""
+    forget: float = 8.0
+    """Seconds for which a lost replica is still recommended."""
+
+    def popularity(self) -> list[float]:
+        return [1 / (rank + 1) ** self.skew for rank in range(self.models)]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    at: float
+    model: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of all of it. `seconds`: from request to image, in the order of arrival."""
+
+    seconds: tuple[float, ...]
+    loading: float
+    """GPU-seconds spent on loading while a request waited."""
+    busy: float
+    """GPU-seconds spent on loading and on images."""
+
+
+@dataclass(eq=False)
+class _Replica:
+    node: set[int]
+    """Models in the page cache of its node: shared."""
+    pinned: tuple[int, ...]
+    up_at: float
+    resident: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
+    queue: deque[int | Arrival] = field(default_factory=deque[int | Arrival])
+    """A number is a warm-up of that model."""
+    current: int | Arrival | None = None
+    lost_at: float | None = None
+    seen: tuple[float, int] = (-VIEW, 0)
+
+    def length(self, now: float) -> int:
+        """As a gateway knows it."""
+        if now - self.seen[0] >= VIEW:
+            self.seen = (now, len(self.queue) + (self.current is not None))
+        return self.seen[1]
+
+
+class Simulation:
+    """One run. Every replica works on one request at a time, first come, first served."""
+
+    def __init__(self, policy: Policy, times: Times, shape: Shape, arrivals: Sequence[Arrival], *, seed: int = 0) -> None:
+        self._policy = policy
+        self._times = times
+        self._shape = shape
+        self._random = random.Random(seed)  # noqa: S311 — a simulation
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._number = itertools.count()
+        self._pins = self._assign()
+        self._arrivals = arrivals
+        self._done: dict[Arrival, float] = {}
+        self._loading = self._busy = 0.0
+        self.replicas: list[_Replica] = []
+        each = shape.replicas // shape.nodes
+        for _ in range(shape.nodes):
+            self._start_node(each, -1000.0)
+        for one in self.replicas:
+            self._settle_in(one)
+        if shape.new_node_at is not None:
+            self._at(shape.new_node_at, lambda now: self._start_node(each, now))
+        if shape.loss_at is not None:
+            self._at(shape.loss_at, lambda now: self._lose(self.replicas[:each], now))
+        for arrival in arrivals:
+            self._at(arrival.at, lambda now, one=arrival: self._route(one, now))
+
+    def run(self) -> Outcome:
+        while self._events:
+            now, _, act = heapq.heappop(self._events)
+            act(now)
+        return Outcome(tuple(self._done[one] - one.at for one in self._arrivals), self._loading, self._busy)
+
+    def _at(self, when: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._number), act))
+
+    def _assign(self) -> Iterator[tuple[int, ...]]:
+        """Which models each replica preloads: the most wanted, or with locate as many of each as it is wanted."""
+        wanted, counts = self._shape.popularity(), [0] * self._shape.models
+        while True:
+            if self._policy is not Policy.LOCATE:
+                yield tuple(range(self._shape.capacity))
+                continue
+            chosen: list[int] = []
+            for _ in range(self._shape.capacity):
+                rest = [m for m in range(self._shape.models) if m not in chosen]
+                chosen.append(max(rest, key=lambda m: wanted[m] / (counts[m] + 1)))
+                counts[chosen[-1]] += 1
+            yield tuple(chosen)
+
+    def _start_node(self, count: int, now: float) -> None:
+        node: set[int] = set()
+        for _ in range(count):
+            pinned = next(self._pins)
+            wait = self._times.listening + (self._times.preload * len(pinned) if self._policy.pins else 0)
+            one = _Replica(node, pinned, now + wait)
+            if self._policy.pins:
+                one.resident.update(dict.fromkeys(pinned))
+                self._at(now + wait, lambda _, models=pinned: node.update(models))
+            if self._policy is Policy.WARM_UP:
+                one.queue.extend(pinned)
+                self._at(now + wait, lambda now, one=one: self._next(one, now))
+            self.replicas.append(one)
+
+    def _settle_in(self, one: _Replica) -> None:
+        """A fleet that has been there for long: every file was read once, and every device is full."""
+        one.node.update(range(self._shape.models))
+        one.queue.clear()
+        one.resident.update(dict.fromkeys(one.pinned))
+
+    def _lose(self, lost: Sequence[_Replica], now: float) -> None:
+        for one in lost:
+            one.lost_at = now
+            for request in (one.current, *one.queue):
+                if isinstance(request, Arrival):
+                    self._at(now + self._shape.detect, lambda then, request=request: self._route(request, then))
+            one.queue.clear()
+            one.current = None
+        if self._shape.replaced:
+            self._start_node(len(lost), now)
+
+    def _route(self, request: Arrival, now: float) -> None:
+        listed = [r for r in self.replicas if r.up_at <= now and (r.lost_at is None or now - r.lost_at < self._shape.forget)]
+        if not listed:
+            self._at(min(r.up_at for r in self.replicas if r.lost_at is None), lambda then: self._route(request, then))
+            return
+        warm = [r for r in listed if request.model in r.pinned] if self._policy is Policy.LOCATE else []
+        among = warm or listed
+        least = min(r.length(now) for r in among)
+        chosen = self._random.choice([r for r in among if r.length(now) <= least + 1])
+        if chosen.lost_at is not None:  # the connection fails: anybody else
+            alive = [r for r in listed if r.lost_at is None]
+            if not alive:
+                self._at(now + self._shape.detect, lambda then: self._route(request, then))
+                return
+            chosen = self._random.choice(alive)
+            self._at(now + self._shape.detect, lambda then: self._put(chosen, request, then))
+            return
+        self._put(chosen, request, now)
+
+    def _put(self, one: _Replica, request: Arrival, now: float) -> None:
+        if one.lost_at is not None:
+            self._route(request, now)
+            return
+        one.queue.append(request)
+        self._next(one, now)
+
+    def _next(self, one: _Replica, now: float) -> None:
+        if one.current is not None or not one.queue or now < one.up_at or one.lost_at is not None:
+            return
+        request = one.current = one.queue.popleft()
+        model = request.model if isinstance(request, Arrival) else request
+        extra = self._load(one, model)
+        self._loading += extra
+        self._busy += extra + self._times.image
+        self._at(now + extra + self._times.image, lambda then: self._finish(one, request, then))
+
+    def _load(self, one: _Replica, model: int) -> float:
+        """Seconds that the model takes to get there."""
+        if model in one.resident:
+            one.resident.move_to_end(model)
+            return 0.0
+        extra = self._times.reload if model in one.node else self._times.cold
+        one.node.add(model)
+        if not self._policy.pins:
+            one.resident[model] = None
+            if len(one.resident) > self._shape.capacity:
+                one.resident.popitem(last=False)
+        return extra
+
+    def _finish(self, one: _Replica, request: int | Arrival, now: float) -> None:
+        if one.current is not request:  # it was lost with its replica
+            return
+        one.current = None
+        if isinstance(request, Arrival):
+            self._done[request] = now
+        self._next(one, now)
+
+
+def poisson(shape: Shape, rates: Sequence[tuple[float, float]], *, seed: int) -> list[Arrival]:
+    """Requests by chance. `rates`: (until when, how many a second), in order."""
+    chance = random.Random(seed)  # noqa: S311 — a simulation
+    found: list[Arrival] = []
+    now = 0.0
+    for until, rate in rates:
+        while (now := now + chance.expovariate(rate)) < until:
+            found.append(Arrival(now, chance.choices(range(shape.models), shape.popularity())[0]))
+        now = until
+    return found

@@ -1,0 +1,68 @@
+"""The key `registry:`: what is accepted, and that no password is told where something is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from preload_plugin.core.document import parse
+from preload_plugin.core.settings import settle
+from preload_plugin.registry.where import where
+
+
+def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file says is what is used, early and late."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p, readers: 2}"
+    document = parse(text)
+    settings, early = settle(document), where(document.data["registry"])
+    late = settings.options.registry
+
+    assert () == settings.problems
+    assert early is not None
+    assert late is not None
+    assert ("rediss://:hunter2@h:1/2", "a", "p", 2) == (early.redis, early.id, early.prefix, early.readers)
+    assert ("rediss://:hunter2@h:1/2", "a", "p", 2) == (late.redis, late.id, late.prefix, late.readers)
+    assert "http://[::1]:8188" == early.advertise
+    assert "hunter2" not in repr((early, settings))
+
+
+def test_usual_id() -> None:
+    """Two replicas on one machine have different ports, and so different ids."""
+    ids = {found.id for port in (1, 2) if (found := where({"redis": "redis://h", "advertise": f"http://h:{port}"}))}
+
+    assert 2 == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("registry: 'redis://:hunter2@h'", "the keys redis and advertise", id="url-for-mapping"),
+        pytest.param("registry: ['redis://:hunter2@h']", "the keys redis and advertise", id="list"),
+        pytest.param("registry: {redis: 'redis//:hunter2@h', advertise: 'http://h'}", "wanted a URL such as redis://", id="typo"),
+        pytest.param("registry: {redis: ':hunter2@h', advertise: 'http://h'}", "wanted a URL such as redis://", id="no-scheme"),
+        pytest.param(
+            "registry: {redis: 'redis://h', advertise: 'http://u:hunter2@h'}", "without user and password", id="advertise"
+        ),
+        pytest.param("registry: {redis: 'redis://h', advertise: h}", "advertise is 'h'; wanted a URL", id="no-url"),
+        pytest.param(
+            "registry: {redis: 'redis://:hunter2@h'}",
+            "the keys redis and advertise",
+            id="advertise-missing",
+        ),
+        pytest.param(
+            "registry: {redis: 'redis://:hunter2@h', advertise: 'http://h', idd: a}", "unknown key 'idd'", id="unknown-key"
+        ),
+        pytest.param("registry: {redis: 5, advertise: 'http://h'}", "redis is 5", id="number"),
+        pytest.param("registry: {redis: 'redis://h', advertise: 'http://h', id: 'a b'}", "id is 'a b'", id="id"),
+        pytest.param("registry: {redis: 'redis://h', advertise: 'http://h', readers: 0}", "readers is 0", id="readers"),
+    ],
+)
+def test_mistakes(text: str, said: str) -> None:
+    """They are told, without what may be a password; nothing else suffers."""
+    settings = settle(parse(text))
+    told = "\n".join(str(p) for p in settings.problems)
+
+    assert said in told
+    assert "hunter2" not in told
+    assert settings.options.registry is None
+    assert 600 == settings.options.timeout
