@@ -20,5 +20,6 @@ if _NAME not in sys.modules:
 _nodes = importlib.import_module(f"{_NAME}.nodes")
 NODE_CLASS_MAPPINGS = _nodes.NODE_CLASS_MAPPINGS
 NODE_DISPLAY_NAME_MAPPINGS = _nodes.NODE_DISPLAY_NAME_MAPPINGS
+WEB_DIRECTORY = "./web"
 
 importlib.import_module(f"{_NAME}.startup").install(_ROOT)

@@ -53,7 +53,8 @@ class Preloader:
         """What the last reload found in the file; adopted if it succeeds."""
         self.residency = Residency(repair=host.repair, usable=host.usable)
         serve = settings.options.on_error == "serve"
-        self.readiness = Readiness(self.residency, host.placement, serve=serve, queue_remaining=host.queue_remaining)
+        told = {"queue_remaining": host.queue_remaining, "changed": host.changed}
+        self.readiness = Readiness(self.residency, host.placement, serve=serve, **told)
         self.readiness.problems = settings.problems
         self._loading = Loading(host, self.residency, self.readiness)
         self._warming = Warming(host, self.residency, self.readiness)
@@ -135,12 +136,14 @@ class Preloader:
 
     def _submit(self, job: Job, *, front: bool = False) -> Job:
         self.readiness.jobs.add(job)
+        self.readiness.changed()
         self._spawn(self._carry_out(job, front=front))
         return job
 
     async def _carry_out(self, job: Job, *, front: bool) -> None:
         async def work() -> None:
             job.move(JobState.RUNNING)
+            self.readiness.changed()
             await self._commands.run(job, self._replan)
 
         try:
@@ -154,6 +157,7 @@ class Preloader:
                 self._warming.take(self._read_runs, keep=not job.loaded)
             await self._warming.run()
         job.move(JobState.FAILED if job.problems else JobState.DONE)
+        self.readiness.changed()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task and keep it: asyncio itself holds tasks weakly."""

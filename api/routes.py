@@ -23,6 +23,8 @@ from .answers import PREFIX, QUESTIONS, Answer, answer, as_json, error
 
 MOST_BYTES = 64 << 10
 """Of the body of a command."""
+MOST_GRAPH_BYTES = 4 << 20
+"""Of the body with a graph."""
 PATIENCE = 10.0
 """Seconds for a body to arrive."""
 _STATUS = {"command_too_early": 409, "model_unknown": 404}
@@ -40,6 +42,7 @@ def register(routes: web.RouteTableDef, snapshot: Callable[[], Snapshot], door: 
     commands = Commands(door, snapshot, gate.token_from(os.environ))
     for command in Command:
         routes.post(f"/preload/{command.value}")(partial(commands.take, command))
+    routes.post("/preload/entries")(commands.entries)
 
 
 class Commands:
@@ -56,13 +59,29 @@ class Commands:
     async def take(self, command: Command, request: web.Request) -> web.Response:
         return _response(await self._answer(command, request))
 
-    async def _answer(self, command: Command, request: web.Request) -> Answer:
+    async def entries(self, request: web.Request) -> web.Response:
+        """The lines of preload.yaml for the graph in the body."""
+        if refused := self._refusal(request):
+            return _response(refused)
+        try:
+            text = await asyncio.to_thread(self._door.entries, _graph(await _read(request, MOST_GRAPH_BYTES)))
+        except _BadRequestError as wrong:
+            return _response(error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted)))
+        except PreloadError as wrong:
+            return _response(error(400, wrong.problem))
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return _response(Answer(200, text.encode(), headers))
+
+    def _refusal(self, request: web.Request) -> Answer | None:
         reason = gate.refusal(_facts(request), self._token)
         bucket = self._refused if reason else self._allowed
         if wait := bucket.take():
             return error(429, problem("too_many_commands", wanted=bucket.size), {"Retry-After": str(math.ceil(wait))})
-        if reason:
-            return error(403, problem("command_refused", reason=reason))
+        return error(403, problem("command_refused", reason=reason)) if reason else None
+
+    async def _answer(self, command: Command, request: web.Request) -> Answer:
+        if refused := self._refusal(request):
+            return refused
         try:
             job = self._door.order(command, _model(command, await _read(request)))
         except _BadRequestError as wrong:
@@ -83,20 +102,20 @@ class _BadRequestError(Exception):
         self.wanted = wanted
 
 
-async def _read(request: web.Request) -> Any:
+async def _read(request: web.Request, most: int = MOST_BYTES) -> Any:
     """The body as JSON; an empty mapping if there is none."""
     if "Content-Encoding" in request.headers:
         raise _BadRequestError(415, "encoded", "plain application/json")
-    too_large = _BadRequestError(413, "too large", f"at most {MOST_BYTES} bytes")
-    if (request.content_length or 0) > MOST_BYTES:
+    too_large = _BadRequestError(413, "too large", f"at most {most} bytes")
+    if (request.content_length or 0) > most:
         raise too_large
     try:
-        data = await asyncio.wait_for(_up_to(request, MOST_BYTES + 1), PATIENCE)
+        data = await asyncio.wait_for(_up_to(request, most + 1), PATIENCE)
     except asyncio.TimeoutError:
         raise _BadRequestError(400, "not there in time", f"all of it within {PATIENCE:.0f} s") from None
     except web.RequestPayloadError:
         raise _BadRequestError(400, "broken off", "all of it, in the encoding that its headers say") from None
-    if len(data) > MOST_BYTES:
+    if len(data) > most:
         raise too_large
     if not data:
         return {}
@@ -127,6 +146,17 @@ def _model(command: Command, content: Any) -> str | None:
     if content.keys() != {"model"} or not isinstance(model, str) or not model:
         raise _BadRequestError(400, "another mapping", "the one key 'model' with a name")
     return model
+
+
+def _graph(content: Any) -> dict[str, Any]:
+    prompt = content.get("prompt") if isinstance(content, dict) else None
+    if not isinstance(prompt, dict) or not prompt or not all(map(_is_node, prompt.values())):
+        raise _BadRequestError(400, "another mapping", "the key 'prompt' with a graph in API format")
+    return prompt
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs", {}), dict)
 
 
 def _facts(request: web.Request) -> gate.Facts:

@@ -167,18 +167,18 @@ def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:
     lines = [f"# What ComfyUI was asked for in {found.prompts} prompts, most used first.", "models:"]
     rows: list[dict[str, Any]] = []
     for call, uses in found.uses.items():
-        entry = _entry(call)
-        text = _text(entry)
-        wrong = _wrong(call, text)
-        if wrong or len(rows) == MAX_ENTRIES:
-            found.warnings[f"{call.loader} is left out: {wrong or f'no more than {MAX_ENTRIES} entries are allowed'}"] = None
+        row = entry(call)
+        written = text(row)
+        complaint = wrong(call, written)
+        if complaint or len(rows) == MAX_ENTRIES:
+            found.warnings[f"{call.loader} is left out: {complaint or f'no more than {MAX_ENTRIES} entries are allowed'}"] = None
             continue
-        lines += [f"  # in {uses} of {found.prompts}", *(f"  {line}" for line in text.splitlines())]
-        rows.append({"uses": uses, "loader": call.loader, "inputs": dict(call.inputs), "entry": entry})
+        lines += [f"  # in {uses} of {found.prompts}", *(f"  {line}" for line in written.splitlines())]
+        rows.append({"uses": uses, "loader": call.loader, "inputs": dict(call.inputs), "entry": row})
     return "\n".join(lines) + "\n", rows
 
 
-def _entry(call: Call) -> dict[str, Any]:
+def entry(call: Call) -> dict[str, Any]:
     """The shorthand if there is one and no input clashes with its keys, else the loader with its inputs."""
     inputs = dict(call.inputs)
     key, names = _SHORT.get(call.loader, ("", ()))
@@ -188,19 +188,19 @@ def _entry(call: Call) -> dict[str, Any]:
     return {"loader": call.loader, **({"inputs": dict(call.inputs)} if call.inputs else {})}
 
 
-def _text(entry: dict[str, Any]) -> str:
+def text(row: dict[str, Any]) -> str:
     """A key a line, as people write it; lists and inputs in one line."""
     lines: list[str] = []
-    for key, value in entry.items():
+    for key, value in row.items():
         flow = None if isinstance(value, list | dict) else False
         dumped: str = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10_000)
         lines += dumped.splitlines()
     return "- " + "\n  ".join(lines)
 
 
-def _wrong(call: Call, text: str) -> str:
+def wrong(call: Call, written: str) -> str:
     """Read it back: it must mean the same call, `${…}` in a file name for example does not."""
-    entries = settle(parse(f"models:\n{text}\n")).entries
+    entries = settle(parse(f"models:\n{written}\n")).entries
     problems: Iterable[str] = (p.message for entry in entries for p in entry.problems)
     if complaint := "; ".join(problems):
         return complaint

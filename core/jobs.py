@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import Problem
 
@@ -85,6 +85,13 @@ class Door(Protocol):
         """Queue the command, or return the same one that is under way. On the event loop only.
 
         Raises PreloadError: command_too_early, model_unknown.
+        """
+        ...
+
+    def entries(self, prompt: Mapping[str, Any]) -> str:
+        """The lines of preload.yaml for the loaders of a graph in API format. In any thread.
+
+        Raises PreloadError: workflow_….
         """
         ...
 

@@ -27,6 +27,7 @@ class Readiness:
         *,
         serve: bool = False,
         queue_remaining: Callable[[], int] = int,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.phase = Phase.STARTING
         self.problems: tuple[Problem, ...] = ()
@@ -43,6 +44,8 @@ class Readiness:
         self._placement = placement
         self.serve = serve
         self._queue_remaining = queue_remaining
+        self.changed = changed
+        """To be called when there is something new to tell."""
         self._began = self._ended = 0.0
         self._seen: tuple[Status, float] = (Status.STARTING, time.time())
 
@@ -56,6 +59,7 @@ class Readiness:
             self._ended = time.monotonic()
             self.overdue = None
         self.phase = to
+        self.changed()
 
     def blame(self, error: type[BaseException] | str, reason: str) -> None:
         """Latch the fault if this error is one that the device does not recover from."""

@@ -26,6 +26,10 @@ class ComfyHost:
         self._server = server
         self._errors = prompts.Errors(server)
 
+    def changed(self) -> None:
+        """`send_sync` hands over to the event loop; web/watch.js listens."""
+        self._server.send_sync("comfy_preload.changed", {})
+
     def facts(self) -> HostFacts:
         try:
             from comfyui_version import __version__ as version

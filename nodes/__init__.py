@@ -1,6 +1,15 @@
-"""Nodes that a user can put in a graph: none yet. Preloading needs none: stock loaders hit."""
+"""Nodes that a user can put in a graph. Preloading needs none: stock loaders hit. Imports neither torch nor ComfyUI."""
 
 from __future__ import annotations
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {}
-NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+from .model import PreloadedModel
+from .status import PreloadStatus
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {
+    "ComfyPreload_Model": PreloadedModel,
+    "ComfyPreload_Status": PreloadStatus,
+}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
+    "ComfyPreload_Model": "Preloaded Model",
+    "ComfyPreload_Status": "Preload Status",
+}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from preload_plugin.tests.browser.conftest import Comfy
+from preload_plugin.tests.support import prompts
 from preload_plugin.tests.support.base_directory import ROOT
 from preload_plugin.tests.support.browser import TAB, Window, picture
 from preload_plugin.tests.support.comfy import ComfyServer
@@ -12,24 +15,31 @@ from preload_plugin.tests.support.comfy import ComfyServer
 IMAGES = ROOT / "docs" / "images"
 PRELOAD = """
 models:
-  - checkpoint: tiny.safetensors
-    name: sd_xl_base_1.0
+  - unet: tiny.safetensors
+    name: sd3.5_medium
   - clip: clip_l.safetensors
     type: sd3
   - vae: taesd3
-    required: false
   - unet: flux1-dev.safetensors
     required: false
+workflows:
+  - path: {path}
+    warmup: true
 """
 WORDS = {
-    "en": ("Degraded", "3 of 4 loaded", "text encoder", "on device", "nearest:"),
-    "zh": ("降级", "已加载 3 / 4", "文本编码器", "在设备上", "检查点"),
+    "en": ("Degraded", "3 of 4 loaded", "text encoder", "warm-up"),
+    "zh": ("降级", "已加载 3 / 4", "文本编码器", "预热"),
 }
 
 
 @pytest.fixture(scope="module")
-def server(module_comfy: Comfy) -> ComfyServer:
-    return module_comfy(preload=PRELOAD)
+def server(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> ComfyServer:
+    workflow = tmp_path_factory.mktemp("workflows") / "portrait.json"
+    graph = prompts.image(vae="taesd3")
+    workflow.write_text(json.dumps(graph), encoding="utf-8")
+    started = module_comfy(preload=PRELOAD.format(path=workflow))
+    started.run(graph)
+    return started
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -40,13 +50,15 @@ def test_language_and_theme(window: Window, locale: str, theme: str) -> None:
     window.set("Comfy.ColorPalette", theme)
     window.wait(WORDS[locale][0])
     text = window.panel.inner_text()
-    for word in WORDS[locale][:4]:
+    for word in WORDS[locale]:
         assert word in text
     assert locale == window.panel.get_attribute("lang")
     window.settle()
     for part in (".cp-status", ".cp-name", ".cp-state", ".cp-fine .cp-what", ".cp-message", ".cp-hint", ".cp-link"):
         assert contrast(window, part) >= 4.5, part
-    picture(IMAGES / f"panel-{theme}-{locale}.png", window.page.locator(".side-bar-panel"))
+    picture(IMAGES / f"panel-{theme}-{locale}.png", window.panel)
+    if locale == "en":
+        picture(IMAGES / f"window-{theme}.png", window.page.locator("body"))
 
 
 def contrast(window: Window, part: str) -> float:
@@ -68,8 +80,9 @@ def test_narrow_sidebar(window: Window) -> None:
 def test_settings_window(window: Window) -> None:
     """Both settings are there, in the language of the interface; the token is a password field that ComfyUI does not store."""
     window.set("Comfy.Locale", "zh")
+    window.load()
     window.call("Comfy.ShowSettingsDialog")
-    window.page.get_by_text("模型预载", exact=True).last.click()
+    window.page.get_by_role("dialog").get_by_text("模型预载", exact=True).first.click()
     field = window.page.locator("input.cp-token[type=password]").last
     field.wait_for()
     assert window.page.get_by_text("预载结束或失败时显示消息").is_visible()
@@ -79,6 +92,29 @@ def test_settings_window(window: Window) -> None:
     window.page.keyboard.press("Escape")
     window.set("Comfy.Locale", "en")
     assert window.page.locator(TAB).is_visible()
+
+
+def test_example_workflows(window: Window) -> None:
+    """Each loads into the editor, all its nodes are there, and the prompt made from it has ours."""
+    examples = sorted((ROOT / "example_workflows").glob("*.json"))
+    assert [path.stem for path in examples] == window.page.evaluate(
+        "fetch('/workflow_templates').then(answer => answer.json()).then(found => found['comfyui-preload'].sort())"
+    )
+    for path in examples:
+        assert path.with_suffix(".jpg").is_file()
+        graph = json.loads(path.read_text(encoding="utf-8"))
+        script = "async graph => { await window.app.loadGraphData(graph); return (await window.app.graphToPrompt()).output; }"
+        classes = [node["class_type"] for node in window.page.evaluate(script, graph).values()]
+        assert len(graph["nodes"]) == len(classes)
+        assert any(name.startswith("ComfyPreload_") for name in classes)
+
+
+def test_help_pages(window: Window) -> None:
+    """Where ComfyUI looks for them: in Chinese, and for every other language in English."""
+    for node in ("ComfyPreload_Model", "ComfyPreload_Status"):
+        for page in (f"{node}.md", f"{node}/zh.md"):
+            path = f"/extensions/comfyui-preload/docs/{page}"
+            assert 200 == window.page.evaluate("path => fetch(path).then(answer => answer.status)", path)
 
 
 CONTRAST = """(panel, part) => {
@@ -98,7 +134,8 @@ CONTRAST = """(panel, part) => {
   };
   const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
-  return Math.min(...[...panel.querySelectorAll(part)].filter((node) => node.offsetParent && node.textContent.trim()).map((node) => {
+  const seen = [...panel.querySelectorAll(part)].filter((node) => node.offsetParent && node.textContent.trim());
+  return Math.min(...seen.map((node) => {
     const ground = behind(node);
     const [a, b] = [light(over(rgba(getComputedStyle(node).color), ground)), light(ground)];
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

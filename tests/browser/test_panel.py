@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from preload_plugin.tests.browser.conftest import Comfy
-from preload_plugin.tests.support.browser import TAB, Window
+from preload_plugin.tests.support import prompts
+from preload_plugin.tests.support.base_directory import ROOT
+from preload_plugin.tests.support.browser import TAB, Window, picture
 from preload_plugin.tests.support.comfy import ComfyServer
 from preload_plugin.tests.support.commands import carry_out
 from preload_plugin.tests.support.readings import CUSTOM_NODES
@@ -37,7 +39,14 @@ RELOAD = "Read preload.yaml again and load what is new or changed"
 SLEEP = "Move all models off the device, into main memory"
 WAKE = "Move all models back to the device"
 ENTRIES = "Show the lines of preload.yaml for the workflow that is open"
+IMAGES = ROOT / "docs" / "images"
 TOKEN = "correct horse"  # noqa: S105 — a token for tests
+
+
+def needs_server_side(server: ComfyServer) -> None:
+    """For what came with `POST /preload/entries`."""
+    if server.post("/preload/entries", {"prompt": {}}).status in (404, 405):
+        pytest.skip("this server has no POST /preload/entries")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,7 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     assert "tinyy.safetensors is in none of" in trouble.locator(".cp-message").inner_text()
     assert "nearest: tiny.safetensors" == trouble.locator(".cp-hint").inner_text()
     assert "file_missing · line 6" == trouble.locator("code").inner_text()
-    assert "!" == window.page.locator(f"{TAB} .p-badge").inner_text()
+    assert "!" == window.badge
 
     window.button("1 failed").click()
     assert "Reload flux" == focused(window)
@@ -191,6 +200,58 @@ def test_push(server: ComfyServer, window: Window) -> None:
     assert 200 == server.post("/test/push").status
     window.wait_until(lambda: bool(asked), "asking", deadline=2)
     window.open_panel()
+
+
+def test_jobs_are_pushed(server: ComfyServer, window: Window) -> None:
+    """With the panel closed the page asks every 15 s; a job of somebody else's makes it ask at once."""
+    needs_server_side(server)
+    window.page.click(TAB)
+    window.page.wait_for_timeout(1000)
+    asked: list[str] = []
+    window.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None)
+    carry_out(server, "sleep")
+    window.wait_until(lambda: bool(asked), "asking", deadline=2)
+    carry_out(server, "wake")
+    window.open_panel()
+    window.wait("Degraded")
+
+
+def test_this_workflow(server: ComfyServer, window: Window) -> None:
+    """The lines for the loaders of the open graph, as preload.yaml wants them, to be copied; then reload takes them."""
+    needs_server_side(server)
+    graph = prompts.image(vae="taesd3")
+    window.page.evaluate("graph => window.app.loadApiJson(graph, 'portrait')", graph)
+    window.call("ComfyPreload.Entries")
+    dialog = window.page.get_by_role("dialog", name="Lines of preload.yaml for this workflow")
+    dialog.get_by_text("Put these lines under").wait_for()
+    picture(IMAGES / "entries.png", dialog)
+    text = dialog.get_by_role("textbox").input_value()
+    assert "- unet: tiny.safetensors\n- clip: clip_l.safetensors\n  type: sd3\n- vae: taesd3\n" == text
+    dialog.get_by_role("button", name="Copy").click()
+    dialog.get_by_text("Copied").wait_for()
+    assert text == window.page.evaluate("navigator.clipboard.readText()")
+    window.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    write(server, "models:\n" + "".join(f"  {line}\n" for line in text.splitlines()))
+    assert ["clip_l"] == carry_out(server, "reload")["loaded"]
+    write(server, PRELOAD)
+    carry_out(server, "reload")
+    window.wait("Degraded")
+
+
+def test_menus(window: Window) -> None:
+    """The command "Preload this workflow" stands in the canvas's menu and in that of loader nodes."""
+    menu = "menu => menu.map(item => item?.content)"
+    assert "Preload this workflow" in window.page.evaluate(f"({menu})(window.app.collectCanvasMenuItems(window.app.canvas))")
+    script = f"""() => {{
+        const items = (type) => ({menu})(window.app.collectNodeMenuItems(window.LiteGraph.createNode(type)));
+        return [items("VAELoader"), items("VAEDecode")];
+    }}"""
+    loader, other = window.page.evaluate(script)
+    assert "Preload this workflow" in loader
+    assert "Preload this workflow" not in other
+    commands = window.page.evaluate("window.app.extensionManager.command.commands.map(c => [c.id, c.label])")
+    assert ["ComfyPreload.Entries", "Preload this workflow"] in commands
 
 
 def test_this_workflow_where_the_server_cannot_tell(window: Window) -> None:

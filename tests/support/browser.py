@@ -1,13 +1,7 @@
-"""Owns a real browser: Debian's Chromium, driven by playwright, looking at a running ComfyUI.
-
-    with open_window(server.url) as window:
-        window.open_panel()
-        window.wait("Ready")
-"""
+"""Owns a real browser: Debian's Chromium, driven by playwright, looking at a running ComfyUI."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +19,7 @@ ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
 QUIET = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.ShowMissingModelsWarning": False,
@@ -66,6 +61,11 @@ class Window:
     @property
     def status(self) -> Locator:
         return self.panel.locator(".cp-status")
+
+    @property
+    def badge(self) -> str:
+        """What stands on the tab's icon."""
+        return "".join(self.page.locator(TAB).locator(".p-badge, .sidebar-icon-badge").all_inner_texts())
 
     @property
     def toasts(self) -> Locator:
@@ -122,7 +122,7 @@ class Window:
 
 
 @contextmanager
-def open_window(server: ComfyServer, *, width: int = 1280, height: int = 860, load: bool = True) -> Iterator[Window]:
+def open_window(server: ComfyServer, *, width: int = 1280, height: int = 900, load: bool = True) -> Iterator[Window]:
     """A browser with one page on that server; both are gone afterwards."""
     from playwright.sync_api import sync_playwright
 
@@ -131,20 +131,14 @@ def open_window(server: ComfyServer, *, width: int = 1280, height: int = 860, lo
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         try:
-            page = browser.new_page(viewport={"width": width, "height": height}, permissions=["clipboard-read", "clipboard-write"])
+            page = browser.new_page(viewport={"width": width, "height": height}, permissions=CLIPBOARD)
+            page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
             window = Window(page, server.url)
             if load:
                 window.load()
             yield window
         finally:
             browser.close()
-
-
-def put_settings(server: ComfyServer, settings: dict[str, Any]) -> None:
-    """Write ComfyUI's settings file before a page reads it."""
-    file = server.base / "user" / "default" / "comfy.settings.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**QUIET, **settings}), encoding="utf-8")
 
 
 def picture(path: Path, locator: Locator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from preload_plugin.core.errors import PreloadError, Problem, problem, unknown_model
@@ -9,6 +10,8 @@ from preload_plugin.core.host import HostFacts
 from preload_plugin.core.jobs import Command, Job, JobState
 from preload_plugin.core.prefetch import PrefetchProgress
 from preload_plugin.core.snapshot import Model, ModelState, Progress, Snapshot, Status, WarmUp, WarmUpState
+from preload_plugin.entries import lines_for
+from preload_plugin.tests.support.node_table import NodeTable
 
 SINCE = 1_795_379_974.9
 """2026-11-22T20:39:34Z."""
@@ -94,3 +97,6 @@ class OpenDoor:
             raise PreloadError(unknown_model(model, self._models))
         self.jobs.append(job(str(len(self.jobs)), command, model=model))
         return self.jobs[-1]
+
+    def entries(self, prompt: Mapping[str, Any]) -> str:
+        return lines_for(prompt, NodeTable())

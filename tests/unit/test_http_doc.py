@@ -18,4 +18,5 @@ def test_operations() -> None:
     """The file has every question and every command, and nothing else."""
     written = {(method, path) for method, path, _ in operations(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))}
 
-    assert {("GET", path) for path in QUESTIONS} | {("POST", f"/preload/{command.value}") for command in Command} == written
+    posts = {f"/preload/{command.value}" for command in Command} | {"/preload/entries"}
+    assert {("GET", path) for path in QUESTIONS} | {("POST", path) for path in posts} == written

@@ -45,9 +45,8 @@ async def _look(_: web.Request) -> web.Response:
 
 @PromptServer.instance.routes.post("/window/unwatch")
 async def _unwatch(_: web.Request) -> web.Response:
-    """Let the plugin take its wrappers off, by the way back that it keeps for each class."""
+    """Let the plugin take its wrappers off, as after a reload that needs none of these classes."""
     hooks = (getattr(hook, "__self__", None) for hook in PromptServer.instance.app.on_startup)
-    preloader: Any = next(owner for owner in hooks if hasattr(owner, "unwatch"))
-    for remove in preloader.unwatch.values():
-        remove()
+    preloader: Any = next(owner for owner in hooks if hasattr(owner, "order"))
+    preloader._loading.unwatch_others(())  # noqa: SLF001 — there is no public way to leave everything
     return web.json_response(_touched())

@@ -1,0 +1,138 @@
+"""`ComfyPreload_Model`: what was preloaded, by its name in preload.yaml, so that a graph does not name files.
+
+It calls the planned loader with the planned inputs, as a stock loader node would. So it hands out the very object that is kept,
+a hit is counted, a released model comes back and a replaced file is loaded anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..core.errors import Problem
+from ..core.residency import Loaded, Slot, identify
+from . import running
+
+KINDS = ("MODEL", "CLIP", "VAE")
+
+
+class PreloadedModelError(Exception):
+    """The model cannot be handed out. ComfyUI shows the sentence at the node."""
+
+
+class PreloadedModel:
+    """Hands out a model, text encoder and VAE by name."""
+
+    DESCRIPTION = "Hands out what was preloaded under a name in preload.yaml. Which outputs there are depends on its loader."
+    CATEGORY = "loaders"
+    FUNCTION = "hand_out"
+    RETURN_TYPES = KINDS
+    OUTPUT_TOOLTIPS = (
+        "The diffusion model, if the entry loads one.",
+        "The text encoder, if the entry loads one.",
+        "The VAE, if the entry loads one.",
+    )
+    SEARCH_ALIASES: ClassVar[list[str]] = ["preload", "preloaded checkpoint"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        options = {"tooltip": "The name of an entry in preload.yaml. Press R to read the names again."}
+        return {
+            "required": {"model": (running.names(), options)},
+            "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        """Instead of ComfyUI's own check, which only says that the value is not in a list."""
+        return True if running.slot_of(model) else running.unknown(model)
+
+    @classmethod
+    def IS_CHANGED(cls, model: str, **_hidden: Any) -> float:
+        """The same number for as long as the same object is handed out."""
+        slot = running.slot_of(model)
+        return float("nan") if slot is None else float(_generations.due(slot))
+
+    async def hand_out(self, model: str, unique_id: str, graph: Any) -> tuple[Any, ...]:
+        preloader, slot = running.preloader(), running.slot_of(model)
+        if preloader is None or slot is None:
+            raise PreloadedModelError(running.unknown(model))
+        target = slot.call.target
+        if target is None or slot.call.problems:
+            raise PreloadedModelError(f"'{model}' could not be preloaded. {_sentences(slot.problems)}")
+        outputs = await preloader.host.call(target.spec, target.inputs)
+        _generations.note(slot)
+        found = _by_kind(_types(preloader.host.node_types().node(target.spec.name)), outputs)
+        for number, kind in enumerate(KINDS):
+            if kind not in found and _is_used(graph, unique_id, number):
+                raise PreloadedModelError(_missing(model, slot, kind, found))
+        return tuple(found[kind] if kind in found else _blocker(_missing(model, slot, kind, found)) for kind in KINDS)
+
+
+def _types(spec: Any) -> Sequence[str]:
+    return spec.outputs if spec else ()
+
+
+def _by_kind(types: Sequence[str], outputs: Any) -> dict[str, Any]:
+    from ..host.devices import values
+
+    found: dict[str, Any] = {}
+    for kind, value in zip(types, values(outputs), strict=False):
+        if kind in KINDS and value is not None:  # a checkpoint without a text encoder gives None
+            found.setdefault(kind, value)
+    return found
+
+
+def _missing(name: str, slot: Slot, kind: str, found: Mapping[str, Any]) -> str:
+    given = " and ".join(found) or "none of these"
+    return f"'{name}' has no {kind}: {slot.call.loader} gave {given}. Take the {kind} from another entry of preload.yaml."
+
+
+def _sentences(problems: Sequence[Problem]) -> str:
+    return " ".join(f"[{p.code}] {p.message}. {p.hint}" for p in problems[:3])
+
+
+def _is_used(graph: Any, node_id: str, output: int) -> bool:
+    """Does any node of the graph take this output? (`DynamicPrompt`, comfy_execution/graph.py)."""
+    inputs = (graph.get_node(other).get("inputs", {}) for other in graph.all_node_ids())
+    return any(value == [node_id, output] for one in inputs for value in one.values())
+
+
+def _blocker(message: str) -> Any:
+    """What says so, should the executor take this output from its cache for another graph."""
+    from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports] — only inside ComfyUI
+
+    return ExecutionBlocker(message)
+
+
+@dataclass
+class _Seen:
+    number: int
+    loaded: weakref.ref[Loaded] | None
+
+
+class _Generations:
+    """Counts, for each name, the objects that were handed out. Weakly, so that a released model is not held."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def note(self, slot: Slot) -> int:
+        """The number of what is loaded now."""
+        seen = self._seen.setdefault(slot.call.name, _Seen(0, None))
+        loaded = slot.loaded
+        if loaded is not None and (seen.loaded is None or seen.loaded() is not loaded):
+            seen.number += 1
+            seen.loaded = weakref.ref(loaded)
+        return seen.number
+
+    def due(self, slot: Slot) -> int:
+        """The number of what a call would give: the next one, if it would have to load."""
+        number = self.note(slot)
+        is_fresh = slot.loaded is not None and identify(slot.call.files) in (slot.loaded.identity, None)
+        return number if is_fresh else number + 1
+
+
+_generations = _Generations()

@@ -1,0 +1,69 @@
+/** The top of the panel: status, how far loading is, and what a screen reader hears of it. */
+
+import { make, put, show, write } from "./parts.js";
+import { isPreloading } from "./watch.js";
+import { name, say, size } from "./words.js";
+
+/** Progress is read out in quarters, not with every answer. */
+const STEP = 0.25;
+
+export class Header {
+  /** @param {() => void} toFirstFailed */
+  constructor(toFirstFailed) {
+    this.status = make("span", { class: "cp-status" });
+    this.counts = make("span", { class: "cp-counts" });
+    this.failed = make("button", { type: "button", class: "cp-link", onclick: toFirstFailed, hidden: true });
+    this.fill = make("span", { class: "cp-fill" });
+    this.bar = make("div", { class: "cp-progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, hidden: true }, this.fill);
+    this.how = make("div", { class: "cp-fine", hidden: true });
+    this.note = make("p", { class: "cp-note", role: "status", hidden: true });
+    this.spoken = make("div", { class: "cp-unseen", role: "status", "aria-live": "polite" });
+    const line = make("div", { class: "cp-line" }, this.status, this.counts, this.failed);
+    this.node = make("header", { class: "cp-header" }, line, this.bar, this.how, this.note, this.spoken);
+    this.heard = { status: "", quarter: 0 };
+  }
+
+  /** @param {import("./types.js").View} view */
+  update({ snapshot, connected, absent }) {
+    const note = absent ? say("absent") : connected ? "" : say("lost");
+    show(this.note, note !== "");
+    write(this.note, note);
+    put(this.node, "data-status", connected ? (snapshot?.status ?? "unknown") : "lost");
+    if (!snapshot) {
+      write(this.status, absent ? say("absentShort") : say("asking"));
+      return;
+    }
+    const { progress, models } = snapshot;
+    const busy = isPreloading(snapshot);
+    write(this.status, name("status", snapshot.status));
+    put(this.status, "title", name("statusHelp", snapshot.status));
+    write(this.counts, models.total ? say("counts", { ready: models.ready, total: models.total }) : "");
+    show(this.failed, models.failed > 0);
+    write(this.failed, say("failed", { n: models.failed }));
+    show(this.bar, busy);
+    show(this.how, busy);
+    const percent = Math.floor(progress.fraction * 100);
+    put(this.bar, "aria-valuenow", percent);
+    put(this.bar, "aria-label", say("progressLabel"));
+    this.fill.style.width = `${progress.fraction * 100}%`;
+    const parts = [`${percent} %`, progress.bytes_total ? say("bytes", { done: size(progress.bytes), all: size(progress.bytes_total) }) : "", say("seconds", { n: Math.floor(progress.seconds) })];
+    if (progress.eta !== null && progress.eta > 0) parts.push(say("eta", { n: Math.ceil(progress.eta) }));
+    const text = parts.filter(Boolean).join(" · ");
+    write(this.how, text);
+    put(this.bar, "aria-valuetext", text);
+    this.#speak(snapshot, busy);
+  }
+
+  /** @param {import("./types.js").Snapshot} now @param {boolean} busy */
+  #speak(now, busy) {
+    const quarter = Math.floor(now.progress.fraction / STEP);
+    if (now.status !== this.heard.status) this.announce([name("status", now.status), this.counts.textContent].join(", "));
+    else if (busy && quarter > this.heard.quarter) this.announce(`${quarter * STEP * 100} %`);
+    this.heard = { status: now.status, quarter };
+  }
+
+  /** @param {string} text */
+  announce(text) {
+    this.spoken.textContent = text;
+  }
+}

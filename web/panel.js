@@ -1,0 +1,189 @@
+/** The sidebar panel. Built once, patched with every answer of the server. */
+
+import { Access } from "./access.js";
+import { Header } from "./header.js";
+import { rows } from "./models.js";
+import { button, dress, each, make, put, show, write } from "./parts.js";
+import { Trouble } from "./trouble.js";
+import { isBusy, isPreloading } from "./watch.js";
+import { clock, language, name, say, seconds } from "./words.js";
+
+/** So many models, and there is a field to find one in. */
+const MANY = 8;
+
+export class Panel {
+  /**
+   * @param {(command: "reload" | "release" | "sleep" | "wake", model?: string) => Promise<void>} order
+   * @param {() => void} showEntries
+   */
+  constructor(order, showEntries) {
+    this.header = new Header(() => this.#toFirstFailed());
+    this.access = new Access();
+    this.reload = button("pi-refresh", () => this.#order("reload"));
+    this.sleep = button("pi-moon", () => this.#order("sleep"));
+    this.wake = button("pi-sun", () => this.#order("wake"));
+    this.entries = button("pi-list", showEntries);
+    this.tools = make("div", { class: "cp-toolbar", role: "group" }, this.reload, this.sleep, this.wake, this.entries);
+    this.file = new Trouble(() => "preload.yaml", () => this.facts());
+    this.fault = new Trouble(() => say("fault"), () => this.facts());
+    this.filter = make("input", { type: "search", class: "cp-filter", oninput: () => this.update(this.view) });
+    this.empty = make("p", { class: "cp-empty" });
+    this.models = section("cp-models", "ul");
+    this.models.node.insertBefore(this.filter, this.models.list);
+    this.warmups = section("cp-warmups", "ul");
+    this.jobs = section("cp-jobs", "ul");
+    this.host = make("footer", { class: "cp-fine" });
+    this.node = make(
+      "section",
+      { class: "cp-panel" },
+      this.header.node,
+      this.tools,
+      this.access.node,
+      this.fault.node,
+      this.file.node,
+      this.empty,
+      this.models.node,
+      this.warmups.node,
+      this.jobs.node,
+      this.host,
+    );
+    this.give = order;
+    this.modelRow = rows(
+      (command, model) => this.#order(command, model),
+      () => this.facts(),
+      () => isPreloading(this.view.snapshot),
+    );
+    this.warmupRow = plainRow(() => this.facts());
+    this.jobRow = plainRow(() => this.facts());
+    /** @type {import("./types.js").View} */
+    this.view = { snapshot: null, connected: true, absent: false };
+  }
+
+  /** @param {import("./types.js").View} view */
+  update(view) {
+    this.view = view;
+    const { snapshot, connected, absent } = view;
+    const open = connected && !absent && !isPreloading(snapshot);
+    put(this.node, "lang", language());
+    put(this.node, "aria-label", say("title"));
+    this.header.update(view);
+    this.access.update();
+    dress(this.reload, { label: say("action.reload"), title: say("action.reloadAll"), enabled: open });
+    dress(this.sleep, { label: say("action.sleep"), title: say("action.sleepHelp"), enabled: open && snapshot?.status !== "sleeping" });
+    dress(this.wake, { label: say("action.wake"), title: say("action.wakeHelp"), enabled: open && snapshot?.status === "sleeping" });
+    dress(this.entries, { label: say("action.entries"), title: say("action.entriesHelp") });
+    put(this.tools, "aria-label", say("actions"));
+    put(this.node, "data-stale", !connected);
+    if (snapshot) this.#fill(snapshot);
+  }
+
+  /** @param {import("./types.js").Snapshot} now */
+  #fill(now) {
+    const items = now.models.items;
+    const wanted = this.filter.value.trim().toLowerCase();
+    this.fault.update(now.fault);
+    this.file.update(now.failing["preload.yaml"] ?? null);
+    show(this.empty, items.length === 0 && !now.failing["preload.yaml"] && !isBusy(now));
+    write(this.empty, say("nothing"));
+    show(this.filter, items.length > MANY);
+    put(this.filter, "placeholder", say("filter"));
+    put(this.filter, "aria-label", say("filter"));
+    const shown = wanted && items.length > MANY ? items.filter((m) => `${m.name} ${m.kind} ${m.state}`.toLowerCase().includes(wanted)) : items;
+    this.models.update(say("models", { n: items.length }), shown, (model) => model.name, this.modelRow, items.length > 0);
+    this.warmups.update(say("warmups"), now.warmups, (one) => one.name, this.warmupRow.for(warmupFacts));
+    this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.jobRow.for(jobFacts));
+    const waiting = now.queue_remaining ? say("waiting", { n: now.queue_remaining }) : "";
+    write(this.host, [this.facts(), waiting].filter(Boolean).join(" · "));
+  }
+
+  /** What an answer to a question would begin with. */
+  facts() {
+    const host = this.view.snapshot?.host;
+    return host ? [`ComfyUI ${host.comfyui}`, `Python ${host.python}`, `torch ${host.torch}`, host.device].join(" · ") : "";
+  }
+
+  /** @param {"reload" | "release" | "sleep" | "wake"} command @param {string} [model] */
+  async #order(command, model) {
+    try {
+      await this.give(command, model);
+      this.access.forget();
+      this.header.announce(say("ordered", { command: name("command", command), model: model ?? "" }));
+    } catch (error) {
+      this.access.refuse(/** @type {Error} */ (error), () => this.#order(command, model));
+    }
+  }
+
+  #toFirstFailed() {
+    this.filter.value = "";
+    this.update(this.view);
+    const row = this.node.querySelector('[data-state="failed"]');
+    row?.scrollIntoView({ block: "center" });
+    row?.querySelector("button")?.focus({ preventScroll: true });
+  }
+}
+
+/** A heading and a list, gone while there is nothing in it. @param {string} id @param {string} kind */
+function section(id, kind) {
+  const heading = make("h3", { id });
+  const list = make(kind, { class: "cp-list", "aria-labelledby": id, role: "list" });
+  const node = make("div", { class: "cp-section", hidden: true }, heading, list);
+  return {
+    node,
+    list,
+    /**
+     * @template T
+     * @param {string} title @param {T[]} items @param {(item: T) => string} key
+     * @param {(item: T) => any} build @param {boolean} [visible]
+     */
+    update(title, items, key, build, visible = items.length > 0) {
+      show(node, visible);
+      write(heading, title);
+      each(list, items, key, build);
+    },
+  };
+}
+
+/** A row of a few words, and an error if there is one. @param {() => string} facts */
+function plainRow(facts) {
+  return {
+    /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} tell */
+    for: (tell) => (/** @type {any} */ first) => {
+      const title = make("span", { class: "cp-name" });
+      const state = make("span", { class: "cp-state" });
+      const fine = make("span", { class: "cp-what" });
+      const trouble = new Trouble(() => tell(first).title, facts);
+      const node = make("li", { class: "cp-row" }, make("div", { class: "cp-line" }, title, state), make("div", { class: "cp-line cp-fine" }, fine), trouble.node);
+      node.update = (/** @type {any} */ item) => {
+        const told = tell(item);
+        put(node, "data-state", told.raw);
+        write(title, told.title);
+        write(state, told.state);
+        write(fine, told.fine);
+        trouble.update(told.error);
+      };
+      return node;
+    },
+  };
+}
+
+/** @param {import("./types.js").WarmUp} item */
+function warmupFacts(item) {
+  const fine = [item.seconds === null ? "" : seconds(item.seconds), ...item.shapes, item.required ? "" : say("optional")];
+  return { title: item.name, state: name("state", item.state), raw: item.state, fine: fine.filter(Boolean).join(" · "), error: item.error };
+}
+
+/** @param {import("./types.js").Job} item */
+function jobFacts(item) {
+  const took = item.started && item.ended ? seconds((Date.parse(item.ended) - Date.parse(item.started)) / 1000) : "";
+  const parts = [clock(item.created), took && item.started !== item.ended ? took : "", item.reason === "memory" ? say("forMemory") : ""];
+  for (const what of /** @type {const} */ (["loaded", "kept", "released"])) {
+    if (item[what].length) parts.push(`${say(`did.${what}`)} ${few(item[what])}`);
+  }
+  const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
+  return { title, state: name("jobState", item.state), raw: item.state, fine: parts.filter(Boolean).join(" · "), error: item.error };
+}
+
+/** @param {string[]} names */
+function few(names) {
+  return names.length > 3 ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 }) : names.join(", ");
+}

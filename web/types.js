@@ -1,0 +1,33 @@
+/**
+ * The shapes that pass between the files of this folder. `GET /preload` is described in full in docs/http.md.
+ *
+ * @typedef {{code: string, message: string, hint: string, line: number | null}} Problem
+ *
+ * @typedef {{
+ *   name: string, kind: string, loader: string, required: boolean, state: string, device: string | null,
+ *   bytes: number, bytes_on_device: number, hits: number, evictions: number, error: Problem | null,
+ *   seconds: {read: number | null, load: number | null, move: number | null, warm: number | null},
+ * }} Model
+ *
+ * @typedef {{name: string, required: boolean, state: string, seconds: number | null, shapes: string[], error: Problem | null}} WarmUp
+ *
+ * @typedef {{
+ *   id: string, command: string, model: string | null, reason: string, state: string, created: string,
+ *   started: string | null, ended: string | null, loaded: string[], kept: string[], released: string[], error: Problem | null,
+ * }} Job
+ *
+ * @typedef {{
+ *   status: string, since: string, queue_remaining: number,
+ *   models: {total: number, ready: number, failed: number, items: Model[]},
+ *   progress: {fraction: number, bytes: number, bytes_total: number, seconds: number, eta: number | null},
+ *   failing: Record<string, Problem>, fault: Problem | null, warmups: WarmUp[], jobs: Job[],
+ *   host: {comfyui: string, python: string, torch: string, device: string} | null,
+ * }} Snapshot
+ *
+ * @typedef {{snapshot: Snapshot | null, connected: boolean, absent: boolean}} View
+ *   What is known now. `absent`: this server has no such plugin (any more).
+ *
+ * @typedef {(key: string, values?: Record<string, string | number>) => string} Say
+ */
+
+export {};
