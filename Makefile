@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 ARGS ?=
 
-.PHONY: help setup test lint format demo bench clean
+.PHONY: help setup test lint format demo bench images clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ format: setup ## let ruff mend what it can
 demo: setup ## ComfyUI without and with the plugin, side by side
 	$(BIN)/python -m bench.demo $(ARGS)
 
-bench: setup ## cold starts five ways: the figures of docs/performance.md (half an hour; keep the machine idle)
+bench: setup ## cold starts six ways: the figures of docs/performance.md (half an hour; keep the machine idle)
 	$(BIN)/python -m bench.coldstart --size small --size sd15 $(ARGS)
+
+images: setup ## build and run the container images (root, buildah and debootstrap; 6 to 12 minutes, 40 GB)
+	PRELOAD_TEST_IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 clean: ## remove what tests and tools made; .venv and .host stay
 	find . -path ./.venv -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +
