@@ -89,12 +89,12 @@ class Plugin:
             self._preloader.begin()
         return self._preloader.order(command, model)
 
-    def entries(self, prompt: Mapping[str, Any]) -> str:
+    def entries(self, prompt: Mapping[str, Any], tag: str | None = None) -> tuple[str, str]:
         """See `core.jobs.Door`."""
-        from .entries import lines_for
+        from . import entries
         from .host.node_types import ComfyNodeTypes
 
-        return lines_for(prompt, ComfyNodeTypes())
+        return entries.entries(find(self._root), prompt, ComfyNodeTypes(), tag)
 
     def set_up(self) -> None:
         """Read the settings, and if there is something to preload do so at the last moment before the port opens."""

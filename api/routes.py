@@ -27,7 +27,7 @@ MOST_GRAPH_BYTES = 4 << 20
 """Of the body with a graph."""
 PATIENCE = 10.0
 """Seconds for a body to arrive."""
-_STATUS = {"command_too_early": 409, "model_unknown": 404}
+_STATUS = {"command_too_early": 409, "model_unknown": 404, "settings_changed": 412, "settings_not_written": 409}
 
 
 def register(routes: web.RouteTableDef, snapshot: Callable[[], Snapshot], door: Door) -> None:
@@ -60,17 +60,19 @@ class Commands:
         return _response(await self._answer(command, request))
 
     async def entries(self, request: web.Request) -> web.Response:
-        """The lines of preload.yaml for the graph in the body."""
+        """The lines of preload.yaml for the graph in the body; with `If-Match` they are written into the file."""
         if refused := self._refusal(request):
             return _response(refused)
+        tag = request.headers.get("If-Match", "").strip('"') or None
         try:
-            text = await asyncio.to_thread(self._door.entries, _graph(await _read(request, MOST_GRAPH_BYTES)))
+            graph = _graph(await _read(request, MOST_GRAPH_BYTES))
+            text, now = await asyncio.to_thread(self._door.entries, graph, tag)
         except _BadRequestError as wrong:
             return _response(error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted)))
         except PreloadError as wrong:
-            return _response(error(400, wrong.problem))
-        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return _response(Answer(200, text.encode(), headers))
+            return _response(error(_STATUS.get(wrong.problem.code, 400), wrong.problem))
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "ETag": f'"{now}"'}
+        return _response(Answer(200, text.encode(), {**headers, "X-Content-Type-Options": "nosniff"}))
 
     def _refusal(self, request: web.Request) -> Answer | None:
         reason = gate.refusal(_facts(request), self._token)

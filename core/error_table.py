@@ -256,6 +256,16 @@ ERRORS: dict[str, ErrorKind] = {
         "the question names {found} models; wanted 1 to {wanted}",
         "Ask for /preload/locate?model=NAME, percent-encoded; repeat model= for several.",
     ),
+    "settings_changed": ErrorKind(
+        "The settings file is not the one that was shown.",
+        "the settings file was changed since its lines were shown",
+        "Look at the change again, then add it.",
+    ),
+    "settings_not_written": ErrorKind(
+        "Lines could not be added to the settings file.",
+        "the settings file is left as it is: {reason}",
+        "Copy the lines into it by hand. A file from a ConfigMap is changed where it is kept.",
+    ),
     "reload_kept_old": ErrorKind(
         "A reload was not carried out, since it would have broken what works.",
         "the old plan was kept: {reason}",

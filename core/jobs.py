@@ -88,10 +88,11 @@ class Door(Protocol):
         """
         ...
 
-    def entries(self, prompt: Mapping[str, Any]) -> str:
-        """The lines of preload.yaml for the loaders of a graph in API format. In any thread.
+    def entries(self, prompt: Mapping[str, Any], tag: str | None = None) -> tuple[str, str]:
+        """The lines of preload.yaml for the loaders of a graph in API format that it does not list yet, and the file's tag.
 
-        Raises PreloadError: workflow_….
+        With a tag they are written into the file, if it is still the one that had it. In any thread.
+        Raises PreloadError: workflow_…, yaml_…, settings_changed, settings_not_written.
         """
         ...
 

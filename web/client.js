@@ -43,18 +43,21 @@ export async function order(command, model) {
 }
 
 /**
- * The entries of preload.yaml for the loaders of a graph.
+ * The entries of preload.yaml for the loaders of a graph that it does not list yet. With the tag of an earlier answer they are
+ * written into the file.
  * @param {Record<string, any>} prompt in API format
- * @returns {Promise<string>}
+ * @param {string} [tag]
+ * @returns {Promise<{text: string, tag: string}>}
  */
-export async function entries(prompt) {
-  return (await post("/preload/entries", { prompt })).text();
+export async function entries(prompt, tag) {
+  const answer = await post("/preload/entries", { prompt }, tag ? { "If-Match": tag } : {});
+  return { text: await answer.text(), tag: answer.headers.get("ETag") ?? "" };
 }
 
-/** @param {string} path @param {unknown} [content] */
-function post(path, content) {
+/** @param {string} path @param {unknown} [content] @param {Record<string, string>} [more] */
+function post(path, content, more = {}) {
   /** @type {Record<string, string>} */
-  const headers = {};
+  const headers = { ...more };
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
   if (content === undefined) return send(path, { method: "POST", headers });
   headers["Content-Type"] = "application/json";

@@ -1,4 +1,4 @@
-/** "Preload this workflow": the entries of preload.yaml for the loaders of the graph that is open, to be copied. */
+/** "Preload this workflow": the entries of preload.yaml for the loaders of the open graph, to be copied or added to the file. */
 
 import { app } from "../../scripts/app.js";
 import * as client from "./client.js";
@@ -19,8 +19,20 @@ export async function showEntries() {
       write(note, say("notCopied"));
     }
   });
+  /** @type {{prompt: Record<string, any>, tag: string} | null} */
+  let shown = null;
+  const add = button("pi-plus", async () => {
+    if (!shown) return;
+    dress(add, { label: say("action.add"), enabled: false });
+    try {
+      await client.entries(shown.prompt, shown.tag);
+      write(note, say("entries.added"));
+    } catch (error) {
+      write(note, error instanceof client.RefusedError ? `${error.message} ${error.hint}` : String(error));
+    }
+  });
   const close = button("pi-times", () => dialog.close());
-  const dialog = make("dialog", { class: "cp-panel cp-dialog", "aria-labelledby": "cp-entries-title" }, title, text, note, make("div", { class: "cp-toolbar" }, take, close));
+  const dialog = make("dialog", { class: "cp-panel cp-dialog", "aria-labelledby": "cp-entries-title" }, title, text, note, make("div", { class: "cp-toolbar" }, add, take, close));
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     event.stopPropagation(); // ComfyUI's shortcuts are not meant
@@ -28,6 +40,7 @@ export async function showEntries() {
   });
   write(title, say("entries.title"));
   write(note, say("asking"));
+  dress(add, { label: say("action.add"), enabled: false });
   dress(take, { label: say("action.copy"), enabled: false });
   dress(close, { label: say("action.close") });
   put(text, "aria-label", say("entries.title"));
@@ -35,8 +48,11 @@ export async function showEntries() {
   dialog.showModal();
   try {
     const { output } = await app.graphToPrompt();
-    text.value = await client.entries(output);
+    const answer = await client.entries(output);
+    text.value = answer.text;
+    shown = { prompt: output, tag: answer.tag };
     write(note, say(text.value.trim() ? "entries.help" : "entries.none"));
+    dress(add, { label: say("action.add"), enabled: /^[^#\s]/m.test(answer.text) });
     dress(take, { label: say("action.copy"), enabled: text.value.trim() !== "" });
     take.focus();
   } catch (error) {

@@ -217,7 +217,7 @@ def test_jobs_are_pushed(server: ComfyServer, window: Window) -> None:
 
 
 def test_this_workflow(server: ComfyServer, window: Window) -> None:
-    """The lines for the loaders of the open graph, as preload.yaml wants them, to be copied; then reload takes them."""
+    """The lines for the loaders of the open graph, to be copied, or added to preload.yaml; then reload takes them."""
     needs_server_side(server)
     graph = prompts.image(vae="taesd3")
     window.page.evaluate("graph => window.app.loadApiJson(graph, 'portrait')", graph)
@@ -226,14 +226,20 @@ def test_this_workflow(server: ComfyServer, window: Window) -> None:
     dialog.get_by_text("Put these lines under").wait_for()
     picture(IMAGES / "entries.png", dialog)
     text = dialog.get_by_role("textbox").input_value()
-    assert "- unet: tiny.safetensors\n- clip: clip_l.safetensors\n  type: sd3\n- vae: taesd3\n" == text
+    assert "- clip: clip_l.safetensors\n  type: sd3\n" == text, "the others are listed already"
     dialog.get_by_role("button", name="Copy").click()
     dialog.get_by_text("Copied").wait_for()
     assert text == window.page.evaluate("navigator.clipboard.readText()")
+    dialog.get_by_role("button", name="Add to preload.yaml").click()
+    dialog.get_by_text("Added.").wait_for()
+    assert "  - clip: clip_l.safetensors\n    type: sd3\n" in (server.base / "preload.yaml").read_text(encoding="utf-8")
     window.page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
-    write(server, "models:\n" + "".join(f"  {line}\n" for line in text.splitlines()))
     assert ["clip_l"] == carry_out(server, "reload")["loaded"]
+    window.call("ComfyPreload.Entries")
+    dialog.get_by_text("all are listed already").wait_for()
+    window.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
     write(server, PRELOAD)
     carry_out(server, "reload")
     window.wait("Degraded")

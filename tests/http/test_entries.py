@@ -59,3 +59,11 @@ async def test_bad_body(client: Client, body: Any, status: int, code: str) -> No
 async def test_gate(client: Client, headers: dict[str, str]) -> None:
     reply = await client.post("/preload/entries", json={"prompt": GRAPH}, headers=headers)
     assert (403, "command_refused") == (reply.status, (await reply.json())["error"]["code"])
+
+
+@pytest.mark.parametrize(("tag", "status"), [('"tag"', 200), ("tag", 200), ('"other"', 412)])
+async def test_written_if_nothing_changed(client: Client, tag: str, status: int) -> None:
+    """The tag of an earlier answer stands for the file that it told of."""
+    first = await client.post("/preload/entries", json={"prompt": GRAPH})
+    assert '"tag"' == first.headers["ETag"]
+    assert status == (await client.post("/preload/entries", json={"prompt": GRAPH}, headers={"If-Match": tag})).status

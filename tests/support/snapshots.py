@@ -98,5 +98,7 @@ class OpenDoor:
         self.jobs.append(job(str(len(self.jobs)), command, model=model))
         return self.jobs[-1]
 
-    def entries(self, prompt: Mapping[str, Any]) -> str:
-        return lines_for(prompt, NodeTable())
+    def entries(self, prompt: Mapping[str, Any], tag: str | None = None) -> tuple[str, str]:
+        if tag not in (None, "tag"):
+            raise PreloadError(problem("settings_changed"))
+        return lines_for(prompt, NodeTable()), "tag"
