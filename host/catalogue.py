@@ -11,6 +11,7 @@ import folder_paths
 import nodes
 
 from ..core.host import NO_DEFAULT, InputSpec, LoaderSpec, ModelFile
+from ..core.node_types import NodeInput, inputs_of
 from . import files
 from .loaders import identity
 
@@ -20,26 +21,14 @@ def spec_of(name: str) -> LoaderSpec | None:
     cls = nodes.NODE_CLASS_MAPPINGS.get(name)
     if cls is None:
         return None
-    declared = cls.INPUT_TYPES()
-    inputs = [
-        _input(input_name, declaration, required=section == "required")
-        for section in ("required", "optional")
-        for input_name, declaration in declared.get(section, {}).items()
-    ]
-    return LoaderSpec(name, identity(cls), tuple(inputs))
+    return LoaderSpec(name, identity(cls), tuple(map(_input, inputs_of(cls.INPUT_TYPES()))))
 
 
-def _input(name: str, declaration: Any, *, required: bool) -> InputSpec:
-    kind, *rest = declaration if isinstance(declaration, tuple | list) else (declaration,)
-    extra: dict[str, Any] = rest[0] if rest and isinstance(rest[0], dict) else {}
-    options: tuple[Any, ...] | None = None
-    if isinstance(kind, tuple | list):
-        kind, options = "COMBO", tuple(kind)
-    elif kind == "COMBO" and isinstance(extra.get("options"), tuple | list):
-        options = tuple(extra["options"])
-    default = extra.get("default", options[0] if options else NO_DEFAULT)
-    folders = _folders(name, options) if options is not None else ()
-    return InputSpec(name, required, str(kind), options, default, folders)
+def _input(declared: NodeInput) -> InputSpec:
+    options = declared.options
+    default = declared.extra.get("default", options[0] if options else NO_DEFAULT)
+    folders = _folders(declared.name, options) if options is not None else ()
+    return InputSpec(declared.name, declared.required, declared.type, options, default, folders)
 
 
 def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from preload_plugin.lifecycle import TERMINATION_LOG
 from preload_plugin.tests.server.conftest import Comfy
 from preload_plugin.tests.support import prompts
 from preload_plugin.tests.support.comfy import ComfyServer
@@ -73,6 +76,18 @@ def test_exit(exits: dict[str, ComfyServer], name: str) -> None:
     last = own_lines(server)[-1]
     assert "on_error: exit, ending with status 70" in last
     assert reason in last
+
+
+@pytest.mark.skipif(not os.access("/dev", os.W_OK) or TERMINATION_LOG.exists(), reason="may not make /dev/termination-log")
+def test_reason_for_kubernetes(comfy: Comfy) -> None:
+    """Where there is a termination log the reason stands in it: `kubectl describe pod` shows it."""
+    TERMINATION_LOG.touch()
+    try:
+        server = comfy(preload="on_error: exit\nmodels: [{vae: nowhere.safetensors}]", wait=False)
+        assert 70 == server.wait_exit(60)
+        assert "nowhere: preload.yaml:2: nowhere.safetensors is in none of" in TERMINATION_LOG.read_text(encoding="utf-8")
+    finally:
+        TERMINATION_LOG.unlink()
 
 
 def test_broken_settings(comfy: Comfy) -> None:
