@@ -26,10 +26,11 @@ _NULL = "tag:yaml.org,2002:null"
 
 def entries(file: Path, prompt: Mapping[str, Any], types: NodeTypes, tag: str | None = None) -> tuple[str, str]:
     """See `core.jobs.Door.entries`."""
-    lines = lines_for(prompt, types, _read(file))
+    text = _read(file)
+    lines = lines_for(prompt, types, text)
     if tag is not None:
-        add(file, lines, tag)
-    return lines, tag_of(file)
+        text = add(file, text, lines, tag)
+    return lines, tag_of(text)
 
 
 def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -> str:
@@ -50,24 +51,24 @@ def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -
     return "".join(f"{text}\n" for text in lines)
 
 
-def tag_of(file: Path) -> str:
-    """What changes when the settings file does: for ETag and If-Match. A file that is not there has one too."""
-    return hashlib.sha256(_read(file).encode()).hexdigest()[:32]
+def tag_of(text: str) -> str:
+    """What changes when the settings file does: for ETag and If-Match. A file that is not there is an empty text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def add(file: Path, lines: str, tag: str) -> None:
-    """Put list items behind those of `models:` in the settings file. Comments and order stay.
+def add(file: Path, text: str, lines: str, tag: str) -> str:
+    """Put list items behind those of `models:` in the settings file, which holds `text`. Returns what it holds then.
 
-    Raises PreloadError: settings_changed if the file is not the one that had `tag`, settings_not_written.
+    Comments and order stay. Raises PreloadError: settings_changed if `tag` is that of another text, settings_not_written.
     """
-    before = _read(file)
-    if tag != tag_of(file):
+    if tag != tag_of(text):
         raise PreloadError(problem("settings_changed"))
-    after = inserted(before, "".join(f"{line}\n" for line in lines.splitlines() if not line.startswith("#")))
+    after = inserted(text, "".join(f"{line}\n" for line in lines.splitlines() if not line.startswith("#")))
     try:
         _replace(file.resolve(), after)
     except OSError as error:
         raise PreloadError(problem("settings_not_written", reason=error.strerror or type(error).__name__)) from error
+    return after
 
 
 def inserted(text: str, items: str) -> str:
@@ -87,9 +88,8 @@ def inserted(text: str, items: str) -> str:
         column, row = models.start_mark.column, _last_row(models) + 1
     elif models.value == [] or models.tag == _NULL:
         row = key.start_mark.line + 1
-        if (
-            models.start_mark.line == models.end_mark.line == row - 1
-        ):  # `[]` and `~`; nothing at all ends where the next key begins
+        # `[]` and `~` go; an empty value ends where the next key begins
+        if models.start_mark.line == models.end_mark.line == row - 1:
             line = rows[row - 1]
             rows[row - 1] = (line[: models.start_mark.column].rstrip() + line[models.end_mark.column :]).rstrip()
     else:

@@ -63,6 +63,7 @@ class Drain:
         if self._task is not None:
             log.warning("SIGTERM again: ending now")
             self._end(now=True)
+            return
         self._readiness.draining = True
         self._task = asyncio.create_task(self._drain())
 

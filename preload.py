@@ -53,8 +53,9 @@ class Preloader:
         """What the last reload found in the file; adopted if it succeeds."""
         self.residency = Residency(repair=host.repair, usable=host.usable)
         serve = settings.options.on_error == "serve"
-        told = {"queue_remaining": host.queue_remaining, "changed": host.changed}
-        self.readiness = Readiness(self.residency, host.placement, serve=serve, **told)
+        self.readiness = Readiness(
+            self.residency, host.placement, serve=serve, queue_remaining=host.queue_remaining, changed=host.changed
+        )
         self.readiness.problems = settings.problems
         self._loading = Loading(host, self.residency, self.readiness)
         self._warming = Warming(host, self.residency, self.readiness)
@@ -88,7 +89,7 @@ class Preloader:
     async def _preload(self) -> None:
         try:
             await asyncio.wrap_future(self.host.submit(self._load))
-            await self._warming.run()
+            await self._warming.run()  # what goes wrong is in its rows
         except Exception as error:  # noqa: BLE001 — a fault of ours must not look like a preload that goes on for ever
             log.error("the preload itself failed", exc_info=error)
             fault = problem("internal", error=type(error).__name__, reason="see ComfyUI's log")
@@ -155,7 +156,7 @@ class Preloader:
             if job.model is None:
                 self._adopt(self._read)
                 self._warming.take(self._read_runs, keep=not job.loaded)
-            await self._warming.run()
+            job.problems = await self._warming.run()
         job.move(JobState.FAILED if job.problems else JobState.DONE)
         self.readiness.changed()
 
@@ -203,7 +204,9 @@ class Preloader:
         if self._read.problems:
             return Plan(()), self._read.problems
         plan, self._read_runs = self._plan(self._read)
-        return plan, ()
+        failing = self.readiness.snapshot().failing()
+        broken = (one.row for one in self._read_runs if one.row.required and one.row.name not in failing)
+        return plan, tuple(wrong for row in broken for wrong in row.problems)
 
     def _adopt(self, settings: Settings) -> None:
         self.settings = settings

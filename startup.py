@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # importing it is what an empty list must not cost: pydantic,
     from .preload import Preloader
     from .registry.service import Registry
 
+KNOWN_WHILE_IDLE = frozenset({"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"})
+"""The keys of the settings that alone are nothing to do: all but `registry`. Their values need pydantic to be validated."""
 _current: Plugin | None = None
 
 
@@ -155,8 +157,7 @@ def _is_idle(document: Document) -> bool:
     data = {} if document.data is None else document.data
     if document.problems or not isinstance(data, dict) or data.get("models") or data.get("workflows"):
         return False
-    known = {"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"}
-    return data.keys() <= known
+    return data.keys() <= KNOWN_WHILE_IDLE
 
 
 def _nothing_to_do() -> Readiness:

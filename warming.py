@@ -30,14 +30,16 @@ class Warming:
         before = [warm.get(one.row.name, one) for one in runs]
         self._set(tuple(old if old.prompts == new.prompts else new for old, new in zip(before, runs, strict=True)))
 
-    async def run(self) -> None:
-        """Run what was not run yet, one after the other. One that fails costs the others nothing."""
+    async def run(self) -> tuple[Problem, ...]:
+        """Run what was not run yet, one after the other. One that fails costs the others nothing. Returns what went wrong."""
         waiting = [one for one in self._runs if one.row.state is WarmUpState.PENDING]
         if waiting and self._readiness.phase is Phase.LOADING:
             self._readiness.move(Phase.WARMING)
         for one in waiting:
             self._show(replace(one.row, state=WarmUpState.RUNNING))
             self._show(await self._run(one))
+        names = {one.row.name for one in waiting}
+        return tuple(wrong for one in self._runs if one.row.name in names for wrong in one.row.problems)
 
     async def _run(self, runs: Runs) -> WarmUp:
         began = time.monotonic()

@@ -121,4 +121,13 @@ workflows:
     (tmp_path / "preload.yaml").write_text("workflows: [{path: good.json, warmup: true}]", encoding="utf-8")
     assert "done" == carry_out(server, "reload")["state"]
     assert (200, "ready") == ((reply := server.get("/ready")).status, reply.json["status"])
+    (tmp_path / "preload.yaml").write_text("workflows: [{path: good.json, warmup: true}, {path: text.json}]", encoding="utf-8")
+    refused = carry_out(server, "reload")
+    assert ("failed", "reload_kept_old") == (refused["state"], refused["error"]["code"])
+    assert 200 == server.get("/ready").status, "a workflow that cannot be read does not stop a replica that serves"
+    raising = "workflows: [{path: good.json, warmup: true}, {path: raises.json, warmup: true, required: false}]"
+    (tmp_path / "preload.yaml").write_text(raising, encoding="utf-8")
+    told = carry_out(server, "reload")
+    assert ("failed", "warmup_failed") == (told["state"], told["error"]["code"])
+    assert (200, "degraded") == ((reply := server.get("/ready")).status, reply.json["status"])
     assert 1 == sum("warmed up with good.json" in line for line in own_lines(server)), "no model changed: it is warm still"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preload_plugin.core.errors import PreloadError
-from preload_plugin.entries import add, inserted, lines_for, tag_of
+from preload_plugin.entries import add, entries, inserted, lines_for, tag_of
 from preload_plugin.tests.support.node_table import NodeTable
 
 ITEM = "- vae: new.safetensors\n  device: ram\n"
@@ -111,7 +111,9 @@ def test_add(tmp_path: Path) -> None:
     file.write_text("# mine\nmodels:\n  - vae: a\n", encoding="utf-8")
     file.chmod(0o640)
     link.symlink_to(file)
-    add(link, f"# X is left out\n{ITEM}", tag_of(link))
+    text = link.read_text(encoding="utf-8")
+    after = add(link, text, f"# X is left out\n{ITEM}", tag_of(text))
+    assert after == link.read_text(encoding="utf-8")
     assert "# mine\nmodels:\n  - vae: a\n  - vae: new.safetensors\n    device: ram\n" == file.read_text(encoding="utf-8")
     assert (True, 0o640) == (link.is_symlink(), file.stat().st_mode & 0o777)
     assert ["preload.yaml", "real.yaml"] == sorted(path.name for path in tmp_path.iterdir())
@@ -119,10 +121,9 @@ def test_add(tmp_path: Path) -> None:
 
 def test_changed_meanwhile(tmp_path: Path) -> None:
     file = tmp_path / "preload.yaml"
-    tag = tag_of(file)
     file.write_text("when: off\n", encoding="utf-8")
     with pytest.raises(PreloadError) as raised:
-        add(file, ITEM, tag)
+        entries(file, GRAPH, NodeTable(), tag_of(""))
     assert "settings_changed" == raised.value.problem.code
     assert "when: off\n" == file.read_text(encoding="utf-8")
 
@@ -131,6 +132,6 @@ def test_changed_meanwhile(tmp_path: Path) -> None:
 def test_not_writable(tmp_path: Path) -> None:
     file = tmp_path / "gone" / "preload.yaml"
     with pytest.raises(PreloadError) as raised:
-        add(file, ITEM, tag_of(file))
+        add(file, "", ITEM, tag_of(""))
     assert "settings_not_written" == raised.value.problem.code
     assert str(tmp_path) not in str(raised.value.problem)

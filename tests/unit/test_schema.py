@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from preload_plugin.core.document import read
 from preload_plugin.core.schema import ENTRIES, Options, SettingsFile, json_schema, stem
 from preload_plugin.core.settings import settle
+from preload_plugin.startup import KNOWN_WHILE_IDLE
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -106,6 +107,7 @@ def test_frozen() -> None:
 def test_keys() -> None:
     """The file's keys are the options and the two lists; each kind of entry has its own key."""
     assert {*Options.model_fields, "models", "workflows"} == set(SettingsFile.model_fields)
+    assert KNOWN_WHILE_IDLE == SettingsFile.model_fields.keys() - {"registry"}
     assert dict.fromkeys(ENTRIES, True) == {key: model.model_fields[key].is_required() for key, model in ENTRIES.items()}
 
 
