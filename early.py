@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .core import pretouch
 from .core.document import find, read
 from .core.errors import PreloadError
 from .core.host import NOWHERE
@@ -31,7 +32,7 @@ _FOLDERS = {
 listener: Probe | None = None
 """The early probe, if the settings ask for one; `startup.py` gives it more to tell."""
 WORKING_MEMORY = 512 << 20
-"""Bytes that a first prompt needs beside the models."""
+"""Bytes that a first prompt needs beside the models, at most: a quarter of what small ones have."""
 
 
 def begin(root: Path) -> None:
@@ -47,8 +48,19 @@ def begin(root: Path) -> None:
     if not isinstance(data, dict):
         return
     _listen(data.get("probe"))
-    if any(isinstance(data.get(key), list) and data[key] for key in ("models", "workflows")):
-        threading.Thread(target=_begin, args=(data, settings.parent), name="preload-early", daemon=True).start()
+    options = _prefetch_options(data)
+    if options is None or not any(isinstance(data.get(key), list) and data[key] for key in ("models", "workflows")):
+        return
+    if options.get("pretouch", True) is True:
+        pretouch.prefer_huge_pages()
+    threading.Thread(target=_begin, args=(data, options, settings.parent), name="preload-early", daemon=True).start()
+
+
+def _prefetch_options(data: dict[str, Any]) -> dict[str, Any] | None:
+    """None if nothing is to be read ahead."""
+    told = data.get("prefetch")
+    options = told if isinstance(told, dict) else {}
+    return None if options.get("enabled", True) is not True or data.get("when") in (False, "off") else options
 
 
 def _listen(options: Any) -> None:
@@ -70,21 +82,17 @@ def _listen(options: Any) -> None:
         log.exception("the early probe could not be started")
 
 
-def _begin(data: dict[str, Any], folder: Path) -> None:
+def _begin(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
     try:
-        _read_ahead(data, folder)
+        _read_ahead(data, options, folder)
     except Exception:  # noqa: BLE001 — whatever it is, models are then read when they are loaded
         log.exception("the model files could not be read ahead")
 
 
-def _read_ahead(data: dict[str, Any], folder: Path) -> None:
-    from .core import memory, prefetch, pretouch
+def _read_ahead(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
+    from .core import memory, prefetch
     from .host.files import weights_grow_by
 
-    told = data.get("prefetch")
-    options = told if isinstance(told, dict) else {}
-    if options.get("enabled", True) is not True or data.get("when") is False:
-        return
     share, readers = options.get("memory", 0.8), options.get("readers", "auto")
     room = int((share if isinstance(share, int | float) else 0.8) * memory.available())
     files = list(dict.fromkeys([*_files(data.get("models") or []), *_of_workflows(data.get("workflows") or [], folder)]))
@@ -92,7 +100,7 @@ def _read_ahead(data: dict[str, Any], folder: Path) -> None:
     prefetch.begin(files, budget=room, readers=count, gate=_gate(data.get("registry")))
     if options.get("pretouch", True) is True:
         size = sum(file.stat().st_size for file in files if file.is_file())
-        pretouch.begin(min(size * weights_grow_by() + WORKING_MEMORY, room - size))
+        pretouch.begin(min(size * weights_grow_by() + min(WORKING_MEMORY, size // 4), room - size))
 
 
 def _gate(told: Any) -> Gate | None:

@@ -35,6 +35,16 @@ ARMS = {
     "preload-warm-up": Arm("Comfy Preload, with a warm-up", settings="when: startup", workflow=True),
 }
 SHOWN = ("listening", "ready", "first_image", "first", "steady", "after_another")
+COLUMNS = {
+    "listening": "listening",
+    "ready": "ready",
+    "first_image": "first image",
+    "first": "first prompt",
+    "steady": "steady",
+    "after_another": "after another workflow",
+    "peak_bytes": "peak, GB",
+    "read_bytes": "read, GB",
+}
 
 GROW = ((1, 12), (2, 12), (4, 12), (8, 12), (1, 7), (1, 15), (1, 19), (1, 24))
 """(models, depth): 0.1 GB at depth 7, 0.5 at 12, 1 at 15, 2 at 19, 4 at 24."""
@@ -64,17 +74,17 @@ def run(scenario: Scenario, arms: Sequence[str], *, rounds: int, cold: Sequence[
 
 def summary(scenario: Scenario, found: Rounds) -> dict[str, Any]:
     """Medians and ranges, the limits of the machine, and the ratios that the design promises."""
-    medians = {arm: {name: _median([getattr(f, name) for f in rows]) for name in SHOWN} for arm, rows in found.items()}
+    medians = {arm: {name: _median([getattr(f, name) for f in rows]) for name in COLUMNS} for arm, rows in found.items()}
     return {
         "title": scenario.title,
         "bytes": scenario.bytes,
         "medians": medians,
         "rounds": {arm: [asdict(figures) for figures in rows] for arm, rows in found.items()},
-        "ratios": _ratios(found, medians),
+        "ratios": _ratios(medians),
     }
 
 
-def _ratios(found: Rounds, medians: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _ratios(medians: dict[str, dict[str, Any]]) -> dict[str, float]:
     ours, alone = medians.get("preload"), medians.get("alone")
     if not ours or not alone:
         return {}
@@ -85,8 +95,9 @@ def _ratios(found: Rounds, medians: dict[str, dict[str, Any]]) -> dict[str, floa
         "ours: after another workflow / steady": ours["after_another"] / ours["steady"],
         "alone: first / steady": alone["first"] / alone["steady"],
         "alone: after another workflow / steady": alone["after_another"] / alone["steady"],
-        "peak memory: ours / alone": _peak(found["preload"]) / _peak(found["alone"]),
     }
+    if ours["peak_bytes"] and alone["peak_bytes"]:
+        ratios["peak memory: ours / alone"] = ours["peak_bytes"] / alone["peak_bytes"]
     if warmed := medians.get("preload-warm-up"):
         ratios["warmed: first / steady"] = warmed["first"] / warmed["steady"]
         ratios["warmed: first image / alone"] = warmed["first_image"] / alone["first_image"]
@@ -108,14 +119,25 @@ def machine_limits(scenario: Scenario, rounds: int) -> dict[str, float | None]:
     return {"raw read": _median(raw), "cached read": _median(cached), "memory copy": _median(copied)}
 
 
+def _prefetch_ratio(result: dict[str, Any]) -> dict[str, float]:
+    """How fast files were read ahead beside ComfyUI's imports, against the disk alone."""
+    rates = [row["prefetch"]["gb_per_second"] for row in result["rounds"].get("preload", ())]
+    raw = result["limits"]["raw read"]
+    return {"prefetch / raw read": round(statistics.median(rates) * 1e9 * raw / result["bytes"], 3)} if rates and raw else {}
+
+
 def table(result: dict[str, Any]) -> str:
-    """One Markdown table: medians, in seconds."""
-    titles = ("listening", "ready", "first image", "first prompt", "steady", "after another workflow")
-    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
-    for arm, row in result["medians"].items():
-        cells = ["-" if row[name] is None else f"{row[name]:.2f}" for name in SHOWN]
+    """One Markdown table: medians, and the least and the most of the rounds. Seconds, but for the last two columns."""
+    lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
+    for arm, rows in result["rounds"].items():
+        cells = (_cell([row[name] for row in rows], 1e9 if name.endswith("_bytes") else 1.0) for name in COLUMNS)
         lines.append(f"| {ARMS[arm].title} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(values: Sequence[float | None], unit: float) -> str:
+    known = sorted(value / unit for value in values if value is not None)
+    return f"**{statistics.median(known):.2f}** ({known[0]:.2f} to {known[-1]:.2f})" if known else "-"
 
 
 def _grown(count: int, depth: int) -> dict[str, Any]:
@@ -167,10 +189,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _peak(rows: list[Figures]) -> float:
-    return _median([figures.peak_bytes for figures in rows]) or 1.0
-
-
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
@@ -201,6 +219,7 @@ def main() -> int:
         found = run(scenario, options.arm or list(ARMS), rounds=options.rounds, cold=cold, cpu=not options.gpu)
         result = summary(scenario, found)
         result["limits"] = machine_limits(scenario, options.rounds)
+        result["ratios"] |= _prefetch_ratio(result)
         results.append(result)
         print(f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n")
     grown = [_grown(count, depth) for count, depth in GROW] if options.grow else []

@@ -7,10 +7,12 @@ reads it the normal way.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
 import stat
+import sys
 import threading
 import time
 from collections import deque
@@ -200,9 +202,9 @@ class Prefetch:
                     file.release()
 
     def _reader(self, index: int) -> None:
-        buffer = memoryview(bytearray(CHUNK))
         file: _File | None = None
         handle = -1
+        nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             while index < self._wanted and self._todo and not self._stopped:
                 try:
@@ -219,10 +221,11 @@ class Prefetch:
                             os.close(handle)
                         handle, file = -1, wanted
                         handle = os.open(file.path, OPEN_FLAGS)
-                    self._count(wanted, _read(handle, buffer[: wanted.size - offset], offset))
+                    self._count(wanted, _read(handle, min(CHUNK, wanted.size - offset), offset, nowhere))
                 except OSError as error:
                     self._leave_out(wanted, error)
         finally:
+            os.close(nowhere)
             if handle >= 0:
                 os.close(handle)
 
@@ -268,14 +271,23 @@ def _rate(before: tuple[float, int], after: tuple[float, int]) -> float:
     return (after[1] - before[1]) / max(after[0] - before[0], 1e-6)
 
 
-def _read(handle: int, buffer: memoryview, offset: int) -> int:
-    """Read a chunk to its end or the file's. Returns the bytes read."""
-    if not hasattr(os, "preadv"):
-        os.lseek(handle, offset, os.SEEK_SET)
-        return len(os.read(handle, len(buffer)))
+def _read(handle: int, size: int, offset: int, nowhere: int) -> int:
+    """Have a chunk of an open file in the page cache. Returns how many bytes it turned out to have.
+
+    On Linux the bytes are sent to /dev/null (`nowhere`), which copies none of them: reading them instead costs a processor
+    that ComfyUI's imports need (docs/performance.md). Where that does not work, in some sandboxes say, they are read.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # whatever is wrong with the file, reading it will say so
+            return _send(handle, size, offset, nowhere)
+    os.lseek(handle, offset, os.SEEK_SET)
+    return len(os.read(handle, size))
+
+
+def _send(handle: int, size: int, offset: int, nowhere: int) -> int:
     done = 0
-    while done < len(buffer):
-        count = os.preadv(handle, [buffer[done:]], offset + done)
+    while done < size:
+        count = os.sendfile(nowhere, handle, offset + done, size - done)
         if not count:
             break  # it was cut shorter since
         done += count

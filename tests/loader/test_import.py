@@ -53,13 +53,13 @@ def load(folder: Path, tmp_path: Path) -> Load:
     "settings", [None, "", "models: []", "when: background\ntimeout: 5"], ids=["shipped", "empty", "none", "others"]
 )
 def test_nothing_to_preload(load: Load, settings: str | None) -> None:
-    """With an empty list: mappings and routes, and nothing else: no thread, no torch, no pydantic, no hook, no log line."""
+    """With an empty list: mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable."""
     found = load("/ready", "/livez", "/preload", "/ready/x", "/api/ready", settings=settings)
 
     assert {"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"} <= found["mappings"].keys()
     assert set(ROUTES) <= set(found["routes"])
     assert set() == {"torch", "pydantic", "numpy", "comfy", "nodes"} & set(found["modules"])
-    assert ([], 0, []) == (found["threads"], found["on_startup"], found["log"])
+    assert ([], 0, [], []) == (found["threads"], found["on_startup"], found["log"], found["environment"])
     assert [200, 200, 200, 404, 200] == [status for status, _ in found["answers"].values()]
     assert "ready" == found["answers"]["/ready"][1]["status"]
 

@@ -17,6 +17,9 @@ models:
     inputs: {model_name: tiny.safetensors}
     name: upscale
 """
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+CLIP_KB = 235_000
+"""What a CLIP-L has in RAM."""
 FILES = tuple(f"{name}.safetensors" for name in ("diffusion_models/tiny", "vae_approx/taesd_encoder", "vae_approx/taesd_decoder"))
 
 
@@ -47,6 +50,22 @@ def test_it_comes_before_the_imports(server: ComfyServer) -> None:
 def test_loading_waits_for_its_file(server: ComfyServer) -> None:
     """Each model says how long it waited."""
     assert [True] * 3 == [row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]]
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this kernel has no huge pages")
+@pytest.mark.parametrize("pretouch", [True, False])
+def test_torch_asks_for_huge_pages(comfy: Comfy, *, pretouch: bool) -> None:
+    """Memory of large tensors is marked for them (`hg`), unless the pre-touch is switched off."""
+    server = comfy(preload=f"prefetch: {{pretouch: {str(pretouch).lower()}}}\nmodels: [{{clip: clip_l.safetensors}}]\n")
+
+    rss = marked = 0
+    for line in Path(f"/proc/{server.pid}/smaps").read_text("ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "Rss":
+            rss = int(value.split()[0])
+        elif name == "VmFlags" and "hg" in value.split():
+            marked += rss
+    assert pretouch == (marked > CLIP_KB / 2)
 
 
 @pytest.mark.parametrize("options", ["{enabled: false}", "{memory: 0}", "{enabled: perhaps}"], ids=["off", "no-memory", "wrong"])

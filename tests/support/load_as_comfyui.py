@@ -12,6 +12,7 @@ import asyncio
 import importlib.util
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -88,6 +89,7 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
     logging.getLogger().setLevel(logging.INFO)
 
     hooks = len(server.app.on_startup)  # aiohttp's own
+    environment = dict(os.environ)
     run("custom_node_prestartup", folder / "prestartup_script.py")
     began = time.perf_counter()
     module = run(str(folder).replace(".", "_x_"), folder / "__init__.py")
@@ -102,6 +104,7 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
         "routes": [r.path for r in server.routes if isinstance(r, web.RouteDef)],
         "on_startup": len(server.app.on_startup) - hooks,
         "path": sys.path,
+        "environment": sorted(dict(os.environ).items() ^ environment.items()),
         "log": list(log.lines),
         "answers": asyncio.run(ask(server, paths)) if paths else {},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from preload_plugin.core import prefetch
-from preload_plugin.core.prefetch import CHUNK, Prefetch
+from preload_plugin.core.page_cache import CHUNK, uncached
+from preload_plugin.core.prefetch import Prefetch
 
 MB = 1 << 20
 PLENTY = 1 << 40
@@ -56,6 +58,19 @@ def test_every_byte_is_counted(file: Callable[[str, int], Path], readers: int | 
     assert not done.running
 
 
+def test_a_sandbox_that_cannot_send(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bytes cannot be sent to /dev/null they are read, and every one is counted once."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "sendfile", refuse, raising=False)
+    paths = [file("a.bin", CHUNK + 5), file("b.bin", MB)]
+    assert run(*paths).progress().bytes == CHUNK + 5 + MB
+    if hasattr(os, "RWF_NOWAIT"):
+        assert [] == [missing for path in paths for missing in uncached(path, path.stat().st_size)]
+
+
 @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux can tell what is cached")
 def test_what_is_cached_is_not_read_again(file: Callable[[str, int], Path]) -> None:
     """A second pass finds everything in the page cache and reads nothing."""
@@ -63,6 +78,7 @@ def test_what_is_cached_is_not_read_again(file: Callable[[str, int], Path]) -> N
     first, second = run(path).progress(), run(path).progress()
     assert first.cached == 0
     assert (3 * CHUNK, 3 * CHUNK) == (second.cached, second.bytes)
+    assert [] == uncached(path, 3 * CHUNK)
 
 
 def test_a_file_named_twice_is_read_once(file: Callable[[str, int], Path]) -> None:

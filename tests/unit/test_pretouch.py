@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core.pretouch import STEP, Pretouch
+from preload_plugin.core.pretouch import STEP, Pretouch, prefer_huge_pages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="does nothing elsewhere")
 
@@ -53,3 +54,13 @@ def test_nothing_to_touch(size: int) -> None:
     assert threads == threading.active_count()
     job.release()
     assert 0 == job.touched
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0"), ("", "")], ids=["unset", "off", "empty"])
+def test_huge_pages_are_the_users_choice(monkeypatch: pytest.MonkeyPatch, before: str | None, after: str) -> None:
+    """Whoever set torch's variable has decided."""
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before)
+    prefer_huge_pages()
+    assert after == os.environ["THP_MEM_ALLOC_ENABLE"]
