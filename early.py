@@ -91,7 +91,7 @@ def _begin(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
 
 def _read_ahead(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
     from .core import memory, prefetch
-    from .host.files import weights_grow_by
+    from .host.files import computes_in_ram
 
     share, readers = options.get("memory", 0.8), options.get("readers", "auto")
     room = int((share if isinstance(share, int | float) else 0.8) * memory.available())
@@ -100,7 +100,10 @@ def _read_ahead(data: dict[str, Any], options: dict[str, Any], folder: Path) -> 
     prefetch.begin(files, budget=room, readers=count, gate=_gate(data.get("registry")))
     if options.get("pretouch", True) is True:
         size = sum(file.stat().st_size for file in files if file.is_file())
-        pretouch.begin(min(size * weights_grow_by() + min(WORKING_MEMORY, size // 4), room - size))
+        if computes_in_ram():
+            pretouch.begin(min(2 * size, room - size), spare=min(WORKING_MEMORY, size // 4))
+        else:
+            pretouch.begin(min(size, room - size), spare=0)
 
 
 def _gate(told: Any) -> Gate | None:

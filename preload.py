@@ -186,6 +186,8 @@ class Preloader:
         if prefetch.running:
             prefetch.running.stop()
         self._loading.push(self.residency.slots)
+        if pretouch.running:
+            pretouch.running.renew()
 
     def _plan(self, settings: Settings) -> tuple[Plan, tuple[Runs, ...]]:
         """Look everything up in this ComfyUI."""

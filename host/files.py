@@ -54,11 +54,11 @@ def _tiny_vae(name: str) -> tuple[ModelFile, ...]:
     return tuple(ModelFile(file, "vae_approx", Path(path)) for file, path in found if path)
 
 
-def weights_grow_by() -> int:
-    """How many times larger than its fp16 file a model is in main memory: ComfyUI computes in fp32 on a CPU."""
+def computes_in_ram() -> bool:
+    """`--cpu`: fp16 weights become fp32 in main memory, twice as large, and prompts need main memory to compute in."""
     from comfy.cli_args import args
 
-    return 2 if args.cpu else 1
+    return bool(args.cpu)
 
 
 def listens_at() -> tuple[list[str], int]:
