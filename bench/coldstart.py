@@ -22,7 +22,7 @@ from tools.host import comfyui_path, comfyui_python
 
 from . import limits
 from . import scenario as scenarios
-from .measure import Arm, Figures, evict, measure
+from .measure import Arm, Figures, measure, raw_read_beside_imports
 from .scenario import Scenario
 
 OUT = Path(__file__).resolve().parent / "out"
@@ -106,24 +106,32 @@ def _ratios(medians: dict[str, dict[str, Any]]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in ratios.items()}
 
 
-def machine_limits(scenario: Scenario, rounds: int) -> dict[str, float | None]:
-    """Seconds for the scenario's bytes: from the disk, from the page cache, from memory to fresh memory. Medians."""
-    raw, cached, copied = [], [], []
+def machine_limits(scenario: Scenario, rounds: int, cold: Sequence[Path], *, cpu: bool) -> dict[str, float | None]:
+    """Seconds for the scenario's bytes, medians: what no loader can beat, and the prefetch beside it."""
+    found: dict[str, list[float | None]] = {}
     for _ in range(rounds):
-        evict(scenario.files)
-        raw.append(sum(limits.raw_read(file) or 0.0 for file in scenario.files) or None)
-        for file in scenario.files:
-            limits.cached_read(file)
-        cached.append(sum(limits.cached_read(file) for file in scenario.files))
-        copied.append(limits.memory_copy(scenario.bytes))
-    return {"raw read": _median(raw), "cached read": _median(cached), "memory copy": _median(copied)}
+        for name, seconds in (
+            ("raw read", limits.raw_read(scenario)),
+            ("prefetch alone", limits.prefetch(scenario)),
+            ("raw read beside imports", raw_read_beside_imports(scenario, cold, cpu=cpu)),
+            ("cached read", limits.cached_read(scenario)),
+            ("memory copy", limits.memory_copy(scenario.bytes)),
+        ):
+            found.setdefault(name, []).append(seconds)
+    return {name: _median(values) for name, values in found.items()}
 
 
-def _prefetch_ratio(result: dict[str, Any]) -> dict[str, float]:
-    """How fast files were read ahead beside ComfyUI's imports, against the disk alone."""
-    rates = [row["prefetch"]["gb_per_second"] for row in result["rounds"].get("preload", ())]
-    raw = result["limits"]["raw read"]
-    return {"prefetch / raw read": round(statistics.median(rates) * 1e9 * raw / result["bytes"], 3)} if rates and raw else {}
+def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
+    """Speeds of reading ahead, without and beside ComfyUI's imports, against reading past the page cache."""
+    limit = result["limits"]
+    if not limit["raw read"]:
+        return {}
+    ratios = {"prefetch alone / raw read": limit["raw read"] / limit["prefetch alone"]}
+    if rows := result["rounds"].get("preload"):
+        rate = statistics.median(row["prefetch"]["gb_per_second"] for row in rows) * 1e9
+        ratios["prefetch beside imports / raw read"] = rate * limit["raw read"] / result["bytes"]
+        ratios["prefetch beside imports / raw read beside imports"] = rate * limit["raw read beside imports"] / result["bytes"]
+    return {name: round(value, 3) for name, value in ratios.items()}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -218,8 +226,8 @@ def main() -> int:
         scenario = chosen[size](OUT)
         found = run(scenario, options.arm or list(ARMS), rounds=options.rounds, cold=cold, cpu=not options.gpu)
         result = summary(scenario, found)
-        result["limits"] = machine_limits(scenario, options.rounds)
-        result["ratios"] |= _prefetch_ratio(result)
+        result["limits"] = machine_limits(scenario, options.rounds, cold, cpu=not options.gpu)
+        result["ratios"] |= _prefetch_ratios(result)
         results.append(result)
         print(f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n")
     grown = [_grown(count, depth) for count, depth in GROW] if options.grow else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -18,7 +17,8 @@ from tests.support import prompts
 from tests.support.comfy import ComfyServer
 from tools.host import comfyui_path, comfyui_python
 
-from .scenario import Scenario
+from . import limits
+from .scenario import Scenario, evict
 
 DEADLINE = 900.0
 POLL = 0.05
@@ -83,7 +83,8 @@ def measure(
     scenario: Scenario, arm: Arm, *, port: int, args: Sequence[str] = (), cpu: bool = True, cold: Sequence[Path] = ()
 ) -> Figures:
     """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache as well."""
-    evict([*scenario.files, *(file for folder in cold for file in folder.rglob("*") if file.is_file())])
+    scenario.evict()
+    evict_folders(cold)
     plugin = arm.settings is not None
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         server = ComfyServer(
@@ -162,20 +163,19 @@ def warm_libraries(port: int, *, cpu: bool) -> None:
         server.wait_listening(DEADLINE)
 
 
-def evict(files: Iterable[Path]) -> None:
-    """Drop these files from the page cache, where the system can: the next read comes from the disk."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for file in files:
-        try:
-            handle = os.open(file, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            os.fsync(handle)  # what is not yet written cannot be dropped
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
+def raw_read_beside_imports(scenario: Scenario, cold: Sequence[Path], *, cpu: bool) -> float | None:
+    """Seconds to read the model files past the page cache while a ComfyUI starts: what the disk gives whoever reads ahead."""
+    evict_folders(cold)
+    with (
+        tempfile.TemporaryDirectory(prefix="preload-bench-") as base,
+        ComfyServer(Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, cpu=cpu),
+    ):
+        return limits.raw_read(scenario)
+
+
+def evict_folders(folders: Iterable[Path]) -> None:
+    """Drop all files in these folders from the page cache."""
+    evict(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 class ReadyWatch:

@@ -19,14 +19,13 @@ from tools.host import comfyui_path, comfyui_python
 
 from . import scenario as scenarios
 from .coldstart import OUT
-from .measure import evict
 
 THREADS = 4
 
 
 def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
     """Seconds that loading took, and of each answer given meanwhile. `rate` 0: nobody asks but every half second."""
-    evict(scenario.files)
+    scenario.evict()
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         server = ComfyServer(
             Path(base),

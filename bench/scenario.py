@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,26 @@ class Scenario:
     def bytes(self) -> int:
         """Size of all model files."""
         return sum(file.stat().st_size for file in self.files)
+
+    def evict(self) -> None:
+        """Drop the model files from the page cache."""
+        evict(self.files)
+
+
+def evict(files: Iterable[Path]) -> None:
+    """Drop these files from the page cache, where the system can: the next read comes from the disk."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for file in files:
+        try:
+            handle = os.open(file, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(handle)  # what is not yet written cannot be dropped
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
 
 
 def random_sd15(out: Path) -> Scenario:
