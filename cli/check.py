@@ -16,11 +16,8 @@ from .screen import Row, progress, say, say_json, table
 from .storage import Speed, Storage, is_sparse, measure, storage_of
 from .survey import Survey, say_findings, size, survey, survey_json
 
-FORMULA = "bytes / measured speed, storage after storage"
-BESIDE = (
-    "ComfyUI's own start runs beside the reading; copying into modules and to the device comes on top. "
-    "Both have to be measured once: see 'seconds' in /preload."
-)
+FORMULA = "the longer of reading (bytes / measured speed, storage after storage) and ComfyUI's own start, then copying"
+BESIDE = "Building modules, moving to a GPU and warm-ups come on top: see 'seconds' in /preload."
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,32 @@ class Laid:
         return self.bytes / self.speed.rate if self.speed and self.speed.rate else None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """Seconds, as far as they can be told beforehand. None where it was not measured."""
+
+    read: float | None
+    start: float
+    """ComfyUI's own: told by the user, not measured."""
+    copy: float | None
+
+    @property
+    def ready(self) -> float | None:
+        """Files are read while ComfyUI imports; models are built after both."""
+        return None if self.read is None or self.copy is None else max(self.read, self.start) + self.copy
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was looked at."""
+
+    found: Survey
+    laid: list[Laid]
+    here: Machine
+    advice: list[Advice]
+    expected: Expected
+
+
 def run(options: argparse.Namespace) -> int:
     """Exit code 1 if anything is wrong; advice alone is not."""
     found = survey(options)
@@ -45,12 +68,12 @@ def run(options: argparse.Namespace) -> int:
     progress("")
     known = headers(found.plan.calls)
     advice = list(advise(found.plan.calls, known, found.loaders))
-    here = machine.look()
+    copy = found.total / machine.copy_rate() if options.read else None
+    report = Report(found, laid, machine.look(), advice, Expected(read_seconds(laid), options.imports, copy))
     if options.json:
-        dtypes = {path: header.dtypes() for path, header in known.items()}
-        say_json(_json(found, laid, here, advice, dtypes))
+        say_json(_json(report, {path: header.dtypes() for path, header in known.items()}))
     else:
-        _show(found, laid, here, advice)
+        _show(report)
     return 0 if found.good else 1
 
 
@@ -74,21 +97,26 @@ def read_seconds(laid: list[Laid]) -> float | None:
     return sum(s for s in seconds if s is not None) if laid and None not in seconds else None
 
 
-def _json(
-    found: Survey, laid: list[Laid], here: Machine, advice: list[Advice], dtypes: dict[Path, dict[str, int]]
-) -> dict[str, Any]:
+def _json(report: Report, dtypes: dict[Path, dict[str, int]]) -> dict[str, Any]:
+    found, laid, expected = report.found, report.laid, report.expected
     told = survey_json(found)
     on = {path: part.storage.kind for part in laid for path in part.files}
     for call, row in zip(found.plan.calls, told["models"], strict=True):
         for file, cell in zip(call.files, row["files"], strict=True):
             cell |= {"storage": on[file.path], "dtypes": dtypes.get(file.path)}
-    seconds = read_seconds(laid)
     return {
         **told,
         "storage": [_laid_json(part) for part in laid],
-        "expected": {"read_seconds": None if seconds is None else round(seconds, 3), "formula": FORMULA, "note": BESIDE},
-        "memory": asdict(here),
-        "advice": [asdict(one) for one in advice],
+        "expected": {
+            "read_seconds": _rounded(expected.read),
+            "import_seconds": expected.start,
+            "copy_seconds": _rounded(expected.copy),
+            "ready_seconds": _rounded(expected.ready),
+            "formula": FORMULA,
+            "note": BESIDE,
+        },
+        "memory": asdict(report.here),
+        "advice": [asdict(one) for one in report.advice],
     }
 
 
@@ -108,11 +136,16 @@ def _laid_json(part: Laid) -> dict[str, Any]:
         }
         if speed
         else None,
-        "read_seconds": None if part.seconds is None else round(part.seconds, 3),
+        "read_seconds": _rounded(part.seconds),
     }
 
 
-def _show(found: Survey, laid: list[Laid], here: Machine, advice: list[Advice]) -> None:
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _show(report: Report) -> None:
+    found, laid, advice = report.found, report.laid, report.advice
     on = {path: part.storage.kind for part in laid for path in part.files}
     rows: list[Row] = []
     for call in found.plan.calls:
@@ -128,7 +161,7 @@ def _show(found: Survey, laid: list[Laid], here: Machine, advice: list[Advice]) 
         table(
             "Storage", ("kind", "mount", "type", "to read", "speed", "takes", "measured"), map(_laid_row, laid), right=(3, 4, 5)
         )
-    _show_memory(found, here)
+    _show_memory(found, report.here)
     if advice:
         table(
             "Advice",
@@ -137,10 +170,16 @@ def _show(found: Survey, laid: list[Laid], here: Machine, advice: list[Advice]) 
             right=(2,),
         )
     say_findings(found)
-    seconds = read_seconds(laid)
-    if seconds is not None:
-        say(f"\nExpected time to read the files: {seconds:.1f} s ({FORMULA}).\n{BESIDE}")
+    _show_expected(report.expected)
     say("\nno findings" if found.good else "\nthere are findings")
+
+
+def _show_expected(expected: Expected) -> None:
+    read, start, copy, ready = expected.read, expected.start, expected.copy, expected.ready
+    if ready is None:
+        return
+    say(f"\nExpected time to ready: {ready:.1f} s: {FORMULA}.")
+    say(f"Reading {read:.1f} s, ComfyUI's own start {start:.1f} s (--imports), copying {copy:.1f} s. {BESIDE}")
 
 
 def _laid_row(part: Laid) -> Row:

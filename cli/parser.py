@@ -52,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--read", type=number, default=256, metavar="MB", help="read so much from each storage to measure it; 0: do not (256)"
     )
+    check.add_argument(
+        "--imports",
+        type=number,
+        default=10,
+        metavar="SECONDS",
+        help="how long ComfyUI itself takes to start, for the estimate (10)",
+    )
     for command in (check, add("plan", "list what would be loaded, in order")):
         command.add_argument("--config", type=Path, metavar="FILE", help="the settings; else PRELOAD_CONFIG, config/preload.yaml")
         command.add_argument("--comfyui", type=Path, metavar="DIR", help="ComfyUI; else COMFYUI_PATH, two folders up")

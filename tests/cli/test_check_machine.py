@@ -51,6 +51,24 @@ def test_own_arguments(cli: Cli) -> None:
     assert 0 == cli("check", "--read", "1", "--json", preload=GOOD).code
 
 
+@pytest.mark.parametrize(("words", "start"), [((), 10), (("--imports", "4000"), 4000)], ids=["usual", "told"])
+def test_expected_time(cli: Cli, words: tuple[str, ...], start: float) -> None:
+    """Ready: reading and ComfyUI's own start side by side, then copying."""
+    expected = cli("check", "--read", "1", *words, "--json", preload=GOOD).json["expected"]
+
+    assert start == expected["import_seconds"]
+    assert 0 < expected["copy_seconds"] < 1
+    assert pytest.approx(max(expected["read_seconds"], start) + expected["copy_seconds"], abs=0.01) == expected["ready_seconds"]
+
+
+def test_expected_time_not_measured(cli: Cli) -> None:
+    """Nothing is guessed where nothing was read."""
+    done = cli("check", "--read", "0", "--json", preload=GOOD)
+
+    assert [None] * 3 == [done.json["expected"][key] for key in ("read_seconds", "copy_seconds", "ready_seconds")]
+    assert "Expected time" not in cli("check", "--read", "0", preload=GOOD).out
+
+
 def test_two_folders_up(base: Path, tmp_path: Path) -> None:
     """Installed in custom_nodes, nobody has to say where ComfyUI is."""
     comfyui = tmp_path / "ComfyUI"
