@@ -101,7 +101,7 @@ def _read_ahead(data: dict[str, Any], options: dict[str, Any], folder: Path) -> 
     if options.get("pretouch", True) is True:
         size = sum(file.stat().st_size for file in files if file.is_file())
         if computes_in_ram():
-            pretouch.begin(min(2 * size, room - size), spare=min(WORKING_MEMORY, size // 4))
+            pretouch.begin(min(2 * size, room - size), spare=min(WORKING_MEMORY, size // 4, room - 2 * size))
         else:
             pretouch.begin(min(size, room - size), spare=0)
 
