@@ -50,14 +50,19 @@ def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
 
 
 def _ask(port: int, rate: float, latencies: list[float], over: threading.Event) -> None:
-    """Ask at a fixed rate over one connection; an answer that is late delays the next and counts as it is."""
+    """Ask at a fixed rate over one connection; an answer that is late delays the next and counts as it is.
+
+    Only answers that say it is still loading count.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port)
     due = time.perf_counter()
     while not over.wait(max(0.0, due - time.perf_counter())):
         began = time.perf_counter()
         connection.request("GET", "/ready")
-        connection.getresponse().read()
-        latencies.append(time.perf_counter() - began)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == http.client.SERVICE_UNAVAILABLE:
+            latencies.append(time.perf_counter() - began)
         due += 1 / rate
 
 
