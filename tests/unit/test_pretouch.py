@@ -52,7 +52,7 @@ def test_spare_is_touched_and_given_back(caplog: pytest.LogCaptureFixture) -> No
     before = resident()
     with caplog.at_level(logging.INFO, "preload"):
         Pretouch(0, spare=SIZE).renew()
-    assert [f"pre-touched {gigabytes(SIZE // 2)}"] * 2 == [line.rpartition(" of")[0] for line in caplog.messages]
+    assert [f"[preload] pre-touched {gigabytes(SIZE // 2)}"] * 2 == [line.rpartition(" of")[0] for line in caplog.messages]
     assert resident() - before < STEP
 
 
