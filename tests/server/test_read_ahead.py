@@ -12,6 +12,7 @@ from preload_plugin.tests.support.comfy import ComfyServer
 MODELS = """
 models:
   - unet: tiny.safetensors
+  - clip: clip_l.safetensors
   - vae: taesd
   - loader: UpscaleModelLoader
     inputs: {model_name: tiny.safetensors}
@@ -20,7 +21,10 @@ models:
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 CLIP_KB = 235_000
 """What a CLIP-L has in RAM."""
-FILES = tuple(f"{name}.safetensors" for name in ("diffusion_models/tiny", "vae_approx/taesd_encoder", "vae_approx/taesd_decoder"))
+FILES = tuple(
+    f"{name}.safetensors"
+    for name in ("diffusion_models/tiny", "text_encoders/clip_l", "vae_approx/taesd_encoder", "vae_approx/taesd_decoder")
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def test_it_comes_before_the_imports(server: ComfyServer) -> None:
 
 def test_loading_waits_for_its_file(server: ComfyServer) -> None:
     """Each model says how long it waited."""
-    assert [True] * 3 == [row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]]
+    assert [True] * 4 == [row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]]
 
 
 @pytest.mark.skipif(not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this kernel has no huge pages")
@@ -74,6 +78,6 @@ def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None
     server = comfy(preload=f"prefetch: {options}\n{MODELS}")
 
     ready = server.get("/ready").json
-    assert 3 == ready["models"]["ready"]
+    assert 4 == ready["models"]["ready"]
     assert "pre-touched" not in server.log
     assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get("code")
