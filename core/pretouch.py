@@ -57,6 +57,11 @@ class Pretouch:
         self._release.set()
         self._gone.wait(5.0)
 
+    def finish(self) -> None:
+        """Wait until all of it was written to, then give it back."""
+        self._full.wait(5.0)
+        self.release()
+
     def renew(self) -> None:
         """Write to the spare memory and give it back, at once before the first prompt. Returns when it is free.
 
@@ -66,8 +71,7 @@ class Pretouch:
         for half in halves:
             half.start()
         for half in halves:
-            half._full.wait(5.0)  # noqa: SLF001 — one of us
-            half.release()
+            half.finish()
 
     def _run(self) -> None:
         began = time.monotonic()
