@@ -71,8 +71,8 @@ def test_nothing_to_touch(size: int) -> None:
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0"), ("", "")], ids=["unset", "off", "empty"])
 def test_huge_pages_are_the_users_choice(monkeypatch: pytest.MonkeyPatch, before: str | None, after: str) -> None:
     """Whoever set torch's variable has decided."""
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
-    if before is not None:
-        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before)
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")  # so that it is as before afterwards, absent or not
+    if before is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     prefer_huge_pages()
     assert after == os.environ["THP_MEM_ALLOC_ENABLE"]
