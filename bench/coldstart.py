@@ -17,13 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import limits
+from bench import scenario as scenarios
+from bench.measure import Arm, Figures, measure, raw_read_beside_imports
+from bench.scenario import Scenario
 from tests.support.comfy import free_port
 from tools.host import comfyui_path, comfyui_python
-
-from . import limits
-from . import scenario as scenarios
-from .measure import Arm, Figures, measure, raw_read_beside_imports
-from .scenario import Scenario
 
 OUT = Path(__file__).resolve().parent / "out"
 ARMS = {
@@ -67,14 +66,19 @@ def run(scenario: Scenario, arms: Sequence[str], *, rounds: int, cold: Sequence[
         for arm in arms:
             figures = measure(scenario, ARMS[arm], port=port, cpu=cpu, cold=cold)
             found[arm].append(figures)
-            seconds = ", ".join(f"{name} {value:.2f}" for name in SHOWN if (value := getattr(figures, name)) is not None)
+            seconds = ", ".join(
+                f"{name} {value:.2f}" for name in SHOWN if (value := getattr(figures, name)) is not None
+            )
             _say(f"{scenario.title}: round {number}/{rounds}: {arm}: {seconds}")
     return found
 
 
 def summary(scenario: Scenario, found: Rounds) -> dict[str, Any]:
     """Medians and ranges, the limits of the machine, and the ratios that the design promises."""
-    medians = {arm: {name: _median([getattr(f, name) for f in rows]) for name in COLUMNS} for arm, rows in found.items()}
+    medians = {
+        arm: {name: _median([getattr(f, name) for f in rows]) for name in COLUMNS}
+        for arm, rows in found.items()
+    }
     return {
         "title": scenario.title,
         "bytes": scenario.bytes,
@@ -90,7 +94,8 @@ def _ratios(medians: dict[str, dict[str, Any]]) -> dict[str, float]:
         return {}
     ratios = {
         "first image: ours / alone": ours["first_image"] / alone["first_image"],
-        "(ours ready - alone listening) / alone first prompt": (ours["ready"] - alone["listening"]) / alone["first"],
+        "(ours ready - alone listening) / alone first prompt": (ours["ready"] - alone["listening"])
+        / alone["first"],
         "ours: first / steady": ours["first"] / ours["steady"],
         "ours: after another workflow / steady": ours["after_another"] / ours["steady"],
         "alone: first / steady": alone["first"] / alone["steady"],
@@ -102,11 +107,15 @@ def _ratios(medians: dict[str, dict[str, Any]]) -> dict[str, float]:
         ratios["warmed: first / steady"] = warmed["first"] / warmed["steady"]
         ratios["warmed: first image / alone"] = warmed["first_image"] / alone["first_image"]
     if "elsewhere" in medians:
-        ratios["first image: ours / loaders elsewhere"] = ours["first_image"] / medians["elsewhere"]["first_image"]
+        ratios["first image: ours / loaders elsewhere"] = (
+            ours["first_image"] / medians["elsewhere"]["first_image"]
+        )
     return {name: round(value, 3) for name, value in ratios.items()}
 
 
-def machine_limits(scenario: Scenario, rounds: int, cold: Sequence[Path], *, cpu: bool) -> dict[str, float | None]:
+def machine_limits(
+    scenario: Scenario, rounds: int, cold: Sequence[Path], *, cpu: bool
+) -> dict[str, float | None]:
     """Seconds for the scenario's bytes, medians: what no loader can beat, and the prefetch beside it."""
     found: dict[str, list[float | None]] = {}
     for _ in range(rounds):
@@ -130,7 +139,9 @@ def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
     if rows := result["rounds"].get("preload"):
         rate = statistics.median(row["prefetch"]["gb_per_second"] for row in rows) * 1e9
         ratios["prefetch beside imports / raw read"] = rate * limit["raw read"] / result["bytes"]
-        ratios["prefetch beside imports / raw read beside imports"] = rate * limit["raw read beside imports"] / result["bytes"]
+        ratios["prefetch beside imports / raw read beside imports"] = (
+            rate * limit["raw read beside imports"] / result["bytes"]
+        )
     return {name: round(value, 3) for name, value in ratios.items()}
 
 
@@ -138,7 +149,9 @@ def table(result: dict[str, Any]) -> str:
     """One Markdown table: medians, and the least and the most of the rounds. Seconds, but for the last two columns."""
     lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for arm, rows in result["rounds"].items():
-        cells = (_cell([row[name] for row in rows], 1e9 if name.endswith("_bytes") else 1.0) for name in COLUMNS)
+        cells = (
+            _cell([row[name] for row in rows], 1e9 if name.endswith("_bytes") else 1.0) for name in COLUMNS
+        )
         lines.append(f"| {ARMS[arm].title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -173,9 +186,17 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
     for axis, result in zip(axes[:, 0], results, strict=True):
         arms = list(result["medians"])
         rows = [result["medians"][arm] for arm in arms]
-        axis.barh([ARMS[a].title for a in arms], [r["first_image"] for r in rows], color="#d8743c", label="first prompt")
         axis.barh(
-            [ARMS[a].title for a in arms], [r["ready"] or r["listening"] for r in rows], color="#4a7db5", label="until ready"
+            [ARMS[a].title for a in arms],
+            [r["first_image"] for r in rows],
+            color="#d8743c",
+            label="first prompt",
+        )
+        axis.barh(
+            [ARMS[a].title for a in arms],
+            [r["ready"] or r["listening"] for r in rows],
+            color="#4a7db5",
+            label="until ready",
         )
         axis.invert_yaxis()
         axis.set_title(f"{result['title']}, {result['bytes'] / 1e9:.2f} GB", loc="left", fontsize=10)
@@ -209,10 +230,18 @@ def _say(text: str) -> None:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Cold starts of ComfyUI, six ways.")
-    parser.add_argument("--size", action="append", choices=["small", "sd15"], help="models; may be given twice (default sd15)")
-    parser.add_argument("--arm", action="append", choices=list(ARMS), help="may be given several times (default: all)")
+    parser.add_argument(
+        "--size", action="append", choices=["small", "sd15"], help="models; may be given twice (default sd15)"
+    )
+    parser.add_argument(
+        "--arm", action="append", choices=list(ARMS), help="may be given several times (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cold-libraries", action="store_true", help="evict Python's libraries and ComfyUI from the cache too")
+    parser.add_argument(
+        "--cold-libraries",
+        action="store_true",
+        help="evict Python's libraries and ComfyUI from the cache too",
+    )
     parser.add_argument("--grow", action="store_true", help="also 1 to 8 models, and 0.1 to 4 GB, once each")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use its GPU (default: --cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -224,17 +253,26 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     for size in options.size or ["sd15"]:
         scenario = chosen[size](OUT)
-        found = run(scenario, options.arm or list(ARMS), rounds=options.rounds, cold=cold, cpu=not options.gpu)
+        found = run(
+            scenario, options.arm or list(ARMS), rounds=options.rounds, cold=cold, cpu=not options.gpu
+        )
         result = summary(scenario, found)
         result["limits"] = machine_limits(scenario, options.rounds, cold, cpu=not options.gpu)
         result["ratios"] |= _prefetch_ratios(result)
         results.append(result)
-        print(f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n")
+        print(
+            f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n"
+        )
     grown = [_grown(count, depth) for count, depth in GROW] if options.grow else []
     if grown:
         print("\n".join(GROWN_HEAD + [_grown_row(row) for row in grown]))
     if options.json:
-        content = {"machine": machine(), "cold libraries": options.cold_libraries, "results": results, "grown": grown}
+        content = {
+            "machine": machine(),
+            "cold libraries": options.cold_libraries,
+            "results": results,
+            "grown": grown,
+        }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         plot(results, options.plot)

@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import scenario as scenarios
+from bench.measure import Arm, Figures, measure, warm_libraries
+from bench.scenario import Scenario
 from tests.support.comfy import free_port
 from tools.host import SetupError, comfyui_path
-
-from . import scenario as scenarios
-from .measure import Arm, Figures, measure, warm_libraries
-from .scenario import Scenario
 
 OUT = Path(__file__).resolve().parent / "out"
 Results = tuple[list[Figures], ...]
@@ -51,13 +50,18 @@ def run(scenario: Scenario, *, rounds: int, when: str, port: int, args: Sequence
     warm_libraries(port, cpu=cpu)
     results: Results = ([], [], [])
     settings = (None, f"when: {when}", f"when: {when}")
-    arms = [Arm(*given, workflow=column == 2) for column, given in enumerate(zip(COLUMNS, settings, strict=True))]
+    arms = [
+        Arm(*given, workflow=column == 2) for column, given in enumerate(zip(COLUMNS, settings, strict=True))
+    ]
     for number in range(1, rounds + 1):
         for arm, rows in zip(arms, results, strict=True):
             _say(f"round {number}/{rounds}: {arm.title}")
             figures = measure(scenario, arm, port=port, args=args, cpu=cpu)
             rows.append(figures)
-            _say("  /ready: " + " -> ".join(f"{change.answer} ({change.seconds:.1f} s)" for change in figures.timeline))
+            _say(
+                "  /ready: "
+                + " -> ".join(f"{change.answer} ({change.seconds:.1f} s)" for change in figures.timeline)
+            )
     return results
 
 
@@ -69,7 +73,9 @@ def table(results: Results) -> str:
         lines.append((label, *("-" if cell is None else form.format(cell) for cell in cells)))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
-        f"{line[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True)) for line in lines
+        f"{line[0]:<{widths[0]}}  "
+        + "  ".join(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True))
+        for line in lines
     )
 
 
@@ -78,7 +84,11 @@ def report(scenario: Scenario, results: Results) -> dict[str, object]:
     return {
         "scenario": scenario.title,
         "bytes": scenario.bytes,
-        "machine": {"system": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()},
+        "machine": {
+            "system": platform.platform(),
+            "processors": os.cpu_count(),
+            "python": platform.python_version(),
+        },
         "comfyui": _comfyui_version(),
         "alone": [asdict(figures) for figures in results[0]],
         "plugin": [asdict(figures) for figures in results[1]],
@@ -109,10 +119,16 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="ComfyUI without and with Comfy Preload, side by side.")
-    parser.add_argument("--size", choices=["small", "sd15"], default="sd15", help="generated models (default sd15: 2.1 GB)")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="an SD1.5 or SDXL checkpoint of yours instead")
+    parser.add_argument(
+        "--size", choices=["small", "sd15"], default="sd15", help="generated models (default sd15: 2.1 GB)"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="an SD1.5 or SDXL checkpoint of yours instead"
+    )
     parser.add_argument("--rounds", type=int, default=1, help="starts of each kind; the table shows medians")
-    parser.add_argument("--when", choices=["startup", "background"], default="startup", help="as in preload.yaml")
+    parser.add_argument(
+        "--when", choices=["startup", "background"], default="startup", help="as in preload.yaml"
+    )
     parser.add_argument("--port", type=int, help="default: a free one, the same for all starts")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use its GPU (default: --cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
@@ -123,7 +139,9 @@ def main() -> int:
     except SetupError as error:
         parser.error(str(error))
     scenario = _scenario(options)
-    _say(f"{scenario.title}, {scenario.bytes / 1e9:.2f} GB, ComfyUI {version}, {'GPU' if options.gpu else 'CPU'}")
+    _say(
+        f"{scenario.title}, {scenario.bytes / 1e9:.2f} GB, ComfyUI {version}, {'GPU' if options.gpu else 'CPU'}"
+    )
     results = run(
         scenario,
         rounds=options.rounds,

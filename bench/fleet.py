@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .fleet_model import Outcome, Policy, Shape, Simulation, Times, poisson
+from bench.fleet_model import Outcome, Policy, Shape, Simulation, Times, poisson
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SEEDS = 20
@@ -57,7 +57,9 @@ def figures(outcome: Outcome) -> dict[str, float]:
     }
 
 
-def simulate(one: Times, shape: Shape, rates: Sequence[tuple[float, float]], seeds: int = SEEDS) -> dict[str, Any]:
+def simulate(
+    one: Times, shape: Shape, rates: Sequence[tuple[float, float]], seeds: int = SEEDS
+) -> dict[str, Any]:
     """Every policy with the same requests. Medians of all seeds, with the least and the most."""
     found: dict[str, Any] = {}
     for policy in Policy:
@@ -66,7 +68,8 @@ def simulate(one: Times, shape: Shape, rates: Sequence[tuple[float, float]], see
             arrivals = poisson(shape, rates, seed=seed)
             runs.append(figures(Simulation(policy, one, shape, arrivals, seed=seed).run()))
         found[policy.value] = {
-            key: [round(f([run[key] for run in runs]), 3) for f in (statistics.median, min, max)] for key in runs[0]
+            key: [round(f([run[key] for run in runs]), 3) for f in (statistics.median, min, max)]
+            for key in runs[0]
         }
     return found
 
@@ -99,29 +102,39 @@ def plot(series: dict[str, list[float]], models: dict[int, dict[str, Any]], path
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for (name, values), color in zip(series.items(), ("tab:gray", "tab:orange", "tab:blue", "tab:green"), strict=True):
+    for (name, values), color in zip(
+        series.items(), ("tab:gray", "tab:orange", "tab:blue", "tab:green"), strict=True
+    ):
         left.plot([10 * i + 5 for i in range(len(values))], values, label=name, color=color)
         right.plot(list(models), [models[n][name]["p95"][0] for n in models], "o-", label=name, color=color)
     left.axvspan(*BURST, alpha=0.1, color="black")
     left.axvline(LOSS, color="black", linestyle=":")
     left.set(
-        xlabel="seconds; grey: burst, dotted: a node is lost", ylabel="request to image, 95th percentile (s)", ylim=(0, None)
+        xlabel="seconds; grey: burst, dotted: a node is lost",
+        ylabel="request to image, 95th percentile (s)",
+        ylim=(0, None),
     )
-    right.set(xlabel="models in use; two fit on a device", ylabel="95th percentile (s), no burst", ylim=(0, None))
+    right.set(
+        xlabel="models in use; two fit on a device", ylabel="95th percentile (s), no burst", ylim=(0, None)
+    )
     left.legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--real", action="store_true", help="also check one point with real processes (two minutes)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--real", action="store_true", help="also check one point with real processes (two minutes)"
+    )
     arguments = parser.parse_args()
     file = DOCS / "scale.json"
     one = times()
     before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     real = before.get("real")
     if arguments.real:
-        from .fleet_real import check
+        from bench.fleet_real import check
 
         real = check()
     series, models = over_time(one), by_models(one)

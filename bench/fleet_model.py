@@ -108,7 +108,9 @@ class _Replica:
 class Simulation:
     """One run. Every replica works on one request at a time, first come, first served."""
 
-    def __init__(self, policy: Policy, times: Times, shape: Shape, arrivals: Sequence[Arrival], *, seed: int = 0) -> None:
+    def __init__(
+        self, policy: Policy, times: Times, shape: Shape, arrivals: Sequence[Arrival], *, seed: int = 0
+    ) -> None:
         self._policy = policy
         self._times = times
         self._shape = shape
@@ -180,16 +182,25 @@ class Simulation:
             one.lost_at = now
             for request in (one.current, *one.queue):
                 if isinstance(request, Arrival):
-                    self._at(now + self._shape.detect, lambda then, request=request: self._route(request, then))
+                    self._at(
+                        now + self._shape.detect, lambda then, request=request: self._route(request, then)
+                    )
             one.queue.clear()
             one.current = None
         if self._shape.replaced:
             self._start_node(len(lost), now)
 
     def _route(self, request: Arrival, now: float) -> None:
-        listed = [r for r in self.replicas if r.up_at <= now and (r.lost_at is None or now - r.lost_at < self._shape.forget)]
+        listed = [
+            r
+            for r in self.replicas
+            if r.up_at <= now and (r.lost_at is None or now - r.lost_at < self._shape.forget)
+        ]
         if not listed:
-            self._at(min(r.up_at for r in self.replicas if r.lost_at is None), lambda then: self._route(request, then))
+            self._at(
+                min(r.up_at for r in self.replicas if r.lost_at is None),
+                lambda then: self._route(request, then),
+            )
             return
         warm = [r for r in listed if request.model in r.pinned] if self._policy is Policy.LOCATE else []
         among = warm or listed

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from bench.fleet_model import Arrival, Policy, Shape, Simulation, Times, poisson
 from tests.support import models as tiny
 from tests.support import prompts
 from tests.support.comfy import ComfyServer, free_port
 from tests.support.redis_server import RedisServer
 from tools.host import comfyui_path, comfyui_python
-
-from .fleet_model import Arrival, Policy, Shape, Simulation, Times, poisson
 
 HELD = ((0, 1), (2, 0), (1, 2))
 """Models of each replica: as `Simulation` gives them out."""
@@ -95,7 +94,9 @@ def _start(stack: ExitStack, folder: Path) -> list[ComfyServer]:
         servers.append(stack.enter_context(server))
     for server in servers:
         server.wait_ready()
-    servers[0].wait(lambda: all(len(_locate(server, 0)) == 2 for server in servers), "in a fleet", deadline=30)
+    servers[0].wait(
+        lambda: all(len(_locate(server, 0)) == 2 for server in servers), "in a fleet", deadline=30
+    )
     return servers
 
 
@@ -109,7 +110,9 @@ def _image(servers: Sequence[ComfyServer], seed: int, *, rounds: int) -> float:
             server.run(_prompt(model, 10_000 + seed + turn))
             found.append(time.perf_counter() - began)
 
-    threads = [threading.Thread(target=work, args=(s, held[0])) for s, held in zip(servers, HELD, strict=True)]
+    threads = [
+        threading.Thread(target=work, args=(s, held[0])) for s, held in zip(servers, HELD, strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -170,7 +173,9 @@ def _prompt(model: int, seed: int) -> prompts.Prompt:
 
 
 def _locate(asked: ComfyServer, model: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = asked.get(f"/preload/locate?{urlencode({'model': f'm{model}'})}").json["replicas"]
+    rows: list[dict[str, Any]] = asked.get(f"/preload/locate?{urlencode({'model': f'm{model}'})}").json[
+        "replicas"
+    ]
     return rows
 
 

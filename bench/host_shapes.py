@@ -62,7 +62,10 @@ def main(host: Path) -> None:
             "clip": comfy.clip_model.CLIPTextModel(clip, torch.float16, "meta", operations),
             "vae": AutoencoderKL(ddconfig=VAE, embed_dim=4),
         }
-    shapes = {part: {name: list(t.shape) for name, t in module.state_dict().items()} for part, module in modules.items()}
+    shapes = {
+        part: {name: list(t.shape) for name, t in module.state_dict().items()}
+        for part, module in modules.items()
+    }
     print(json.dumps(shapes))
 
 

@@ -7,9 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from core.prefetch import Prefetch
-
-from .scenario import Scenario
+from bench.scenario import Scenario
+from comfy_preload.core.machine.prefetch import Prefetch
 
 CHUNK = 16 << 20
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import limits
+from bench.scenario import Scenario, evict
 from tests.support import prompts
 from tests.support.comfy import ComfyServer
 from tools.host import comfyui_path, comfyui_python
-
-from . import limits
-from .scenario import Scenario, evict
 
 DEADLINE = 900.0
 POLL = 0.05
@@ -80,7 +79,13 @@ class Figures:
 
 
 def measure(
-    scenario: Scenario, arm: Arm, *, port: int, args: Sequence[str] = (), cpu: bool = True, cold: Sequence[Path] = ()
+    scenario: Scenario,
+    arm: Arm,
+    *,
+    port: int,
+    args: Sequence[str] = (),
+    cpu: bool = True,
+    cold: Sequence[Path] = (),
 ) -> Figures:
     """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache as well."""
     scenario.evict()
@@ -92,7 +97,9 @@ def measure(
             host=comfyui_path(),
             python=comfyui_python(),
             plugin=plugin,
-            preload=f"{arm.settings}\n{scenario.preload}{WORKFLOW if arm.workflow else ''}" if plugin else None,
+            preload=f"{arm.settings}\n{scenario.preload}{WORKFLOW if arm.workflow else ''}"
+            if plugin
+            else None,
             models=scenario.models,
             args=args,
             port=port,
@@ -111,7 +118,9 @@ def measure(
             server.wait_listening(DEADLINE)
             listening = ready = time.monotonic() - begun
             if plugin:
-                server.wait(lambda: watch.ready is not None or watch.failed, "ready", deadline=DEADLINE, every=0.01)
+                server.wait(
+                    lambda: watch.ready is not None or watch.failed, "ready", deadline=DEADLINE, every=0.01
+                )
                 if watch.failed:
                     raise RuntimeError(f"/ready says failed:\n{server.get('/ready').text}")
                 ready = watch.ready or listening
@@ -142,8 +151,15 @@ def _call_loaders(scenario: Scenario, base: Path, *, cpu: bool) -> None:
     """Run the scenario's loader nodes in a process that then ends."""
     calls = [node for node in scenario.prompt(0).values() if "Loader" in node["class_type"]]
     script = Path(__file__).with_name("call_loaders.py")
-    command = [str(comfyui_python()), str(script), str(comfyui_path()), str(base), json.dumps(calls), *["--cpu"][: int(cpu)]]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 — our own command
+    command = [
+        str(comfyui_python()),
+        str(script),
+        str(comfyui_path()),
+        str(base),
+        json.dumps(calls),
+        *["--cpu"][: int(cpu)],
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _read_bytes(pid: int | None) -> int | None:
@@ -158,7 +174,9 @@ def warm_libraries(port: int, *, cpu: bool) -> None:
     """Start ComfyUI once, without models: what it imports is in the page cache for every measured start alike."""
     with (
         tempfile.TemporaryDirectory(prefix="preload-demo-") as base,
-        ComfyServer(Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, port=port, cpu=cpu) as server,
+        ComfyServer(
+            Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, port=port, cpu=cpu
+        ) as server,
     ):
         server.wait_listening(DEADLINE)
 

@@ -14,11 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+from bench import scenario as scenarios
+from bench.coldstart import OUT
 from tests.support.comfy import ComfyServer
 from tools.host import comfyui_path, comfyui_python
-
-from . import scenario as scenarios
-from .coldstart import OUT
 
 THREADS = 4
 
@@ -39,10 +38,15 @@ def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
         over = threading.Event()
         with server:
             server.wait_listening(300)
-            askers = [threading.Thread(target=_ask, args=(server.port, rate / THREADS, latencies, over)) for _ in range(THREADS)]
+            askers = [
+                threading.Thread(target=_ask, args=(server.port, rate / THREADS, latencies, over))
+                for _ in range(THREADS)
+            ]
             for asker in askers if rate else ():
                 asker.start()
-            server.wait(lambda: server.get("/ready").json["status"] != "loading", "loaded", deadline=300, every=0.5)
+            server.wait(
+                lambda: server.get("/ready").json["status"] != "loading", "loaded", deadline=300, every=0.5
+            )
             over.set()
             for asker in askers if rate else ():
                 asker.join()
@@ -83,7 +87,8 @@ def main() -> int:
         asked.append(seconds)
         latencies += answers
         print(
-            f"bench: round {number + 1}: loading {quiet[-1]:.2f} s, asked {asked[-1]:.2f} s, {len(answers)} answers", flush=True
+            f"bench: round {number + 1}: loading {quiet[-1]:.2f} s, asked {asked[-1]:.2f} s, {len(answers)} answers",
+            flush=True,
         )
     cuts = statistics.quantiles(latencies, n=100)
     print(f"answers: {len(latencies)}, median {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms")

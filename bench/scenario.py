@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import sd15
 from tests.support import models as tiny
 from tests.support import prompts
 from tests.support.prompts import Prompt
-
-from . import sd15
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def small(out: Path) -> Scenario:
         tiny.tiny_clip(models / "text_encoders" / "clip_l.safetensors"),
         *tiny.tiny_taesd(models / "vae_approx", "taesd3"),
     )
-    preload = "models:\n  - unet: tiny.safetensors\n  - clip: clip_l.safetensors\n    type: sd3\n  - vae: taesd3\n"
+    preload = (
+        "models:\n  - unet: tiny.safetensors\n  - clip: clip_l.safetensors\n    type: sd3\n  - vae: taesd3\n"
+    )
 
     def prompt(number: int) -> Prompt:
         return prompts.image(vae="taesd3", seed=number, text=_text(number), negative=_negative(number))
@@ -86,7 +87,10 @@ def small(out: Path) -> Scenario:
 def several(out: Path, count: int, depth: int) -> Scenario:
     """So many diffusion models of one size, all used by one prompt, with one small text encoder."""
     models = out / "grow"
-    files = [tiny.sd3_unet(models / "diffusion_models" / f"depth{depth}-{n}.safetensors", depth, n) for n in range(count)]
+    files = [
+        tiny.sd3_unet(models / "diffusion_models" / f"depth{depth}-{n}.safetensors", depth, n)
+        for n in range(count)
+    ]
     clip = tiny.tiny_clip(models / "text_encoders" / "clip_l.safetensors")
     entries = "".join(f"  - unet: {file.name}\n" for file in files)
 
@@ -115,7 +119,9 @@ def _renamed(node: dict[str, Any], index: int) -> dict[str, Any]:
 
 def _checkpoint(title: str, models: Path, file: Path) -> Scenario:
     def prompt(number: int) -> Prompt:
-        return prompts.checkpoint_image(checkpoint=file.name, seed=number, text=_text(number), negative=_negative(number))
+        return prompts.checkpoint_image(
+            checkpoint=file.name, seed=number, text=_text(number), negative=_negative(number)
+        )
 
     return Scenario(title, models, (file,), f"models:\n  - checkpoint: {file.name}\n", prompt)
 

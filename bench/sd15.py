@@ -21,7 +21,11 @@ from tools.host import comfyui_path, comfyui_python
 NAME = "sd15-random.safetensors"
 
 # What these tensors are called inside a checkpoint, and which folder holds them apart.
-_PREFIX = {"unet": "model.diffusion_model.", "clip": "cond_stage_model.transformer.", "vae": "first_stage_model."}
+_PREFIX = {
+    "unet": "model.diffusion_model.",
+    "clip": "cond_stage_model.transformer.",
+    "vae": "first_stage_model.",
+}
 _FOLDER = {"unet": "diffusion_models", "clip": "text_encoders", "vae": "vae"}
 # SD 1.5 has none, and ComfyUI takes it for something else in a checkpoint.
 _NOT_IN_CHECKPOINT = "text_projection.weight"
@@ -48,7 +52,7 @@ def host_shapes() -> dict[str, Shapes]:
     """Names and shapes by part (unet, clip, vae), as the host at hand builds them."""
     script = Path(__file__).with_name("host_shapes.py")
     command = [str(comfyui_python()), str(script), str(comfyui_path())]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout  # noqa: S603 — our own command
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     # The host may print before it answers.
     parts: dict[str, dict[str, list[int]]] = json.loads(answer.splitlines()[-1])
     return {part: {name: tuple(shape) for name, shape in tensors.items()} for part, tensors in parts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .model import PreloadedModel
+from .running import attach
 from .status import PreloadStatus
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {
@@ -13,3 +14,5 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "ComfyPreload_Model": "Preloaded Model",
     "ComfyPreload_Status": "Preload Status",
 }
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "attach"]

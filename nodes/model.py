@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.errors import Problem
-from ..core.residency import Loaded, Slot, identify
+from comfy_preload.core.errors import Problem
+from comfy_preload.core.state.residency import Loaded, Slot, identify
+
 from . import running
 
 KINDS = ("MODEL", "CLIP", "VAE")
@@ -64,22 +65,24 @@ class PreloadedModel:
             raise PreloadedModelError(f"'{model}' could not be preloaded. {_sentences(slot.problems)}")
         outputs = await preloader.host.call(target.spec, target.inputs)
         _generations.note(slot)
-        found = _by_kind(_types(preloader.host.node_types().node(target.spec.name)), outputs)
+        found = _by_kind(
+            _types(preloader.host.node_types().node(target.spec.name)), preloader.host.values(outputs)
+        )
         for number, kind in enumerate(KINDS):
             if kind not in found and _is_used(graph, unique_id, number):
                 raise PreloadedModelError(_missing(model, slot, kind, found))
-        return tuple(found[kind] if kind in found else _blocker(_missing(model, slot, kind, found)) for kind in KINDS)
+        return tuple(
+            found[kind] if kind in found else _blocker(_missing(model, slot, kind, found)) for kind in KINDS
+        )
 
 
 def _types(spec: Any) -> Sequence[str]:
     return spec.outputs if spec else ()
 
 
-def _by_kind(types: Sequence[str], outputs: Any) -> dict[str, Any]:
-    from ..host.devices import values
-
+def _by_kind(types: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for kind, value in zip(types, values(outputs), strict=False):
+    for kind, value in zip(types, values, strict=False):
         if kind in KINDS and value is not None:  # a checkpoint without a text encoder gives None
             found.setdefault(kind, value)
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..core.snapshot import Snapshot, Status
+from comfy_preload.core.state.snapshot import Snapshot, Status
+
 from . import running
 
 ALL = "(all)"
@@ -33,7 +34,9 @@ class NotReadyError(Exception):
 class PreloadStatus:
     """Reports the state; with `stop_if_not_ready` it ends the prompt."""
 
-    DESCRIPTION = "Says whether the preload, or one model of it, is ready, and can stop the workflow if it is not."
+    DESCRIPTION = (
+        "Says whether the preload, or one model of it, is ready, and can stop the workflow if it is not."
+    )
     CATEGORY = "utils"
     FUNCTION = "report"
     OUTPUT_NODE = True
@@ -49,7 +52,10 @@ class PreloadStatus:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        stop = {"default": False, "tooltip": "End the prompt here, with a message that says why, if it is not ready."}
+        stop = {
+            "default": False,
+            "tooltip": "End the prompt here, with a message that says why, if it is not ready.",
+        }
         model = {"tooltip": "One model of preload.yaml, or all of them."}
         through = {"tooltip": "Put any wire through: what comes after it waits for this check."}
         return {
@@ -85,12 +91,20 @@ def _verdict(model: str) -> tuple[bool, str, str]:
     item = now.model(model)
     if item is None:
         return False, "unknown", running.unknown(model)
-    return item.state.loaded, item.state.value, "; ".join(f"[{p.code}] {p.message}. {p.hint}" for p in item.problems)
+    return (
+        item.state.loaded,
+        item.state.value,
+        "; ".join(f"[{p.code}] {p.message}. {p.hint}" for p in item.problems),
+    )
 
 
 def _details(now: Snapshot) -> str:
     lines = [f"preload.yaml: [{p.code}] {p.message}. {p.hint}" for p in now.problems]
-    lines += [f"{name}: [{p.code}] {p.message}. {p.hint}" for name, problems in now.failing().items() for p in problems]
+    lines += [
+        f"{name}: [{p.code}] {p.message}. {p.hint}"
+        for name, problems in now.failing().items()
+        for p in problems
+    ]
     lines += [f"{item.name}: released" for item in now.models if item.state.value == "released"]
     if now.fault:
         lines.append(f"[{now.fault.code}] {now.fault.message}. {now.fault.hint}")

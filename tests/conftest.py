@@ -1,17 +1,10 @@
-"""Owns how pytest sees the plugin: as the package `preload_plugin`, never by running its `__init__.py`.
+"""Owns how pytest sees the plugin: `comfy_preload` is imported from the root (`pythonpath` in pyproject.toml).
 
-The plugin's folder is a package whose name ComfyUI makes up from its path. pytest would import that `__init__.py` as soon as
-it collects a test, and a folder on `sys.path` would let our `nodes` shadow ComfyUI's. So, by public hooks only:
-
-1. the plugin root is collected as a plain folder;
-2. a bare module under a legal name has the root as its `__path__`: `from preload_plugin.core.plan import Plan` works, with the
-   relative imports inside it, and `sys.path` stays as it is.
+The root itself holds an `__init__.py`, which only ComfyUI runs; pytest would import it as soon as it collects a test.
 """
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -28,9 +21,3 @@ class _PluginRootIsAPlainFolder:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_PluginRootIsAPlainFolder())
-
-
-# At import: a conftest further down is read before pytest_configure, if a test in its folder is named on the command line.
-_package = types.ModuleType("preload_plugin")
-_package.__path__ = [str(ROOT)]
-sys.modules["preload_plugin"] = _package

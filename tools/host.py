@@ -46,7 +46,15 @@ NOT_INSTALLED = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templat
 # What ComfyUI 0.3.75 or its libraries import without asking for it.
 MISSING_IN_HOST = ("requests", "torchsde")
 # What the plugin's own modules import; every ComfyUI has these, a venv for development tools only has not.
-PLUGIN_IMPORTS = ("pyyaml", "pydantic~=2.0", "aiohttp>=3.11.8", "psutil", "tqdm", "safetensors>=0.4.2", "numpy")
+PLUGIN_IMPORTS = (
+    "pyyaml",
+    "pydantic~=2.0",
+    "aiohttp>=3.11.8",
+    "psutil",
+    "tqdm",
+    "safetensors>=0.4.2",
+    "numpy",
+)
 PLUGIN_REQUIREMENTS = ROOT / "requirements.txt"
 
 
@@ -90,14 +98,20 @@ def setup() -> None:
     if not os.environ.get("COMFYUI_PATH"):
         _make_host()
     _install(comfyui_path())
-    _link_alias()
     python = comfyui_python()
-    _say(f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)")
+    _say(
+        f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)"
+    )
 
 
 def _install_system() -> None:
     """Debian's packages, where there is apt-get and we may use it."""
-    missing = [package for program, packages in SYSTEM.items() if shutil.which(program) is None for package in packages]
+    missing = [
+        package
+        for program, packages in SYSTEM.items()
+        if shutil.which(program) is None
+        for package in packages
+    ]
     if not missing:
         return
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -107,7 +121,7 @@ def _install_system() -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
         command = ["apt-get", *words]
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=quiet).returncode:  # noqa: S603 — our own command
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=quiet).returncode:
             _say(f"apt-get {words[0]} failed; tests that need {', '.join(missing)} will be skipped")
             return
 
@@ -116,7 +130,10 @@ def _make_venv() -> None:
     if venv_bin("python").exists():
         return
     _say(f"making .venv with Python {sys.version.split()[0]}")
-    _run([sys.executable, "-m", "venv", str(VENV)], "making the venv (on Debian it needs the package python3-venv)")
+    _run(
+        [sys.executable, "-m", "venv", str(VENV)],
+        "making the venv (on Debian it needs the package python3-venv)",
+    )
 
 
 def _make_host() -> None:
@@ -177,20 +194,15 @@ def _install(host: Path) -> None:
 
 def host_requirements(host: Path) -> list[str]:
     """The host's requirements.txt without what is installed apart or not needed."""
-    lines = (line.partition("#")[0].strip() for line in (host / "requirements.txt").read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() not in NOT_INSTALLED]
-
-
-def _link_alias() -> None:
-    """Let pyright find the plugin under the legal package name that tests import it by (tests/conftest.py)."""
-    link = VENV / "alias" / "preload_plugin"
-    if link.is_dir():
-        return
-    link.parent.mkdir(exist_ok=True)
-    try:
-        link.symlink_to(ROOT, target_is_directory=True)
-    except OSError as error:  # Windows without the right to make links: tests run, only pyright misses it
-        _say(f"no link for pyright: {error}")
+    lines = (
+        line.partition("#")[0].strip()
+        for line in (host / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    )
+    return [
+        line
+        for line in lines
+        if line and re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() not in NOT_INSTALLED
+    ]
 
 
 def _pip(*arguments: str) -> None:
@@ -200,7 +212,7 @@ def _pip(*arguments: str) -> None:
 
 
 def _run(command: list[str], what: str) -> None:
-    result = subprocess.run(command, check=False)  # noqa: S603 — our own command, no shell
+    result = subprocess.run(command, check=False)
     if result.returncode:
         raise SetupError(f"{what}: exit code {result.returncode}")
 
@@ -224,7 +236,9 @@ def _say(text: str) -> None:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="The ComfyUI that tests and the demo run on.")
-    parser.add_argument("command", choices=["setup", "path", "python"], help="setup: make it; path, python: print where it is")
+    parser.add_argument(
+        "command", choices=["setup", "path", "python"], help="setup: make it; path, python: print where it is"
+    )
     command: str = parser.parse_args().command
     try:
         if command == "setup":

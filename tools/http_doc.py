@@ -1,16 +1,16 @@
-"""Writes docs/http.md from docs/openapi.yaml: `python tools/http_doc.py`."""
+"""Writes docs/http.md from docs/openapi.yaml: `python -m tools.http_doc`."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from comfy_preload.api import metrics
+from tests.support import snapshots
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "docs" / "openapi.yaml"
@@ -51,7 +51,11 @@ def _routes(source: Tree) -> Iterator[str]:
     for method, path, operation in operations(source):
         responses: dict[str, Tree] = operation["responses"]
         good, *others = [f"{code}: {response['description']}" for code, response in responses.items()]
-        shown = "; ".join(others) if method == "GET" else f"see [below](#post-preloadreload): {', '.join(list(responses)[1:])}"
+        shown = (
+            "; ".join(others)
+            if method == "GET"
+            else f"see [below](#post-preloadreload): {', '.join(list(responses)[1:])}"
+        )
         yield f"| `{method} {path}` | {good} | {shown} |"
 
 
@@ -73,7 +77,9 @@ def _json(value: Any, indent: str = "") -> str:
         return line
     if len(line) < WIDTH and not any(isinstance(below, dict) for below in value.values()):
         return line
-    below = ",\n".join(f"{indent}  {json.dumps(key)}: {_json(item, indent + '  ')}" for key, item in value.items())
+    below = ",\n".join(
+        f"{indent}  {json.dumps(key)}: {_json(item, indent + '  ')}" for key, item in value.items()
+    )
     return f"{{\n{below}\n{indent}}}"
 
 
@@ -103,11 +109,6 @@ def _rows(schema: Tree, prefix: str, schemas: Tree, own: set[str]) -> Iterator[s
 
 def _metrics() -> Iterator[str]:
     """Every metric of a snapshot in which nothing is left out."""
-    package = types.ModuleType("preload_plugin")
-    package.__path__ = [str(ROOT)]
-    sys.modules.setdefault("preload_plugin", package)
-    metrics = importlib.import_module("preload_plugin.api.metrics")
-    snapshots = importlib.import_module("preload_plugin.tests.support.snapshots")
     yield from ("| metric | labels | meaning |", "|---|---|---|")
     for family in metrics.SnapshotCollector(snapshots.full()).collect():
         labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)

@@ -17,21 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support import templates
+from tools import host as hosts
+
 ROOT = Path(__file__).resolve().parents[1]
-_package = types.ModuleType("preload_plugin")
-_package.__path__ = [str(ROOT)]
-sys.modules.setdefault("preload_plugin", _package)
-
-templates: Any = importlib.import_module("preload_plugin.tests.support.templates")
-hosts: Any = importlib.import_module("preload_plugin.tools.host")
-
 SWITCHES = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -52,7 +47,7 @@ def server(host: Path, python: Path) -> Iterator[str]:
             *("--disable-all-custom-nodes", "--database-url", f"sqlite:///{base}/comfyui.db"),
         ]
         with (Path(base) / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=host, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 — our own
+            process = subprocess.Popen(command, cwd=host, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{port}"
             _await(address, process)
@@ -129,7 +124,9 @@ def compare(host: Path, python: Path, target: Path) -> None:
     found = templates.facts(host, python, templates.fetch(recorded["templates"]))
     seconds = time.monotonic() - begun
     calls = sum(len(facts["loaders"]) for facts in expected.values())
-    print(f"ComfyUI {recorded['comfyui']}, templates {recorded['templates']}, {calls} loader calls ({seconds:.0f} s)")
+    print(
+        f"ComfyUI {recorded['comfyui']}, templates {recorded['templates']}, {calls} loader calls ({seconds:.0f} s)"
+    )
     for what in ("loaders", "prompt"):
         differ = [name for name in expected if found.get(name, {}).get(what) != expected[name][what]]
         same = len(expected) - len(differ)
@@ -138,10 +135,14 @@ def compare(host: Path, python: Path, target: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="What ComfyUI's editor makes of its templates, and what we do.")
+    parser = argparse.ArgumentParser(
+        description="What ComfyUI's editor makes of its templates, and what we do."
+    )
     parser.add_argument("command", choices=["record", "compare"])
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser (record)")
-    parser.add_argument("--facts", type=Path, default=templates.FACTS, help="the file to write or to compare with")
+    parser.add_argument(
+        "--facts", type=Path, default=templates.FACTS, help="the file to write or to compare with"
+    )
     words = parser.parse_args()
     if words.command == "record":
         record(hosts.comfyui_path(), hosts.comfyui_python(), words.chromium, words.facts)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy, models, module_comfy
-from preload_plugin.tests.support.browser import Window, chromium, open_window
-from preload_plugin.tests.support.comfy import ComfyServer
+from tests.server.conftest import Comfy, models, module_comfy
+from tests.support.browser import Window, chromium, open_window
+from tests.support.comfy import ComfyServer
 
 __all__ = ["Comfy", "models", "module_comfy"]
 """The first is a type; the others are fixtures, found here by pytest."""

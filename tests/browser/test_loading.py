@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.tests.browser.conftest import Comfy
-from preload_plugin.tests.support.browser import Window
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES
+from tests.browser.conftest import Comfy
+from tests.support.browser import Window
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES
 
 PRELOAD = """
 when: background
@@ -35,7 +35,9 @@ def test_progress_then_the_table(server: ComfyServer, window: Window) -> None:
     assert ["staged", "loading", "pending"] == [window.state(model) for model in ("tiny", "gate", "taesd3")]
     assert window.badge == bar.get_attribute("aria-valuenow")
     assert window.panel.locator("header [aria-live]").inner_text().startswith("Loading")
-    assert window.button("Read preload.yaml again and load what is new or changed").get_attribute("aria-disabled"), "too early"
+    assert window.button("Read preload.yaml again and load what is new or changed").get_attribute(
+        "aria-disabled"
+    ), "too early"
     _hidden_page_is_quiet(window)
 
     (server.base / "input" / "open").touch()
@@ -53,7 +55,9 @@ def test_progress_then_the_table(server: ComfyServer, window: Window) -> None:
 
 def _hidden_page_is_quiet(window: Window) -> None:
     asked: list[str] = []
-    window.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None)
+    window.page.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None
+    )
     _pretend_hidden(window, "true")
     window.page.wait_for_timeout(100)
     asked.clear()

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from preload_plugin.tests.browser.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.base_directory import ROOT
-from preload_plugin.tests.support.browser import TAB, Window, picture
-from preload_plugin.tests.support.comfy import ComfyServer
+from tests.browser.conftest import Comfy
+from tests.support import prompts
+from tests.support.base_directory import ROOT
+from tests.support.browser import TAB, Window, picture
+from tests.support.comfy import ComfyServer
 
 IMAGES = ROOT / "docs" / "images"
 PRELOAD = """
@@ -54,7 +54,15 @@ def test_language_and_theme(window: Window, locale: str, theme: str) -> None:
         assert word in text
     assert locale == window.panel.get_attribute("lang")
     window.settle()
-    for part in (".cp-status", ".cp-name", ".cp-state", ".cp-fine .cp-what", ".cp-message", ".cp-hint", ".cp-link"):
+    for part in (
+        ".cp-status",
+        ".cp-name",
+        ".cp-state",
+        ".cp-fine .cp-what",
+        ".cp-message",
+        ".cp-hint",
+        ".cp-link",
+    ):
         assert contrast(window, part) >= 4.5, part
     picture(IMAGES / f"panel-{theme}-{locale}.png", window.panel)
     if locale == "en":

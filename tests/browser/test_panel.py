@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.tests.browser.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.base_directory import ROOT
-from preload_plugin.tests.support.browser import TAB, Window, picture
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.commands import carry_out
-from preload_plugin.tests.support.readings import CUSTOM_NODES
+from tests.browser.conftest import Comfy
+from tests.support import prompts
+from tests.support.base_directory import ROOT
+from tests.support.browser import TAB, Window, picture
+from tests.support.comfy import ComfyServer
+from tests.support.commands import carry_out
+from tests.support.readings import CUSTOM_NODES
 
 PRELOAD = """
 models:
@@ -78,7 +78,13 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     trouble.get_by_role("button").click()
     trouble.get_by_text("Copied").wait_for()
     copied = window.page.evaluate("navigator.clipboard.readText()")
-    for part in ("flux (UNETLoader)", "[file_missing]", "nearest: tiny.safetensors", "preload.yaml:6", "ComfyUI "):
+    for part in (
+        "flux (UNETLoader)",
+        "[file_missing]",
+        "nearest: tiny.safetensors",
+        "preload.yaml:6",
+        "ComfyUI ",
+    ):
         assert part in copied
 
 
@@ -101,7 +107,9 @@ def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
 def test_release_and_reload_of_one_model(window: Window) -> None:
     window.button("Release taesd3 from memory").click()
     window.wait_until(lambda: window.state("taesd3") == "released", "released")
-    assert window.button("Release taesd3 from memory").get_attribute("aria-disabled"), "there is nothing to release"
+    assert window.button("Release taesd3 from memory").get_attribute("aria-disabled"), (
+        "there is nothing to release"
+    )
     assert "resident" == window.state("tiny")
     window.button("Reload taesd3").click()
     window.wait_until(lambda: window.state("taesd3") == "resident", "loaded again")
@@ -156,7 +164,9 @@ def test_refusal_and_token(window: Window) -> None:
     window.wait("Sleeping")
     assert alert.is_hidden()
     assert TOKEN == window.page.evaluate("localStorage.getItem('ComfyPreload.Token')")
-    assert TOKEN not in window.page.evaluate("window.app.api.fetchApi('/settings').then(answer => answer.text())")
+    assert TOKEN not in window.page.evaluate(
+        "window.app.api.fetchApi('/settings').then(answer => answer.text())"
+    )
     window.button(WAKE).click()
     window.wait("Degraded")
     window.page.set_extra_http_headers({})
@@ -196,7 +206,9 @@ def test_push(server: ComfyServer, window: Window) -> None:
     window.page.click(TAB)
     asked: list[str] = []
     window.page.wait_for_timeout(1000)
-    window.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None)
+    window.page.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None
+    )
     assert 200 == server.post("/test/push").status
     window.wait_until(lambda: bool(asked), "asking", deadline=2)
     window.open_panel()
@@ -208,7 +220,9 @@ def test_jobs_are_pushed(server: ComfyServer, window: Window) -> None:
     window.page.click(TAB)
     window.page.wait_for_timeout(1000)
     asked: list[str] = []
-    window.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None)
+    window.page.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/preload") else None
+    )
     carry_out(server, "sleep")
     window.wait_until(lambda: bool(asked), "asking", deadline=2)
     carry_out(server, "wake")
@@ -232,7 +246,9 @@ def test_this_workflow(server: ComfyServer, window: Window) -> None:
     assert text == window.page.evaluate("navigator.clipboard.readText()")
     dialog.get_by_role("button", name="Add to preload.yaml").click()
     dialog.get_by_text("Added.").wait_for()
-    assert "  - clip: clip_l.safetensors\n    type: sd3\n" in (server.base / "preload.yaml").read_text(encoding="utf-8")
+    assert "  - clip: clip_l.safetensors\n    type: sd3\n" in (server.base / "preload.yaml").read_text(
+        encoding="utf-8"
+    )
     window.page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
     assert ["clip_l"] == carry_out(server, "reload")["loaded"]
@@ -248,7 +264,9 @@ def test_this_workflow(server: ComfyServer, window: Window) -> None:
 def test_menus(window: Window) -> None:
     """The command "Preload this workflow" stands in the canvas's menu and in that of loader nodes."""
     menu = "menu => menu.map(item => item?.content)"
-    assert "Preload this workflow" in window.page.evaluate(f"({menu})(window.app.collectCanvasMenuItems(window.app.canvas))")
+    assert "Preload this workflow" in window.page.evaluate(
+        f"({menu})(window.app.collectCanvasMenuItems(window.app.canvas))"
+    )
     script = f"""() => {{
         const items = (type) => ({menu})(window.app.collectNodeMenuItems(window.LiteGraph.createNode(type)));
         return [items("VAELoader"), items("VAEDecode")];
@@ -279,6 +297,8 @@ def test_server_restarts(server: ComfyServer, window: Window) -> None:
     assert "resident" == window.state("tiny")
     server.start()
     server.wait_listening()
-    window.wait_until(lambda: not window.panel.get_by_text("The server does not answer").is_visible(), "connected again")
+    window.wait_until(
+        lambda: not window.panel.get_by_text("The server does not answer").is_visible(), "connected again"
+    )
     window.wait("Degraded")
     window.errors[:] = [error for error in window.errors if "net::ERR" not in error]

@@ -38,7 +38,7 @@ def environment(env: Mapping[str, str | Path] | None = None) -> dict[str, str]:
 
 def run(*words: object, env: Mapping[str, str | Path] | None = None, timeout: float = 120) -> Done:
     """Run `python preload.py …` to its end."""
-    done = subprocess.run(  # noqa: S603 — our own
+    done = subprocess.run(
         command(*words), check=False, capture_output=True, text=True, timeout=timeout, env=environment(env)
     )
     return Done(done.returncode, done.stdout, done.stderr)
@@ -46,6 +46,6 @@ def run(*words: object, env: Mapping[str, str | Path] | None = None, timeout: fl
 
 def start(*words: object, env: Mapping[str, str | Path] | None = None) -> subprocess.Popen[str]:
     """The same, without waiting for it."""
-    return subprocess.Popen(  # noqa: S603 — our own
+    return subprocess.Popen(
         command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env)
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.cli.command import Done, run
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tools.host import comfyui_path
+from tests.cli.command import Done, run
+from tests.support import models as tiny
+from tools.host import comfyui_path
 
 Cli = Callable[..., Done]
 

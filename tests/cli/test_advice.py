@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.cli.advice import tiny_vaes
-from preload_plugin.cli.tensors import Header, Tensor
+from comfy_preload.cli.advice import tiny_vaes
+from comfy_preload.cli.tensors import Header, Tensor
 
 CONV = "decoder.conv_in.weight"
 
@@ -21,9 +21,17 @@ def header(*more: str, channels: int = 4, prefix: str = "") -> Header:
         pytest.param("vae-ft-mse.safetensors", header(), ("taesd", "taesdxl"), id="four-channels"),
         pytest.param("sdxl_vae.safetensors", header(), ("taesdxl",), id="xl-by-name"),
         pytest.param(
-            "a.safetensors", header("cond_stage_model.x", prefix="first_stage_model."), ("taesd",), id="sd15-checkpoint"
+            "a.safetensors",
+            header("cond_stage_model.x", prefix="first_stage_model."),
+            ("taesd",),
+            id="sd15-checkpoint",
         ),
-        pytest.param("a.safetensors", header("conditioner.x", prefix="first_stage_model."), ("taesdxl",), id="sdxl-checkpoint"),
+        pytest.param(
+            "a.safetensors",
+            header("conditioner.x", prefix="first_stage_model."),
+            ("taesdxl",),
+            id="sdxl-checkpoint",
+        ),
         pytest.param("vae.safetensors", header(channels=16), ("taesd3", "taef1"), id="sixteen-channels"),
         pytest.param("ae.safetensors", header(channels=16), ("taef1",), id="flux-by-name"),
         pytest.param("sd3_vae.safetensors", header(channels=16), ("taesd3",), id="sd3-by-name"),

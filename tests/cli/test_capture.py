@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.cli.capture import Call, Capture, as_call, write
-from preload_plugin.core.document import parse
-from preload_plugin.core.host import Value
-from preload_plugin.core.settings import settle
+from comfy_preload.cli.capture import Call, Capture, as_call, write
+from comfy_preload.core.host import Value
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
 
 
 def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
@@ -20,17 +20,26 @@ def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
 @pytest.mark.parametrize(
     ("loader", "inputs", "entry"),
     [
-        pytest.param("CheckpointLoaderSimple", {"ckpt_name": "a.ckpt"}, {"checkpoint": "a.ckpt"}, id="checkpoint"),
-        pytest.param("UNETLoader", {"unet_name": "a", "weight_dtype": "default"}, {"unet": "a"}, id="unet-default"),
+        pytest.param(
+            "CheckpointLoaderSimple", {"ckpt_name": "a.ckpt"}, {"checkpoint": "a.ckpt"}, id="checkpoint"
+        ),
+        pytest.param(
+            "UNETLoader", {"unet_name": "a", "weight_dtype": "default"}, {"unet": "a"}, id="unet-default"
+        ),
         pytest.param(
             "UNETLoader",
             {"unet_name": "a", "weight_dtype": "fp8_e5m2"},
             {"unet": "a", "weight_dtype": "fp8_e5m2"},
             id="unet-fp8",
         ),
-        pytest.param("CLIPLoader", {"clip_name": "a", "type": "sd3"}, {"clip": "a", "type": "sd3"}, id="clip"),
         pytest.param(
-            "CLIPLoader", {"clip_name": "a", "type": "sd3", "device": "default"}, {"clip": "a", "type": "sd3"}, id="clip-device"
+            "CLIPLoader", {"clip_name": "a", "type": "sd3"}, {"clip": "a", "type": "sd3"}, id="clip"
+        ),
+        pytest.param(
+            "CLIPLoader",
+            {"clip_name": "a", "type": "sd3", "device": "default"},
+            {"clip": "a", "type": "sd3"},
+            id="clip-device",
         ),
         pytest.param(
             "CLIPLoader",
@@ -45,7 +54,10 @@ def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
             id="dual",
         ),
         pytest.param(
-            "TripleCLIPLoader", {"clip_name1": "a", "clip_name2": "b", "clip_name3": "c"}, {"clip": ["a", "b", "c"]}, id="triple"
+            "TripleCLIPLoader",
+            {"clip_name1": "a", "clip_name2": "b", "clip_name3": "c"},
+            {"clip": ["a", "b", "c"]},
+            id="triple",
         ),
         pytest.param("VAELoader", {"vae_name": "taesd"}, {"vae": "taesd"}, id="vae"),
         pytest.param(
@@ -84,7 +96,9 @@ def test_entry(loader: str, inputs: dict[str, Value], entry: dict[str, Any]) -> 
 
 def test_order_and_counts() -> None:
     """In the order of the uses, each with its count."""
-    found = Capture(3, {Call("VAELoader", (("vae_name", "b"),)): 3, Call("VAELoader", (("vae_name", "a"),)): 1})
+    found = Capture(
+        3, {Call("VAELoader", (("vae_name", "b"),)): 3, Call("VAELoader", (("vae_name", "a"),)): 1}
+    )
     text, rows = write(found)
 
     assert [3, 1] == [row["uses"] for row in rows]

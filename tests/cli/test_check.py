@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.cli.conftest import Cli
+from tests.cli.conftest import Cli
 
 GOOD = """
 models:
@@ -41,11 +41,19 @@ def test_good(cli: Cli) -> None:
     assert told["ok"]
     assert ["tiny", "other", "taesd", "tiny-2"] == list(models(told))
     assert ["fully"] * 4 == [row["checked"] for row in told["models"]]
-    assert {"unet_name": "sub/other.safetensors", "weight_dtype": "default"} == models(told)["other"]["inputs"]
-    assert ["taesd_decoder.safetensors", "taesd_encoder.safetensors"] == sorted(f["name"] for f in models(told)["taesd"]["files"])
+    assert {"unet_name": "sub/other.safetensors", "weight_dtype": "default"} == models(told)["other"][
+        "inputs"
+    ]
+    assert ["taesd_decoder.safetensors", "taesd_encoder.safetensors"] == sorted(
+        f["name"] for f in models(told)["taesd"]["files"]
+    )
     file = models(told)["tiny"]["files"][0]
     assert ("checkpoints", ["F16"]) == (file["folder"], list(file["dtypes"]))
-    assert told["bytes"] == sum(row["bytes"] for row in told["models"]) == sum(part["bytes"] for part in told["storage"])
+    assert (
+        told["bytes"]
+        == sum(row["bytes"] for row in told["models"])
+        == sum(part["bytes"] for part in told["storage"])
+    )
     assert {file["storage"]} == {part["kind"] for part in told["storage"]}
 
 
@@ -65,7 +73,9 @@ def test_plan_text(cli: Cli) -> None:
     rows = [line.split() for line in done.out.splitlines()]
 
     assert 0 == done.code
-    assert [["1", "tiny"], ["2", "other"], ["3", "taesd"], ["4", "tiny-2"]] == [r[:2] for r in rows if r and r[0].isdigit()][:4]
+    assert [["1", "tiny"], ["2", "other"], ["3", "taesd"], ["4", "tiny-2"]] == [
+        r[:2] for r in rows if r and r[0].isdigit()
+    ][:4]
     assert "unet_name: sub/other.safetensors, weight_dtype: default" in done.out
     assert "optional" in done.out
     assert "ram" in done.out
@@ -132,7 +142,8 @@ def test_too_big(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("models: [", "yaml_syntax"), ("- a", "yaml_not_a_mapping"), ("wen: off", "unknown_key")]
+    ("text", "code"),
+    [("models: [", "yaml_syntax"), ("- a", "yaml_not_a_mapping"), ("wen: off", "unknown_key")],
 )
 def test_bad_settings(cli: Cli, text: str, code: str) -> None:
     """What is wrong with the whole file is a finding as well."""
@@ -169,7 +180,9 @@ models:
 
     assert (0, 0) == (done.code, shown.code)
     assert ["at start-up only"] * 2 == [row["checked"] for row in done.json["models"]]
-    assert ["tiny.safetensors", "sub/other.safetensors"] == [f["name"] for row in done.json["models"] for f in row["files"]]
+    assert ["tiny.safetensors", "sub/other.safetensors"] == [
+        f["name"] for row in done.json["models"] for f in row["files"]
+    ]
     assert "tiny: UnetLoaderGGUF is checked at start-up only\n" in shown.out
     assert "or is it 'UNETLoader'?" in shown.out
 
@@ -186,11 +199,20 @@ def test_workflows(cli: Cli, tmp_path: Path) -> None:
     good = "workflows: [{path: good.json}]"
     told = cli("check", "--json", preload=good)
     assert 0 == told.code
-    assert ["sub/other.safetensors", "tiny.safetensors"] == [f["name"] for f in told.json["workflows"][0]["files"]]
+    assert ["sub/other.safetensors", "tiny.safetensors"] == [
+        f["name"] for f in told.json["workflows"][0]["files"]
+    ]
     assert 0 < told.json["bytes"] == told.json["storage"][0]["bytes"]
-    assert "good.json: 2 model files, all there; its nodes are looked up at start-up only" in cli("plan", preload=good).out
+    assert (
+        "good.json: 2 model files, all there; its nodes are looked up at start-up only"
+        in cli("plan", preload=good).out
+    )
 
-    done = cli("plan", "--json", preload="workflows: [{path: '*d.json'}, {path: good.json, warmpu: true}, {path: no.json}]")
+    done = cli(
+        "plan",
+        "--json",
+        preload="workflows: [{path: '*d.json'}, {path: good.json, warmpu: true}, {path: no.json}]",
+    )
     codes = [[p["code"] for p in row["problems"]] for row in done.json["workflows"]]
     assert (1, [["file_missing"], [], ["unknown_key"], ["workflow_missing"]]) == (done.code, codes)
     assert "nearest: tiny.safetensors" in done.json["workflows"][0]["problems"][0]["hint"]

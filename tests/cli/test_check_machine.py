@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.cli.command import command, environment, run
-from preload_plugin.tests.cli.conftest import Cli
-from preload_plugin.tests.support import safetensors_file
-from preload_plugin.tests.support.base_directory import put_plugin
-from preload_plugin.tools.host import comfyui_path
+from tests.cli.command import command, environment, run
+from tests.cli.conftest import Cli
+from tests.support import safetensors_file
+from tests.support.base_directory import put_plugin
+from tools.host import comfyui_path
 
 GOOD = """
 models:
@@ -31,7 +31,9 @@ def test_extra_model_paths(cli: Cli, base: Path, tmp_path: Path) -> None:
     """Folders of --extra-model-paths-config are searched, as by ComfyUI."""
     (tmp_path / "elsewhere").mkdir()
     extra = tmp_path / "extra.yaml"
-    extra.write_text(f"more:\n  base_path: {base}/models\n  diffusion_models: diffusion_models/sub\n", encoding="utf-8")
+    extra.write_text(
+        f"more:\n  base_path: {base}/models\n  diffusion_models: diffusion_models/sub\n", encoding="utf-8"
+    )
     preload = "models: [{unet: other.safetensors}]"
 
     assert 1 == cli("plan", preload=preload).code
@@ -58,14 +60,19 @@ def test_expected_time(cli: Cli, words: tuple[str, ...], start: float) -> None:
 
     assert start == expected["import_seconds"]
     assert 0 < expected["copy_seconds"] < 1
-    assert pytest.approx(max(expected["read_seconds"], start) + expected["copy_seconds"], abs=0.01) == expected["ready_seconds"]
+    assert (
+        pytest.approx(max(expected["read_seconds"], start) + expected["copy_seconds"], abs=0.01)
+        == expected["ready_seconds"]
+    )
 
 
 def test_expected_time_not_measured(cli: Cli) -> None:
     """Nothing is guessed where nothing was read."""
     done = cli("check", "--read", "0", "--json", preload=GOOD)
 
-    assert [None] * 3 == [done.json["expected"][key] for key in ("read_seconds", "copy_seconds", "ready_seconds")]
+    assert [None] * 3 == [
+        done.json["expected"][key] for key in ("read_seconds", "copy_seconds", "ready_seconds")
+    ]
     assert "Expected time" not in cli("check", "--read", "0", preload=GOOD).out
 
 
@@ -84,7 +91,7 @@ def test_two_folders_up(base: Path, tmp_path: Path) -> None:
     (plugin / "config" / "preload.yaml").write_text(GOOD, encoding="utf-8")
     words = command("plan", "--json", plugin=plugin)
 
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60, env=environment())  # noqa: S603 — our own
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60, env=environment())
     assert 0 == done.returncode, done.stderr
     assert 4 == len(json.loads(done.stdout)["models"])
 
@@ -103,7 +110,9 @@ def test_advice(cli: Cli, tmp_path: Path) -> None:
     safetensors_file.write(models / "vae" / "sdxl_vae.safetensors", vae)
     header = b'{"w":{"dtype":"F32","shape":[256],"data_offsets":[0,1024]}}     '
     (models / "diffusion_models").mkdir()
-    (models / "diffusion_models" / "wide.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(1024))
+    (models / "diffusion_models" / "wide.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + bytes(1024)
+    )
     preload = "models: [{unet: wide.safetensors}, {vae: sdxl_vae.safetensors}]"
     done = cli("check", "--json", preload=preload, at=tmp_path / "base")
 
@@ -141,7 +150,9 @@ def test_vram(cli: Cli, tmp_path: Path, script: str, total: int | None, free: in
 def test_terminal(base: Path, tmp_path: Path, *, rich: bool) -> None:
     """On a terminal rich draws the tables; where it is not installed, columns do. Brackets in a name are no markup."""
     (tmp_path / "preload.yaml").write_text("models: [{unet: '[bold]x.safetensors'}]", encoding="utf-8")
-    words = command("plan", "--config", tmp_path / "preload.yaml", "--comfyui", comfyui_path(), "--base-directory", base)
+    words = command(
+        "plan", "--config", tmp_path / "preload.yaml", "--comfyui", comfyui_path(), "--base-directory", base
+    )
     env = environment({"TERM": "xterm", "COLUMNS": "200"})
     if not rich:
         (tmp_path / "rich.py").write_text("raise ImportError", encoding="utf-8")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from preload_plugin.cli.tensors import read_header
-from preload_plugin.tests.cli.command import run
-from preload_plugin.tests.cli.weights import converted, raw, row, wide
+from comfy_preload.cli.tensors import read_header
+from tests.cli.command import run
+from tests.cli.weights import converted, raw, row, wide
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
@@ -40,7 +40,9 @@ def test_every_fp16(tmp_path: Path) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
     halves = np.sort(halves[np.isfinite(halves)])
     middles = (halves[:-1] + halves[1:]) / 2
-    numbers = np.concatenate([halves, middles, np.nextafter(middles, np.float32(9)), np.nextafter(middles, np.float32(-9))])
+    numbers = np.concatenate(
+        [halves, middles, np.nextafter(middles, np.float32(9)), np.nextafter(middles, np.float32(-9))]
+    )
     _, target = converted(tmp_path, {"w": numbers})
 
     assert np.array_equal(numbers.astype(np.float16).view(np.uint16), load_file(target)["w"].view(np.uint16))
@@ -78,7 +80,12 @@ def test_the_rest_is_kept(tmp_path: Path) -> None:
 
 def test_aligned(tmp_path: Path) -> None:
     """Every tensor starts at a multiple of the size of its numbers, as the format's own writer has it."""
-    tensors = {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.int64), "c": np.zeros(3, np.int8), "d": np.zeros(5, np.float32)}
+    tensors = {
+        "a": np.zeros(3, np.float32),
+        "b": np.zeros(3, np.int64),
+        "c": np.zeros(3, np.int8),
+        "d": np.zeros(5, np.float32),
+    }
     _, target = converted(tmp_path, tensors)
     header = read_header(target, "out.safetensors")
 
@@ -102,7 +109,9 @@ def test_fp8_with_scales(tmp_path: Path) -> None:
     content = target.read_bytes()[read_header(target, "x.safetensors").start :]
 
     assert 0 == done.code, done.err
-    assert {"w": "F8_E4M3", "w.scale_weight": "F32", "bias": "F16", "new": "F3_X"} == {n: t.dtype for n, t in found.items()}
+    assert {"w": "F8_E4M3", "w.scale_weight": "F32", "bias": "F16", "new": "F3_X"} == {
+        n: t.dtype for n, t in found.items()
+    }
     assert bytes(range(4)) == content[found["w"].begin : found["w"].end]
     assert data[4:12] == content[found["w.scale_weight"].begin : found["w.scale_weight"].end]
     assert b"abc" == content[found["new"].begin : found["new"].end]
@@ -116,7 +125,10 @@ def test_bf16_file_to_fp16(tmp_path: Path) -> None:
     assert (0, 1) == (done.json["converted"], done.json["kept"])
 
 
-OVERFLOW = {"big": np.array([1e5, -7e4, 65519.9, 65520.0, np.inf], np.float32), "small": np.array([1.0, 2.0], np.float32)}
+OVERFLOW = {
+    "big": np.array([1e5, -7e4, 65519.9, 65520.0, np.inf], np.float32),
+    "small": np.array([1.0, 2.0], np.float32),
+}
 
 
 def test_overflow(tmp_path: Path) -> None:
@@ -125,7 +137,9 @@ def test_overflow(tmp_path: Path) -> None:
 
     assert 1 == done.code
     assert "convert_overflow" == done.json["error"]["code"]
-    assert "3 finite numbers of in.safetensors become infinite in fp16: big (3)" == done.json["error"]["message"]
+    assert (
+        "3 finite numbers of in.safetensors become infinite in fp16: big (3)" == done.json["error"]["message"]
+    )
     assert ["in.safetensors"] == [p.name for p in tmp_path.iterdir()]
     assert not target.exists()
 
@@ -140,11 +154,15 @@ def test_clamp(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "lost"), [(3.4028234e38, 1), (3.3895314e38, 0), (1e39, 1), (-3.4e38, 1)], ids=["max", "fits", "fp64", "minus"]
+    ("value", "lost"),
+    [(3.4028234e38, 1), (3.3895314e38, 0), (1e39, 1), (-3.4e38, 1)],
+    ids=["max", "fits", "fp64", "minus"],
 )
 def test_bf16_overflow(tmp_path: Path, value: float, lost: int) -> None:
     """bf16 has the range of fp32, but rounding up at its very end leaves it."""
-    done, target = converted(tmp_path, {"w": np.array([value, 1.0], np.float64)}, "--clamp", "--json", dtype="bf16")
+    done, target = converted(
+        tmp_path, {"w": np.array([value, 1.0], np.float64)}, "--clamp", "--json", dtype="bf16"
+    )
 
     assert lost == sum(done.json["overflows"].values())
     (tensor,) = read_header(target, "x.safetensors").tensors

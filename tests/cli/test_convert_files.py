@@ -15,16 +15,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from preload_plugin.tests.cli.command import ROOT, command, environment, run, start
-from preload_plugin.tests.cli.weights import converted, raw, row, wide
-from preload_plugin.tests.support.bad_files import write_bad_files
-from preload_plugin.tests.support.models import tiny_unet
+from tests.cli.command import ROOT, command, environment, run, start
+from tests.cli.weights import converted, raw, row, wide
+from tests.support.bad_files import write_bad_files
+from tests.support.models import tiny_unet
 
 CONVERT = """
-import importlib, sys, types
-package = types.ModuleType("comfy_preload")
-package.__path__ = [sys.argv[1]]
-sys.modules["comfy_preload"] = package
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
 assert importlib.import_module("comfy_preload.cli").main(sys.argv[2:]) == 0
 assert "torch" not in sys.modules
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
@@ -60,7 +58,14 @@ def test_bad_headers(tmp_path: Path) -> None:
         "absent": "file_unreadable",
     }
     for name, code in codes.items():
-        done = run("convert", folder / f"{name}.safetensors", tmp_path / "out.safetensors", "--dtype", "fp16", "--json")
+        done = run(
+            "convert",
+            folder / f"{name}.safetensors",
+            tmp_path / "out.safetensors",
+            "--dtype",
+            "fp16",
+            "--json",
+        )
         assert (1, code) == (done.code, done.json["error"]["code"]), name
         assert "Traceback" not in done.err
     assert not [p for p in tmp_path.iterdir() if p.is_file()]
@@ -70,7 +75,9 @@ def test_bad_headers(tmp_path: Path) -> None:
     "header",
     [
         pytest.param({"a": row("F32", [3], 0, 8)}, id="shape-too-large"),
-        pytest.param({"a": row("F32", [1], 0, 4), "b": row("F32", [1], 2, 8), "c": row("F16", [], 6, 8)}, id="overlap"),
+        pytest.param(
+            {"a": row("F32", [1], 0, 4), "b": row("F32", [1], 2, 8), "c": row("F16", [], 6, 8)}, id="overlap"
+        ),
         pytest.param({"a": row("F32", [1], 4, 8)}, id="hole"),
         pytest.param({"a": row("F32", [-2, -1], 0, 8) | {"shape": None}}, id="no-shape"),
         pytest.param({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, id="shape-missing"),
@@ -96,7 +103,9 @@ def small(path: Path) -> Path:
 def test_onto_itself(tmp_path: Path, how: str) -> None:
     """The input is never written to, whatever it is called and with --force too."""
     source = small(tmp_path / "in.safetensors")
-    target = {"same": source, "dots": tmp_path / "x" / ".." / "in.safetensors"}.get(how, tmp_path / "other.safetensors")
+    target = {"same": source, "dots": tmp_path / "x" / ".." / "in.safetensors"}.get(
+        how, tmp_path / "other.safetensors"
+    )
     (tmp_path / "x").mkdir()
     if how == "link":
         target.symlink_to(source)
@@ -125,13 +134,28 @@ def test_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "out.safetensors").mkdir()
 
     assert (
-        2 == run("convert", small(tmp_path / "in.safetensors"), tmp_path / "out.safetensors", "--dtype", "fp16", "--force").code
+        2
+        == run(
+            "convert",
+            small(tmp_path / "in.safetensors"),
+            tmp_path / "out.safetensors",
+            "--dtype",
+            "fp16",
+            "--force",
+        ).code
     )
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
     """Said in a sentence."""
-    done = run("convert", small(tmp_path / "in.safetensors"), tmp_path / "no" / "out.safetensors", "--dtype", "fp16", "--json")
+    done = run(
+        "convert",
+        small(tmp_path / "in.safetensors"),
+        tmp_path / "no" / "out.safetensors",
+        "--dtype",
+        "fp16",
+        "--json",
+    )
 
     assert (1, "output_failed") == (done.code, done.json["error"]["code"])
 
@@ -140,9 +164,11 @@ def test_no_such_folder(tmp_path: Path) -> None:
 def test_disk_full(tmp_path: Path) -> None:
     """Writing fails half-way: no output, nothing left beside it."""
     save_file({"w": wide()}, tmp_path / "in.safetensors")
-    words = command("convert", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--dtype", "fp16", "--json")
+    words = command(
+        "convert", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--dtype", "fp16", "--json"
+    )
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 2000; exec "$@"', "bash", *words]
-    done = subprocess.run(limited, check=False, capture_output=True, text=True, timeout=60, env=environment())  # noqa: S603 — our own
+    done = subprocess.run(limited, check=False, capture_output=True, text=True, timeout=60, env=environment())
 
     assert 1 == done.returncode, done.stderr
     assert "output_failed" == json.loads(done.stdout)["error"]["code"]
@@ -178,7 +204,7 @@ def test_memory(tmp_path: Path) -> None:
         "--dtype",
         "fp16",
     ]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120)  # noqa: S603 — our own
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120)
     peak = int(done.stdout.split()[-1]) * 1024
 
     before, after = source.stat().st_size, (tmp_path / "out.safetensors").stat().st_size

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.cli import storage
-from preload_plugin.cli.storage import CACHED, DIRECT, DROPPED, is_sparse, measure, storage_of
+from comfy_preload.cli import storage
+from comfy_preload.cli.storage import CACHED, DIRECT, DROPPED, is_sparse, measure, storage_of
 
 MIB = 1 << 20
 
@@ -41,11 +41,15 @@ def disk(at: str, rotational: str = "0", **files: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("filesystem", "device", "disks", "expected"),
     [
-        pytest.param("ext4", "259:2", {"259:2": {"at": "pci/nvme0n1/nvme0n1p2", "partition": "2"}}, "NVMe", id="nvme"),
+        pytest.param(
+            "ext4", "259:2", {"259:2": {"at": "pci/nvme0n1/nvme0n1p2", "partition": "2"}}, "NVMe", id="nvme"
+        ),
         pytest.param("xfs", "8:0", {"8:0": disk("pci/sda")}, "SSD", id="ssd"),
         pytest.param("ext4", "8:16", {"8:16": disk("pci/sdb", "1")}, "rotating disk", id="rotating"),
         pytest.param("ext4", "254:0", {"254:0": disk("pci/vda", "1")}, "virtual disk", id="virtio"),
-        pytest.param("ext4", "8:0", {"8:0": disk("pci/sda") | {"device/vendor": "QEMU    "}}, "virtual disk", id="qemu"),
+        pytest.param(
+            "ext4", "8:0", {"8:0": disk("pci/sda") | {"device/vendor": "QEMU    "}}, "virtual disk", id="qemu"
+        ),
         pytest.param("ext4", "9:9", {}, "unknown", id="not-in-sys"),
         pytest.param("ext4", "7:0", {"7:0": disk("virtual/loop0")}, "unknown", id="loop"),
         pytest.param("nfs4", "0:50", {}, "network", id="nfs"),
@@ -68,7 +72,9 @@ def disk(at: str, rotational: str = "0", **files: str) -> dict[str, str]:
         ),
     ],
 )
-def test_kind(tmp_path: Path, filesystem: str, device: str, disks: dict[str, dict[str, str]], expected: str) -> None:
+def test_kind(
+    tmp_path: Path, filesystem: str, device: str, disks: dict[str, dict[str, str]], expected: str
+) -> None:
     """The file system's type, then the device, then what the device stands on."""
     mounts = f"1 0 9:9 / / rw - ext4 /dev/root rw\n2 1 {device} / /srv/models ro,noatime shared:5 - {filesystem} what rw\n"
     proc, sys_ = tree(tmp_path, mounts, disks)
@@ -90,8 +96,12 @@ def test_partition(tmp_path: Path) -> None:
     [
         pytest.param("1 0 0:1 / / rw - tmpfs t rw\n2 1 0:2 / /srv rw - nfs t rw\n", "/srv", id="deepest"),
         pytest.param("1 0 0:1 / /srv rw - tmpfs t rw\n2 1 0:2 / /srv rw - nfs t rw\n", "/srv", id="covered"),
-        pytest.param("1 0 0:1 / / rw - nfs t rw\n2 1 0:2 / /srv/mod rw - tmpfs t rw\n", "/", id="name-begins-alike"),
-        pytest.param("1 0 0:1 / /srv/my\\040models rw - tmpfs t rw\n2 1 0:2 / / rw - nfs t rw\n", "/", id="order"),
+        pytest.param(
+            "1 0 0:1 / / rw - nfs t rw\n2 1 0:2 / /srv/mod rw - tmpfs t rw\n", "/", id="name-begins-alike"
+        ),
+        pytest.param(
+            "1 0 0:1 / /srv/my\\040models rw - tmpfs t rw\n2 1 0:2 / / rw - nfs t rw\n", "/", id="order"
+        ),
         pytest.param("1 0 0:1 / / rw - nfs t rw\nnonsense\n\n", "/", id="nonsense"),
     ],
 )

@@ -10,26 +10,28 @@ import time
 
 import pytest
 
-from preload_plugin.cli import main
-from preload_plugin.tests.cli.command import ROOT, run, start
+from comfy_preload.cli import main
+from tests.cli.command import ROOT, run, start
 
 CHILD = """
-import importlib, sys, types
-package = types.ModuleType("preload_plugin")
-package.__path__ = [sys.argv[1]]
-sys.modules["preload_plugin"] = package
-importlib.import_module("preload_plugin.cli." + sys.argv[2])
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+importlib.import_module("comfy_preload.cli." + sys.argv[2])
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 HOST = {"torch", "comfy", "nodes", "folder_paths", "execution", "server"}
-MODULES = sorted(path.stem for path in (ROOT / "cli").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    path.stem for path in (ROOT / "comfy_preload" / "cli").glob("*.py") if path.stem != "__init__"
+)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports(module: str) -> None:
     """No module imports torch or ComfyUI; the one of a health check imports nothing else that takes time either."""
     command = [sys.executable, "-I", "-c", CHILD, str(ROOT), module]
-    found = set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())  # noqa: S603 — our own
+    found = set(
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    )
 
     assert set() == found & HOST
     if module in ("parser", "wait"):

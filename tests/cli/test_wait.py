@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from preload_plugin.api.answers import answer
-from preload_plugin.cli import main
-from preload_plugin.core.errors import problem
-from preload_plugin.core.snapshot import ModelState, Snapshot, Status
-from preload_plugin.tests.support.comfy import free_port
-from preload_plugin.tests.support.snapshots import model, snapshot
+from comfy_preload.api.queries import answer
+from comfy_preload.cli import main
+from comfy_preload.core.errors import problem
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
+from tests.support.comfy import free_port
+from tests.support.snapshots import model, snapshot
 
 LOADING = snapshot(Status.LOADING, model(state=ModelState.LOADING))
 READY = snapshot(Status.READY, model())
@@ -73,7 +73,9 @@ def wait() -> Wait:
     return run
 
 
-async def test_until_ready(serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+async def test_until_ready(
+    serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     """503 means ask again, 200 means done."""
     url = await serve(LOADING, LOADING, READY)
 
@@ -95,7 +97,9 @@ async def test_once(serve: Serve, wait: Wait, asked: list[float]) -> None:
     assert 1 == len(asked)
 
 
-async def test_failed(serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+async def test_failed(
+    serve: Serve, wait: Wait, asked: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A preload that failed does not get better by waiting; the reason is told."""
     assert 1 == await wait(await serve(LOADING, FAILED), "--interval", "0")
     assert 2 == len(asked)
@@ -117,7 +121,9 @@ async def test_timeout(serve: Serve, wait: Wait, capsys: pytest.CaptureFixture[s
     assert "not ready after 0." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("header", "least"), [("1", 0.95), ("0", 0.25), ("Mon, 23 Nov 2026 12:00:00 GMT", 0.25)])
+@pytest.mark.parametrize(
+    ("header", "least"), [("1", 0.95), ("0", 0.25), ("Mon, 23 Nov 2026 12:00:00 GMT", 0.25)]
+)
 async def test_retry_after(serve: Serve, wait: Wait, asked: list[float], header: str, least: float) -> None:
     """Retry-After is kept to where it asks for more patience than --interval."""
     assert 0 == await wait(await serve(LOADING, READY, retry_after=header), "--interval", "0.3")
@@ -139,7 +145,10 @@ async def test_retry_after_beyond_timeout(serve: Serve, wait: Wait, asked: list[
         pytest.param(web.Response(status=404, text="404: Not Found"), id="not-found"),
         pytest.param(web.Response(status=502, text="<html>"), id="proxy"),
         pytest.param(web.Response(status=503, text="[1]"), id="list"),
-        pytest.param(web.Response(status=503, text='{"status": "failed", "failing": {"a": 1}, "progress": []}'), id="odd"),
+        pytest.param(
+            web.Response(status=503, text='{"status": "failed", "failing": {"a": 1}, "progress": []}'),
+            id="odd",
+        ),
     ],
 )
 async def test_other_answers(serve: Serve, wait: Wait, answer: web.Response) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from preload_plugin.tests.cli.command import Done, run
+from tests.cli.command import Done, run
 
 
 def wide(count: int = 3_000_001, seed: int = 0) -> NDArray[np.float32]:

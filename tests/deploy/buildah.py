@@ -63,22 +63,35 @@ class Store:
         self._env = {**os.environ, "TMPDIR": str(self._temporary), "STORAGE_DRIVER": "overlay"}
 
     def command(self, *words: str) -> list[str]:
-        return ["buildah", "--root", str(self.folder / "images"), "--runroot", str(self.folder / "run"), *words]
+        return [
+            "buildah",
+            "--root",
+            str(self.folder / "images"),
+            "--runroot",
+            str(self.folder / "run"),
+            *words,
+        ]
 
     def buildah(self, *words: str, deadline: float = 120) -> str:
         """What it says on stdout and stderr."""
-        ran = subprocess.run(  # noqa: S603 — our own command, no shell
+        ran = subprocess.run(
             self.command(*words), env=self._env, capture_output=True, text=True, check=False, timeout=deadline
         )
         if ran.returncode:
-            raise BuildError(f"buildah {words[0]}: exit code {ran.returncode}\n{(ran.stdout + ran.stderr)[-4000:]}")
+            raise BuildError(
+                f"buildah {words[0]}: exit code {ran.returncode}\n{(ran.stdout + ran.stderr)[-4000:]}"
+            )
         return ran.stdout + ran.stderr
 
     def start(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
         """The same, in the background."""
         with log.open("wb") as stream:
-            return subprocess.Popen(  # noqa: S603 — our own command, no shell
-                self.command(*words), env=self._env, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+            return subprocess.Popen(
+                self.command(*words),
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
             )
 
     def debian(self) -> None:
@@ -86,7 +99,7 @@ class Store:
         tree = self.folder / "debian"
         mirror, suite = _mirror()
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(tree), mirror]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603 — our own command
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         if ran.returncode:
             raise BuildError(f"debootstrap: exit code {ran.returncode}\n{ran.stdout[-2000:]}")
         shutil.rmtree(tree / "var" / "cache" / "apt" / "archives")
@@ -111,16 +124,22 @@ class Store:
         ]
         words += ["--build-arg", f"BASE_IMAGE={BASE}", *arguments, "--target", stage, "--tag", tag]
         began = time.monotonic()
-        self.buildah(*words, "--file", str(context / "deploy" / "docker" / "Dockerfile"), str(context), deadline=1500)
+        self.buildah(
+            *words, "--file", str(context / "deploy" / "docker" / "Dockerfile"), str(context), deadline=1500
+        )
         self.seconds[tag.partition("/")[2]] = time.monotonic() - began
         return self.image(tag)
 
     def image(self, tag: str) -> Image:
         told = json.loads(self.buildah("inspect", "--type", "image", tag))
         layers = tuple(told["Docker"]["rootfs"]["diff_ids"])
-        stored = json.loads((self.folder / "images" / "overlay-layers" / "layers.json").read_text(encoding="utf-8"))
+        stored = json.loads(
+            (self.folder / "images" / "overlay-layers" / "layers.json").read_text(encoding="utf-8")
+        )
         sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
-        return Image(told["FromImageID"], told["Docker"]["config"], layers, tuple(sizes[layer] for layer in layers))
+        return Image(
+            told["FromImageID"], told["Docker"]["config"], layers, tuple(sizes[layer] for layer in layers)
+        )
 
     @contextmanager
     def container(self, tag: str) -> Iterator[str]:
@@ -143,7 +162,9 @@ def pack_comfyui(host: Path, archive: Path) -> Path:
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         parts = Path(member.name).parts[1:]
-        skip = parts and (parts[0] in _NOT_COMFYUI or any(part.startswith((".", "__pycache__")) for part in parts))
+        skip = parts and (
+            parts[0] in _NOT_COMFYUI or any(part.startswith((".", "__pycache__")) for part in parts)
+        )
         return None if skip else member
 
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
@@ -154,7 +175,7 @@ def pack_comfyui(host: Path, archive: Path) -> Path:
 def _mirror() -> tuple[str, str]:
     """Where this machine's apt gets Debian from, and which Debian that is."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 — our own command
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     listed = ran.stdout.splitlines()
     uri, suite = listed[0].split()
     return uri, suite
@@ -163,15 +184,23 @@ def _mirror() -> tuple[str, str]:
 def _pip(file: Path) -> list[str]:
     """This machine's configuration of pip as a secret, and the files that it names as mounts."""
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     ).stdout
     settings: dict[str, str] = {}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         settings[key.rpartition(".")[2]] = str(ast.literal_eval(value))
-    file.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()), encoding="utf-8")
+    file.write_text(
+        "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()), encoding="utf-8"
+    )
     paths = {_CERTIFICATES, *(path for value in settings.values() for path in _paths(value.split()))}
-    mounts = [word for path in sorted(paths) if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")]
+    mounts = [
+        word for path in sorted(paths) if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")
+    ]
     return ["--secret", f"id=pip,src={file}", *mounts]
 
 

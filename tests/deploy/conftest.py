@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from preload_plugin.tests.server.conftest import models
+from tests.server.conftest import models
 
 __all__ = ["models"]

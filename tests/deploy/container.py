@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from preload_plugin.tests.deploy import dockerfile
-from preload_plugin.tests.deploy.buildah import Image, Store
+from tests.deploy import dockerfile
+from tests.deploy.buildah import Image, Store
 
 UID = 1000
 _SANDBOX = Path(__file__).parent / "sandbox.sh"
@@ -35,9 +35,20 @@ class Running:
 
     def inside(self, *words: str) -> tuple[int, str]:
         """Run a command beside it, as `docker exec` would."""
-        enter = ["nsenter", "--target", str(self.first), "--mount", "--pid", "--net", "--root", "--wd", "--setgid", str(UID)]
+        enter = [
+            "nsenter",
+            "--target",
+            str(self.first),
+            "--mount",
+            "--pid",
+            "--net",
+            "--root",
+            "--wd",
+            "--setgid",
+            str(UID),
+        ]
         command = [*enter, "--setuid", str(UID), "--", "/usr/bin/env", "-i", *self._image.environment, *words]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 — our own command
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return ran.returncode, ran.stdout + ran.stderr
 
     def health(self) -> int:
@@ -45,7 +56,9 @@ class Running:
 
     def ready(self, port: int) -> tuple[int | None, str]:
         """Status code, or None if refused, and status."""
-        told: dict[str, Any] = json.loads(self.inside(*dockerfile.health_check()[:-1], "--json", f"http://127.0.0.1:{port}")[1])
+        told: dict[str, Any] = json.loads(
+            self.inside(*dockerfile.health_check()[:-1], "--json", f"http://127.0.0.1:{port}")[1]
+        )
         return told["http"], told["status"]
 
 
@@ -64,11 +77,22 @@ def running(store: Store, folder: Path, **more: str) -> Iterator[Running]:
     with store.container("app") as name:
         root = store.buildah("mount", name).strip()
         image = store.image("localhost/app")
-        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", str(_SANDBOX), root, f"{UID}:{UID}"]
+        command = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--net",
+            "--fork",
+            "--kill-child",
+            "sh",
+            str(_SANDBOX),
+            root,
+            f"{UID}:{UID}",
+        ]
         environment = dict(pair.split("=", 1) for pair in image.environment)
         log_file = folder / "comfyui.log"
         with log_file.open("wb") as stream:
-            process = subprocess.Popen(  # noqa: S603 — our own command
+            process = subprocess.Popen(
                 [*command, *image.command, "--cpu"],
                 env={**environment, **more},
                 stdin=subprocess.DEVNULL,

@@ -16,7 +16,11 @@ FILE = FOLDER / "Dockerfile"
 
 def sent(root: Path = ROOT) -> set[str]:
     """The files that .dockerignore lets through, by Docker's own rules."""
-    patterns = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    patterns = [
+        line
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line and line[0] != "#"
+    ]
     return {name for name in exclude_paths(str(root), patterns) if (root / name).is_file()}
 
 

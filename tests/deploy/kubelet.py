@@ -46,7 +46,13 @@ class Kubelet:
     """One pod: from creation to deletion."""
 
     def __init__(
-        self, pod: Mapping[str, Any], process: Process, ports: Mapping[str, int], *, pace: float = 1.0, lag: float = 0.0
+        self,
+        pod: Mapping[str, Any],
+        process: Process,
+        ports: Mapping[str, int],
+        *,
+        pace: float = 1.0,
+        lag: float = 0.0,
     ) -> None:
         """`ports`: where the named ports of the container really are."""
         (self._container,) = pod["containers"]
@@ -182,7 +188,9 @@ class Kubelet:
         failures = 0
         for said in self._answers("readinessProbe", stop):
             failures = failures + 1 if said else 0
-            if not stop.is_set() and (not failures or failures >= self._container["readinessProbe"].get("failureThreshold", 3)):
+            if not stop.is_set() and (
+                not failures or failures >= self._container["readinessProbe"].get("failureThreshold", 3)
+            ):
                 self._be_ready(ready=not failures)
 
     def _answers(self, kind: str, stop: threading.Event) -> Any:
@@ -212,7 +220,9 @@ class Kubelet:
     def _last_words(self) -> str:
         """FallbackToLogsOnError: the end of the log is the message of a container that failed."""
         policy = self._container.get("terminationMessagePolicy")
-        return self._process.log[-2048:] if policy == "FallbackToLogsOnError" and self._process.exit_code else ""
+        return (
+            self._process.log[-2048:] if policy == "FallbackToLogsOnError" and self._process.exit_code else ""
+        )
 
     def _be_ready(self, *, ready: bool) -> None:
         if ready != self._ready:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.settings import Settings, settle
-from preload_plugin.tests.deploy.tools import ROOT, helm, kubectl
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import Settings, settle
+from tests.deploy.tools import ROOT, helm, kubectl
 
 CHART = ROOT / "deploy" / "helm" / "comfyui-preload"
 KUSTOMIZE = ROOT / "deploy" / "kubernetes"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from preload_plugin.core.locate import locate
-from preload_plugin.tests.deploy.manifests import (
+from comfy_preload.core.workflow.locate import locate
+from tests.deploy.manifests import (
     ALL_ON,
     CHART,
     KUSTOMIZE,
@@ -26,7 +26,7 @@ from preload_plugin.tests.deploy.manifests import (
     the,
     walk,
 )
-from preload_plugin.tests.deploy.tools import helm
+from tests.deploy.tools import helm
 
 ODD = [
     "模型 一.safetensors",
@@ -46,7 +46,11 @@ def test_odd_names_in_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POD_IP", "10.1.2.3")
     registry = {"redis": "redis://redis:6379", "advertise": "http://${POD_IP}:8188"}
     overrides = {"3.text": "{{ danger }}: 'x' \"y\" 模型", "3.seed": 1125899906842624}
-    preload = {"models": models, "registry": registry, "workflows": [{"path": "w.json", "overrides": overrides}]}
+    preload = {
+        "models": models,
+        "registry": registry,
+        "workflows": [{"path": "w.json", "overrides": overrides}],
+    }
     rendered = chart({"preload": preload, "workflows": {"w.json": workflow}})
     found = settled(rendered)
 
@@ -59,7 +63,9 @@ def test_odd_names_in_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_odd_names_in_the_overlay(tmp_path: Path) -> None:
     """The same through kustomize: a file is taken byte by byte."""
-    text = yaml.safe_dump({"probe": {"port": 8189}, "models": [{"unet": name} for name in ODD]}, allow_unicode=True)
+    text = yaml.safe_dump(
+        {"probe": {"port": 8189}, "models": [{"unet": name} for name in ODD]}, allow_unicode=True
+    )
     (tmp_path / "preload.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "w.json").write_text(WORKFLOW, encoding="utf-8")
     generator = {"name": "comfyui-preload", "behavior": "replace", "files": ["preload.yaml", "w.json"]}
@@ -113,14 +119,23 @@ def test_cpu_example() -> None:
         ({"modelByte": 1}, "additional properties 'modelByte' not allowed"),
         ({"preload": {"drain": -1}}, "at '/preload/drain': minimum: got -1, want 0"),
         ({"preload": {"drain": "25s"}}, "at '/preload/drain': got string, want number"),
-        ({"preload": {"on_error": "restart"}}, "at '/preload/on_error': value must be one of 'unready', 'serve', 'exit'"),
+        (
+            {"preload": {"on_error": "restart"}},
+            "at '/preload/on_error': value must be one of 'unready', 'serve', 'exit'",
+        ),
         ({"preload": {"probe": {"port": 8188}}}, "at '/preload/probe/port': 'not' failed"),
         ({"preload": {"probe": {"port": 80}}}, "at '/preload/probe/port': minimum: got 80, want 1,024"),
         ({"preload": {"models": "flux"}}, "at '/preload/models': got string, want array"),
-        ({"preload": {"timeout": 30}}, "preload.timeout is 30, but modelBytes / storageSpeed + warmupSeconds is 78 s"),
+        (
+            {"preload": {"timeout": 30}},
+            "preload.timeout is 30, but modelBytes / storageSpeed + warmupSeconds is 78 s",
+        ),
         ({"modelBytes": 10**14}, "loading would take 200030 s"),
         ({"workflows": {"模型.json": "{}"}}, "invalid propertyName '模型.json'"),
-        ({"autoscaling": {"kind": "cpu"}}, "at '/autoscaling/kind': value must be one of 'none', 'hpa', 'keda'"),
+        (
+            {"autoscaling": {"kind": "cpu"}},
+            "at '/autoscaling/kind': value must be one of 'none', 'hpa', 'keda'",
+        ),
         ({"autoscaling": {"minReplicas": 0}}, "at '/autoscaling/minReplicas': minimum: got 0, want 1"),
         ({"models": {"size": "a lot"}}, "at '/models/size': 'a lot' does not match pattern"),
         ({"nodeCache": {"path": "nvme"}}, "at '/nodeCache/path': 'nvme' does not match pattern"),

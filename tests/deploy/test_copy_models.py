@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.deploy.tools import program
+from tests.deploy.tools import program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in Linux containers")
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy"
 SCRIPT = FOLDER / "kubernetes" / "components" / "node-cache" / "copy-models.sh"
-NAMES = ("checkpoints/sd 'xl' \"base\".safetensors", "vae/模型 一.safetensors", "loras/-x.safetensors", "vae/same.safetensors")
+NAMES = (
+    "checkpoints/sd 'xl' \"base\".safetensors",
+    "vae/模型 一.safetensors",
+    "loras/-x.safetensors",
+    "vae/same.safetensors",
+)
 MIB = 1 << 20
 
 
@@ -47,24 +52,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={5 * MIB // 2}", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603 — our own
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 — our own
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def listed(folder: Path) -> Path:
     """With its SHA256SUMS, made as the script says."""
     command = "find . -type f ! -name SHA256SUMS -exec sha256sum {} + > SHA256SUMS"
     assert command in SCRIPT.read_text(encoding="utf-8")
-    subprocess.run(["sh", "-c", command], cwd=folder, check=True)  # noqa: S603, S607 — our own
+    subprocess.run(["sh", "-c", command], cwd=folder, check=True)
     return folder
 
 
 def begin(source: Path, target: Path, **env: str) -> subprocess.Popen[str]:
     """In a process group of its own, as a container is."""
-    return subprocess.Popen(  # noqa: S603 — our own script
-        ["sh", str(SCRIPT), str(source), str(target)],  # noqa: S607 — whatever /bin/sh is
+    return subprocess.Popen(
+        ["sh", str(SCRIPT), str(source), str(target)],
         env=os.environ | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,14 +98,16 @@ def same(source: Path, target: Path) -> bool:
 
 
 def test_shellcheck() -> None:
-    ran = subprocess.run([program("shellcheck"), str(SCRIPT)], capture_output=True, text=True, check=False)  # noqa: S603 — our own
+    ran = subprocess.run([program("shellcheck"), str(SCRIPT)], capture_output=True, text=True, check=False)
 
     assert 0 == ran.returncode, ran.stdout
 
 
 def test_chart_has_the_same_script() -> None:
     """Neither helm nor kustomize reads files outside its own folder, so there are two."""
-    assert SCRIPT.read_bytes() == (FOLDER / "helm" / "comfyui-preload" / "files" / "copy-models.sh").read_bytes()
+    assert (
+        SCRIPT.read_bytes() == (FOLDER / "helm" / "comfyui-preload" / "files" / "copy-models.sh").read_bytes()
+    )
 
 
 def test_copies_once(source: Path, target: Path) -> None:
@@ -165,7 +172,9 @@ def test_corrupted(source: Path, target: Path, how: str) -> None:
     content = file.read_bytes()
     file.unlink()
     if how != "gone":
-        file.write_bytes({"changed": b"!" + content[1:], "cut off": content[:9], "replaced by the same": content}[how])
+        file.write_bytes(
+            {"changed": b"!" + content[1:], "cut off": content[:9], "replaced by the same": content}[how]
+        )
     code, said = run(source, target)
 
     assert (0, how != "replaced by the same") == (code, said.count(": copied")), said
@@ -180,7 +189,9 @@ def test_silently_corrupted(source: Path, target: Path) -> None:
     digest = remembered.read_text(encoding="utf-8").partition(" ")[0]
     file.write_bytes(b"!" + file.read_bytes()[1:])
     command = ["stat", "-c", "%s %y %z %i", str(file)]
-    facts = subprocess.run(command, capture_output=True, text=True, check=True, env={"TZ": "UTC", "PATH": os.environ["PATH"]})  # noqa: S603 — our own
+    facts = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"TZ": "UTC", "PATH": os.environ["PATH"]}
+    )
     remembered.write_text(f"{digest} {facts.stdout}", encoding="utf-8")
     assert "copied" not in run(source, target)[1]
 
@@ -216,7 +227,8 @@ def test_disk_fills_up(source: Path, small_disk: Path, tmp_path: Path) -> None:
         (source / name).unlink()
     listed(source)
     path = in_the_way(
-        tmp_path, f'[ -e {small_disk}/other ] || head -c {2 * MIB} /dev/zero > {small_disk}/other; exec "$real" "$@"'
+        tmp_path,
+        f'[ -e {small_disk}/other ] || head -c {2 * MIB} /dev/zero > {small_disk}/other; exec "$real" "$@"',
     )
     code, said = run(source, small_disk, PATH=path)
     assert (1, True) == (code, "the disk is full" in said), said
@@ -253,4 +265,7 @@ def test_bad_list(source: Path, target: Path, line: str, words: str) -> None:
 def test_no_list(source: Path, target: Path) -> None:
     (source / "SHA256SUMS").unlink()
 
-    assert (1, True) == ((found := run(source, target))[0], "there is no SHA256SUMS in the source" in found[1])
+    assert (1, True) == (
+        (found := run(source, target))[0],
+        "there is no SHA256SUMS in the source" in found[1],
+    )

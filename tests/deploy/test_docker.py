@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.settings import settle
-from preload_plugin.tests.deploy import dockerfile
-from preload_plugin.tests.deploy.dockerfile import FILE, FOLDER, ROOT
-from preload_plugin.tests.deploy.tools import program
-from preload_plugin.tests.support.base_directory import put_plugin
-from preload_plugin.tools.host import TORCH, TORCHAUDIO
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from tests.deploy import dockerfile
+from tests.deploy.dockerfile import FILE, FOLDER, ROOT
+from tests.deploy.tools import program
+from tests.support.base_directory import put_plugin
+from tools.host import TORCH, TORCHAUDIO
 
 COMPOSE = FOLDER / "compose.yaml"
 MONITORING = ROOT / "deploy" / "monitoring"
 
 
 def run(name: str, *words: str) -> tuple[int, str]:
-    ran = subprocess.run([program(name), *words], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 — our own
+    ran = subprocess.run([program(name), *words], capture_output=True, text=True, check=False, timeout=60)
     return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -77,8 +77,21 @@ def test_app_is_apart(sent: set[str]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(".env", ".git/config", ".venv/pyvenv.cfg", ".host/ComfyUI/main.py", "core/.env", "deploy/docker/app/.env"),
-        *("core/__pycache__/plan.cpython-311.pyc", "tests/conftest.py", "docs/cli.md", "bench/demo.py", "tools/host.py"),
+        *(
+            ".env",
+            ".git/config",
+            ".venv/pyvenv.cfg",
+            ".host/ComfyUI/main.py",
+            "core/.env",
+            "deploy/docker/app/.env",
+        ),
+        *(
+            "core/__pycache__/plan.cpython-311.pyc",
+            "tests/conftest.py",
+            "docs/cli.md",
+            "bench/demo.py",
+            "tools/host.py",
+        ),
         *("deploy/helm/values.yaml", "deploy/docker/app/models/.cache/x", "dist/comfyui-preload.zip"),
     ],
 )
@@ -138,7 +151,12 @@ def test_compose_comfyui(services: dict[str, dict[str, Any]], profile: str) -> N
 def test_compose_prometheus(services: dict[str, dict[str, Any]]) -> None:
     """Prometheus finds ComfyUI under the name that its configuration gives."""
     configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
-    targets = {t for job in configuration["scrape_configs"] for static in job["static_configs"] for t in static["targets"]}
+    targets = {
+        t
+        for job in configuration["scrape_configs"]
+        for static in job["static_configs"]
+        for t in static["targets"]
+    }
 
     assert "../monitoring:/etc/prometheus:ro" in services["prometheus"]["volumes"]
     for name in ("comfyui-gpu", "comfyui-cpu"):

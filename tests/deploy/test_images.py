@@ -19,17 +19,19 @@ from typing import NamedTuple
 
 import pytest
 
-from preload_plugin.tests.deploy import dockerfile
-from preload_plugin.tests.deploy.buildah import BuildError, Image, Store, pack_comfyui
-from preload_plugin.tests.deploy.container import UID, end, entrypoint, running, wait_for
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import LOOPBACK, free_port
-from preload_plugin.tests.support.reply import ask
-from preload_plugin.tools.host import comfyui_path
+from tests.deploy import dockerfile
+from tests.deploy.buildah import BuildError, Image, Store, pack_comfyui
+from tests.deploy.container import UID, end, entrypoint, running, wait_for
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.comfy import LOOPBACK, free_port
+from tests.support.reply import ask
+from tools.host import comfyui_path
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("PRELOAD_TEST_IMAGES") != "1", reason="slow: only with PRELOAD_TEST_IMAGES=1"),
+    pytest.mark.skipif(
+        os.environ.get("PRELOAD_TEST_IMAGES") != "1", reason="slow: only with PRELOAD_TEST_IMAGES=1"
+    ),
     pytest.mark.timeout(1800),
 ]
 
@@ -77,7 +79,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         for stage, below in zip(STAGES, ((), images["base"].layers, images["runtime"].layers), strict=True):
             sizes = images[stage].sizes
             own = [f"{size / 1e6:.2f}" for size in sizes[len(below) :]]
-            log.info("%s: %.0f s, %.2f GB; its layers in MB: %s", stage, store.seconds[stage], sum(sizes) / 1e9, " ".join(own))
+            log.info(
+                "%s: %.0f s, %.2f GB; its layers in MB: %s",
+                stage,
+                store.seconds[stage],
+                sum(sizes) / 1e9,
+                " ".join(own),
+            )
         yield Built(store, context, images)
     finally:
         store.remove()
@@ -152,7 +160,10 @@ def test_no_secret(built: Built) -> None:
         assert not left.exists() or not left.read_bytes()
         assert not [*root.glob("opt/ComfyUI/custom_nodes/comfyui-preload/**/.*")]
     history = built.store.buildah("inspect", "--type", "image", "localhost/app")
-    told = [line.partition(" = ")[2] for line in (built.store.folder / "pip.conf").read_text(encoding="utf-8").splitlines()]
+    told = [
+        line.partition(" = ")[2]
+        for line in (built.store.folder / "pip.conf").read_text(encoding="utf-8").splitlines()
+    ]
     assert not [value for value in told if "/" in value and value in history]
 
 
@@ -168,7 +179,9 @@ def test_compiled(built: Built, tmp_path: Path) -> None:
         root = Path(built.store.buildah("mount", name).strip()) / "opt"
         sources = [*root.glob("ComfyUI/**/*.py"), *root.glob("venv/lib/python*/site-packages/torch/**/*.py")]
         bare = [file for file in sources if not [*file.parent.glob(f"__pycache__/{file.stem}.cpython-*.pyc")]]
-        bare = [file for file in bare if "testing" not in file.parts]  # where torch keeps syntax of a later Python
+        bare = [
+            file for file in bare if "testing" not in file.parts
+        ]  # where torch keeps syntax of a later Python
     assert 2000 < len(sources)
     assert [] == bare
 
@@ -178,15 +191,22 @@ def test_compiled(built: Built, tmp_path: Path) -> None:
             wait_for(lambda: "To see the GUI" in comfy.log, "listening")
             return time.monotonic() - began
 
-    with_them, without = zip(*[(seconds(), seconds(PYTHONPYCACHEPREFIX="/nowhere")) for _ in range(2)], strict=True)
-    log.info("start to listening: %s s, without .pyc files %s s", *([f"{s:.1f}" for s in row] for row in (with_them, without)))
+    with_them, without = zip(
+        *[(seconds(), seconds(PYTHONPYCACHEPREFIX="/nowhere")) for _ in range(2)], strict=True
+    )
+    log.info(
+        "start to listening: %s s, without .pyc files %s s",
+        *([f"{s:.1f}" for s in row] for row in (with_them, without)),
+    )
     assert min(with_them) < min(without)
 
 
 def test_description(built: Built) -> None:
     """What a registry shows."""
     labels = built.images["app"].config["Labels"]
-    assert {"title", "description", "source", "version", "revision"} <= {key.rpartition(".")[2] for key in labels}
+    assert {"title", "description", "source", "version", "revision"} <= {
+        key.rpartition(".")[2] for key in labels
+    }
     assert {"CMD", *dockerfile.health_check()} == set(built.images["app"].config["Healthcheck"]["Test"])
 
 
@@ -231,7 +251,9 @@ def test_models_on_a_mount(built: Built, tmp_path: Path) -> None:
     mounts = ["--volume", f"{models}:/opt/ComfyUI/models:ro", "--volume", f"{app}:/app:ro"]
     command = [*built.images["app"].command, "--cpu", "--port", str(port)]
     with built.store.container("app") as name:
-        process = built.store.start("run", "--isolation", "chroot", *mounts, name, "--", *command, log=tmp_path / "log")
+        process = built.store.start(
+            "run", "--isolation", "chroot", *mounts, name, "--", *command, log=tmp_path / "log"
+        )
         try:
             first = wait_for(lambda: entrypoint(process.pid), "running")
             assert UID == Path(f"/proc/{first}").stat().st_uid

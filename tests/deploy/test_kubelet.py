@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from preload_plugin.tests.deploy import manifests
-from preload_plugin.tests.deploy.kubelet import Kubelet
-from preload_plugin.tests.deploy.manifests import Manifest, chart, container, pod
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, free_port
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits
-from preload_plugin.tools.host import comfyui_path, comfyui_python
+from tests.deploy import manifests
+from tests.deploy.kubelet import Kubelet
+from tests.deploy.manifests import Manifest, chart, container, pod
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, free_port
+from tests.support.readings import CUSTOM_NODES, hits
+from tools.host import comfyui_path, comfyui_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
 
@@ -48,10 +48,14 @@ def run(models: Path, tmp_path: Path) -> Run:
     """Play the kubelet for a ComfyUI that has a folder of nodes for tests beside the plugin."""
 
     @contextmanager
-    def running(rendered: list[Manifest], nodes: str, lag: float = 0.0) -> Iterator[tuple[Kubelet, ComfyServer]]:
+    def running(
+        rendered: list[Manifest], nodes: str, lag: float = 0.0
+    ) -> Iterator[tuple[Kubelet, ComfyServer]]:
         own = {name: CUSTOM_NODES / name for name in (nodes, "sink")}
         host, python = comfyui_path(), comfyui_python()
-        server = ComfyServer(tmp_path, host=host, python=python, preload=settings(rendered), models=models, custom_nodes=own)
+        server = ComfyServer(
+            tmp_path, host=host, python=python, preload=settings(rendered), models=models, custom_nodes=own
+        )
         ports = {"http": server.port, "probe": container(rendered)["ports"][1]["containerPort"]}
         try:
             with Kubelet(pod(rendered), server, ports, pace=PACE, lag=lag) as kubelet:
@@ -106,7 +110,10 @@ class Clients(threading.Thread):
 
 def test_a_pod_from_start_to_end(run: Run) -> None:
     """A slow load is not killed and gets no traffic; then prompts come without a pause until the pod is gone: none is lost."""
-    models = [{"unet": "tiny.safetensors"}, {"loader": "TestGateLoader", "inputs": {"gate": "open"}, "name": "slow"}]
+    models = [
+        {"unet": "tiny.safetensors"},
+        {"loader": "TestGateLoader", "inputs": {"gate": "open"}, "name": "slow"},
+    ]
     rendered = chart(values(models=models))
     liveness = container(rendered)["livenessProbe"]
     patience = liveness["periodSeconds"] * liveness["failureThreshold"] * PACE

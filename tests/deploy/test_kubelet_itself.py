@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.deploy.kubelet import Kubelet
-from preload_plugin.tests.deploy.manifests import chart, pod
-from preload_plugin.tests.support.comfy import free_port
+from tests.deploy.kubelet import Kubelet
+from tests.deploy.manifests import chart, pod
+from tests.support.comfy import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
 
@@ -50,7 +50,7 @@ class Stub:
 
     def start(self) -> None:
         command = [sys.executable, "-c", STUB, str(self.port), *self._words]
-        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)  # noqa: S603 — our own
+        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
         if self._process:

@@ -7,7 +7,7 @@ import re
 import kubernetes_validate
 import pytest
 
-from preload_plugin.tests.deploy.manifests import (
+from tests.deploy.manifests import (
     KUSTOMIZE,
     RENDERED,
     Manifest,
@@ -55,7 +55,9 @@ def test_kinds(rendered: list[Manifest]) -> None:
     assert len(rendered) == len({(m["kind"], m["metadata"]["name"]) for m in rendered})
     scalers = [kind for kind in kinds if kind in ("HorizontalPodAutoscaler", "ScaledObject")]
     assert len(scalers) <= 1
-    assert bool(scalers) != ("replicas" in the("Deployment", rendered)["spec"]), "an autoscaler and a number would fight"
+    assert bool(scalers) != ("replicas" in the("Deployment", rendered)["spec"]), (
+        "an autoscaler and a number would fight"
+    )
 
 
 def test_references(rendered: list[Manifest]) -> None:
@@ -91,7 +93,11 @@ def test_references(rendered: list[Manifest]) -> None:
         if selector is not None:
             wanted = selector if manifest["kind"] == "Service" else selector["matchLabels"]
             assert wanted
-            target = the("Service", rendered)["metadata"]["labels"] if manifest["kind"] == "ServiceMonitor" else labels
+            target = (
+                the("Service", rendered)["metadata"]["labels"]
+                if manifest["kind"] == "ServiceMonitor"
+                else labels
+            )
             assert wanted.items() <= target.items(), manifest["kind"]
         if "scaleTargetRef" in below:
             assert ("Deployment", below["scaleTargetRef"]["name"]) in there
@@ -103,7 +109,9 @@ def test_ports(rendered: list[Manifest]) -> None:
     ports = {port["name"]: port["containerPort"] for port in one["ports"]}
 
     assert {"http": 8188, "probe": settled(rendered).options.probe.port} == ports
-    assert {"probe"} == {one[kind]["httpGet"]["port"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {"probe"} == {
+        one[kind]["httpGet"]["port"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
     assert ["/ready", "/ready", "/livez"] == [
         one[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
     ]
@@ -111,7 +119,9 @@ def test_ports(rendered: list[Manifest]) -> None:
     assert {"http": "http", "probe": "probe"} == service
     for manifest in rendered:
         if manifest["kind"] == "NetworkPolicy":
-            assert [["http"], ["probe"]] == [[p["port"] for p in rule["ports"]] for rule in manifest["spec"]["ingress"]]
+            assert [["http"], ["probe"]] == [
+                [p["port"] for p in rule["ports"]] for rule in manifest["spec"]["ingress"]
+            ]
 
 
 def test_locked_down(rendered: list[Manifest]) -> None:
@@ -119,9 +129,11 @@ def test_locked_down(rendered: list[Manifest]) -> None:
     spec = pod(rendered)
 
     assert spec["automountServiceAccountToken"] is False
-    assert {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}.items() <= spec[
-        "securityContext"
-    ].items()
+    assert {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }.items() <= spec["securityContext"].items()
     for one in (*spec.get("initContainers", ()), *spec["containers"]):
         assert {
             "allowPrivilegeEscalation": False,
@@ -129,9 +141,9 @@ def test_locked_down(rendered: list[Manifest]) -> None:
             "capabilities": {"drop": ["ALL"]},
         } == one["securityContext"]
         assert "memory" in one["resources"]["limits"]
-    assert {"persistentVolumeClaim", "emptyDir", "configMap", "hostPath"} >= {key for v in spec["volumes"] for key in v} - {
-        "name"
-    }
+    assert {"persistentVolumeClaim", "emptyDir", "configMap", "hostPath"} >= {
+        key for v in spec["volumes"] for key in v
+    } - {"name"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
     models = {m["name"]: m for m in container(rendered)["volumeMounts"]}["models"]
     assert models["readOnly"] is True
@@ -145,7 +157,9 @@ def test_settings(rendered: list[Manifest]) -> None:
     assert [()] * len(found.entries) == [entry.problems for entry in found.entries]
     assert [()] * len(found.workflows) == [source.problems for source in found.workflows]
     (mount,) = (m for m in container(rendered)["volumeMounts"] if m["name"] == "config")
-    assert {"name": "PRELOAD_CONFIG", "value": f"{mount['mountPath']}/preload.yaml"} in container(rendered)["env"]
+    assert {"name": "PRELOAD_CONFIG", "value": f"{mount['mountPath']}/preload.yaml"} in container(rendered)[
+        "env"
+    ]
 
 
 def test_chart_and_overlays_agree() -> None:
@@ -154,10 +168,14 @@ def test_chart_and_overlays_agree() -> None:
     same = one.keys() - {"env", "image", "imagePullPolicy"}
 
     assert {key: one[key] for key in same} == {key: other[key] for key in same}
-    assert pod(chart())["terminationGracePeriodSeconds"] == pod(overlay("hpa"))["terminationGracePeriodSeconds"]
+    assert (
+        pod(chart())["terminationGracePeriodSeconds"] == pod(overlay("hpa"))["terminationGracePeriodSeconds"]
+    )
     assert pod(chart())["securityContext"] == pod(overlay("hpa"))["securityContext"]
     cached = pod(chart({"nodeCache": {"enabled": True}}))["initContainers"][0]
-    assert cached | {"imagePullPolicy": None} == pod(overlay("keda"))["initContainers"][0] | {"imagePullPolicy": None}
+    assert cached | {"imagePullPolicy": None} == pod(overlay("keda"))["initContainers"][0] | {
+        "imagePullPolicy": None
+    }
 
 
 @pytest.mark.parametrize("way", ["chart, gpu", "overlay keda"])
@@ -169,13 +187,19 @@ def test_script(way: str) -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
 
     assert {"copy-models.sh": script} == held["data"]
-    assert ["/bin/sh", f"{mounts['copy-models']}/copy-models.sh", mounts["models-source"], mounts["models"]] == one["command"]
+    assert [
+        "/bin/sh",
+        f"{mounts['copy-models']}/copy-models.sh",
+        mounts["models-source"],
+        mounts["models"],
+    ] == one["command"]
 
 
 def test_new_settings_start_new_pods() -> None:
     """A change of preload.yaml changes the pod: by a checksum in the chart, by the ConfigMap's name with kustomize."""
     one, other = (
-        the("Deployment", chart({"preload": {"drain": drain}}))["spec"]["template"]["metadata"]["annotations"] for drain in (1, 2)
+        the("Deployment", chart({"preload": {"drain": drain}}))["spec"]["template"]["metadata"]["annotations"]
+        for drain in (1, 2)
     )
 
     assert one != other

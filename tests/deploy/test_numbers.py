@@ -9,15 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from preload_plugin.tests.deploy.manifests import (
-    KUSTOMIZE,
-    Manifest,
-    chart,
-    container,
-    overlay,
-    pod,
-    settled,
-)
+from tests.deploy.manifests import KUSTOMIZE, Manifest, chart, container, overlay, pod, settled
 
 PERIOD, PRE_STOP, TO_END = 5, 5, 10
 
@@ -31,7 +23,9 @@ def numbers_fit(rendered: list[Manifest], facts: dict[str, float]) -> None:
 
     assert options.timeout >= load
     assert patience >= facts["importSeconds"] + load
-    assert patience >= facts["importSeconds"] + options.timeout, "the plugin says why before the kubelet kills"
+    assert patience >= facts["importSeconds"] + options.timeout, (
+        "the plugin says why before the kubelet kills"
+    )
     assert PRE_STOP == one["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod(rendered)["terminationGracePeriodSeconds"] >= PRE_STOP + options.drain + TO_END
 
@@ -85,10 +79,16 @@ def test_own_timeout(timeout: float) -> None:
 def test_numbers_of_the_overlays(name: str) -> None:
     """The numbers are those that the comment works out, and the comment works them out as the formula does."""
     text = (KUSTOMIZE / "base" / "deployment.yaml").read_text(encoding="utf-8")
-    facts = {key: float(value) for key, value in re.findall(r"(modelBytes|storageSpeed|importSeconds|warmupSeconds) (\d+)", text)}
+    facts = {
+        key: float(value)
+        for key, value in re.findall(r"(modelBytes|storageSpeed|importSeconds|warmupSeconds) (\d+)", text)
+    }
     rendered, (timeout, threshold) = overlay(name), formula(facts)
 
     numbers_fit(rendered, facts)
-    assert (timeout, threshold) == (settled(rendered).options.timeout, container(rendered)["startupProbe"]["failureThreshold"])
+    assert (timeout, threshold) == (
+        settled(rendered).options.timeout,
+        container(rendered)["startupProbe"]["failureThreshold"],
+    )
     results = [int(n) for n in re.findall(r"= (\d+) ", text.partition("apiVersion")[0])]
     assert [78, timeout, timeout + 40, threshold, pod(rendered)["terminationGracePeriodSeconds"]] == results

@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from preload_plugin.api import probe
-from preload_plugin.api.probe import Probe
-from preload_plugin.api.routes import register
-from preload_plugin.core.errors import problem
-from preload_plugin.core.jobs import Door
-from preload_plugin.core.snapshot import ModelState, Progress, Snapshot, Status
-from preload_plugin.tests.support.snapshots import FAULT, OpenDoor, model, snapshot
+from comfy_preload.api import probe
+from comfy_preload.api.probe import Probe
+from comfy_preload.api.routes import register
+from comfy_preload.core.errors import problem
+from comfy_preload.core.state.jobs import Door
+from comfy_preload.core.state.snapshot import ModelState, Progress, Snapshot, Status
+from tests.support.snapshots import FAULT, OpenDoor, model, snapshot
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]
@@ -28,13 +28,19 @@ HALF = Progress(bytes=40, bytes_total=100, fraction=0.4, seconds=6.2, eta=8.9)
 UNKNOWN_SPEED = Progress(bytes=0, bytes_total=100, fraction=0.0, seconds=0.1, eta=None)
 
 STATES = {
-    "starting": (snapshot(Status.STARTING, model(state=ModelState.PENDING), progress=UNKNOWN_SPEED, host=None), 503),
+    "starting": (
+        snapshot(Status.STARTING, model(state=ModelState.PENDING), progress=UNKNOWN_SPEED, host=None),
+        503,
+    ),
     "loading": (snapshot(Status.LOADING, model(), model("b", ModelState.LOADING), progress=HALF), 503),
     "warming": (snapshot(Status.WARMING, model()), 503),
     "ready": (snapshot(Status.READY, model()), 200),
     "ready-with-nothing": (snapshot(Status.READY), 200),
     "degraded": (snapshot(Status.DEGRADED, model(), model("b", ModelState.FAILED, required=False)), 200),
-    "degraded-without-a-required-one": (snapshot(Status.DEGRADED, model(state=ModelState.RELEASED), serves=False), 503),
+    "degraded-without-a-required-one": (
+        snapshot(Status.DEGRADED, model(state=ModelState.RELEASED), serves=False),
+        503,
+    ),
     "served-all-the-same": (snapshot(Status.DEGRADED, model(state=ModelState.FAILED), serves=True), 200),
     "failed": (snapshot(Status.FAILED, model(), model("b", ModelState.FAILED)), 503),
     "sleeping": (snapshot(Status.SLEEPING, model(state=ModelState.EVICTED)), 503),

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.api import gate
-from preload_plugin.api.routes import MOST_BYTES
-from preload_plugin.core.jobs import Command
-from preload_plugin.core.snapshot import Status
-from preload_plugin.tests.http.conftest import Client, Serve
-from preload_plugin.tests.support.snapshots import OpenDoor, model, snapshot
+from comfy_preload.api import access as gate
+from comfy_preload.api.routes import MOST_BYTES
+from comfy_preload.core.state.jobs import Command
+from comfy_preload.core.state.snapshot import Status
+from tests.http.conftest import Client, Serve
+from tests.support.snapshots import OpenDoor, model, snapshot
 
 READY = snapshot(Status.READY, model("a"), model("b"))
 JSON = {"Content-Type": "application/json"}
@@ -97,13 +97,21 @@ WRONG_BODIES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "half-a-character": ("reload", b'{"model": "\\ud800"}', JSON, 404, "model_unknown"),
     "too-large": ("reload", LARGE, JSON, 413, "bad_request"),
     "form": ("reload", b"model=a", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "bad_request"),
-    "form-that-looks-like-json": ("reload", b'{"model": "a"}', {"Content-Type": "text/plain"}, 415, "bad_request"),
+    "form-that-looks-like-json": (
+        "reload",
+        b'{"model": "a"}',
+        {"Content-Type": "text/plain"},
+        415,
+        "bad_request",
+    ),
     "compressed": ("reload", gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}, 415, "bad_request"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG_BODIES.values(), ids=list(WRONG_BODIES))
-async def test_wrong_body(client: Client, door: OpenDoor, wrong: tuple[str, bytes, dict[str, str], int, str]) -> None:
+async def test_wrong_body(
+    client: Client, door: OpenDoor, wrong: tuple[str, bytes, dict[str, str], int, str]
+) -> None:
     """What cannot be used is refused with code, message and hint, and nothing is ordered."""
     command, data, headers, status, code = wrong
     reply = await client.post(f"/preload/{command}", data=data, headers=headers)
@@ -119,12 +127,17 @@ async def test_wrong_body(client: Client, door: OpenDoor, wrong: tuple[str, byte
     [
         pytest.param("Content-Length: 99999999\r\n", b"", 413, id="a-large-body-is-announced"),
         pytest.param(
-            "Transfer-Encoding: chunked\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n1\r\n \r\n0\r\n\r\n", 413, id="chunks"
+            "Transfer-Encoding: chunked\r\n",
+            b"10000\r\n" + b" " * 65536 + b"\r\n1\r\n \r\n0\r\n\r\n",
+            413,
+            id="chunks",
         ),
         pytest.param("Transfer-Encoding: chunked\r\n", b"x\r\n\r\n", 400, id="chunks-of-garbage"),
     ],
 )
-async def test_body_is_bounded(client: Client, door: OpenDoor, headers: str, body: bytes, status: int) -> None:
+async def test_body_is_bounded(
+    client: Client, door: OpenDoor, headers: str, body: bytes, status: int
+) -> None:
     """No more than 64 KiB are read, however the body comes; what is only announced is not waited for."""
     answered = await send(client, HEAD + headers.encode() + b"\r\n" + body)
 
@@ -134,7 +147,7 @@ async def test_body_is_bounded(client: Client, door: OpenDoor, headers: str, bod
 
 async def test_slow_body(client: Client, door: OpenDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that never comes is given up."""
-    monkeypatch.setattr("preload_plugin.api.routes.PATIENCE", 0.1)
+    monkeypatch.setattr("comfy_preload.api.routes.PATIENCE", 0.1)
     answered = await send(client, HEAD + b"Content-Length: 10\r\n\r\n{")
 
     assert answered.startswith(b"HTTP/1.1 400 ")
@@ -168,7 +181,11 @@ async def test_only_post(client: Client, door: OpenDoor, method: str, command: s
 
 
 STRANGE: dict[str, dict[str, str]] = {
-    "dns-rebinding": {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+    "dns-rebinding": {
+        "Host": "evil.example",
+        "Origin": "http://evil.example",
+        "Sec-Fetch-Site": "same-origin",
+    },
     "cross-site-form": {"Origin": "https://evil.example", "Content-Type": "text/plain"},
     "sandboxed-form": {"Origin": "null", "Content-Type": "text/plain"},
     "cross-site-fetch": {"Sec-Fetch-Site": "cross-site"},
@@ -181,7 +198,9 @@ STRANGE: dict[str, dict[str, str]] = {
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("headers", STRANGE.values(), ids=list(STRANGE))
-async def test_strangers(client: Client, door: OpenDoor, headers: dict[str, str], command: str, prefix: str) -> None:
+async def test_strangers(
+    client: Client, door: OpenDoor, headers: dict[str, str], command: str, prefix: str
+) -> None:
     """Who is not from here and has no token gets 403, before the body is looked at."""
     reply = await client.post(f"{prefix}/preload/{command}", headers=headers, data=LARGE)
     body = await reply.json()
@@ -204,7 +223,9 @@ async def test_token(client: Client, door: OpenDoor, headers: dict[str, str]) ->
     "lines",
     [
         pytest.param("POST /preload/reload HTTP/1.0\r\nHost: localhost\r\n", id="a-proxy-without-headers"),
-        pytest.param("POST /preload/reload HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", id="two-hosts"),
+        pytest.param(
+            "POST /preload/reload HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", id="two-hosts"
+        ),
         pytest.param("POST /preload/reload HTTP/1.1\r\nHost:\r\n", id="no-host"),
     ],
 )
@@ -233,7 +254,10 @@ async def test_rate(client: Client, door: OpenDoor) -> None:
 async def test_flood_of_wrong_tokens(client: Client, door: OpenDoor) -> None:
     """A flood of wrong tokens is slowed down, and does not lock out the right one."""
     wrong: dict[str, Any] = {"Host": "gpu-1", "Authorization": "Bearer wrong"}
-    codes = [(await client.post("/preload/reload", headers=wrong)).status for _ in range(gate.REFUSALS_A_MINUTE + 20)]
+    codes = [
+        (await client.post("/preload/reload", headers=wrong)).status
+        for _ in range(gate.REFUSALS_A_MINUTE + 20)
+    ]
 
     assert [403, 429] == [codes[gate.REFUSALS_A_MINUTE - 1], codes[-1]]
     assert 202 == (await client.post("/preload/reload", headers={"Host": "gpu-1", **BEARER})).status

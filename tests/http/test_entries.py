@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.settings import settle
-from preload_plugin.core.snapshot import Status
-from preload_plugin.tests.http.conftest import Client, Serve
-from preload_plugin.tests.support.snapshots import OpenDoor, snapshot
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.state.snapshot import Status
+from tests.http.conftest import Client, Serve
+from tests.support.snapshots import OpenDoor, snapshot
 
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": 'a "quoted" 模型.ckpt'}},
@@ -51,11 +51,15 @@ async def test_lines(client: Client) -> None:
     ],
 )
 async def test_bad_body(client: Client, body: Any, status: int, code: str) -> None:
-    reply = await client.post("/preload/entries", data=json.dumps(body), headers={"Content-Type": "application/json"})
+    reply = await client.post(
+        "/preload/entries", data=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
     assert (status, code) == (reply.status, (await reply.json())["error"]["code"])
 
 
-@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"X-Forwarded-For": "1.2.3.4"}])
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"X-Forwarded-For": "1.2.3.4"}]
+)
 async def test_gate(client: Client, headers: dict[str, str]) -> None:
     reply = await client.post("/preload/entries", json={"prompt": GRAPH}, headers=headers)
     assert (403, "command_refused") == (reply.status, (await reply.json())["error"]["code"])
@@ -66,4 +70,7 @@ async def test_written_if_nothing_changed(client: Client, tag: str, status: int)
     """The tag of an earlier answer stands for the file that it told of."""
     first = await client.post("/preload/entries", json={"prompt": GRAPH})
     assert '"tag"' == first.headers["ETag"]
-    assert status == (await client.post("/preload/entries", json={"prompt": GRAPH}, headers={"If-Match": tag})).status
+    assert (
+        status
+        == (await client.post("/preload/entries", json={"prompt": GRAPH}, headers={"If-Match": tag})).status
+    )

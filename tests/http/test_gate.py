@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preload_plugin.api.gate import Bucket, Facts, is_forwarding, is_loopback, refusal, token_from
+from comfy_preload.api.access import Bucket, Facts, is_forwarding, is_loopback, refusal, token_from
 
 TOKEN = b"s3cret"
 HERE: dict[str, Any] = {"peer": "127.0.0.1", "host": ("127.0.0.1:8188",)}
@@ -54,7 +54,9 @@ REFUSED = {
     "any-address": facts(HERE, peer="0.0.0.0"),  # noqa: S104 — an address to refuse
     "private": facts(HERE, peer="192.168.1.1"),
     "mapped-away": facts(HERE, peer="::ffff:10.0.0.1"),
-    "dns-rebinding": facts(HERE, host=("evil.example",), origin=("http://evil.example",), fetch_site=("same-origin",)),
+    "dns-rebinding": facts(
+        HERE, host=("evil.example",), origin=("http://evil.example",), fetch_site=("same-origin",)
+    ),
     "dns-rebinding-with-port": facts(HERE, host=("evil.example:8188",)),
     "dns-rebinding-without-origin": facts(HERE, host=("evil.example",)),
     "host-looks-like-ours": facts(HERE, host=("localhost.evil.example",)),
@@ -91,7 +93,9 @@ REFUSED = {
     "form-without-origin": facts(HERE, fetch_site=("cross-site",)),
     "sandboxed-frame": facts(HERE, origin=("null",)),
     "another-port-of-this-machine": facts(HERE, origin=("http://127.0.0.1:3000",), fetch_site=("same-site",)),
-    "another-name-of-this-machine": facts(HERE, origin=("http://localhost:8188",), fetch_site=("cross-site",)),
+    "another-name-of-this-machine": facts(
+        HERE, origin=("http://localhost:8188",), fetch_site=("cross-site",)
+    ),
     "same-site": facts(HERE, fetch_site=("same-site",)),
     "fetch-site-twice": facts(HERE, fetch_site=("same-origin", "cross-site")),
     "fetch-site-absurd": facts(HERE, fetch_site=("",)),
@@ -146,7 +150,12 @@ def test_any_token(token: str) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "token"),
-    [({}, b""), ({"PRELOAD_TOKEN": ""}, b""), ({"PRELOAD_TOKEN": " \n"}, b""), ({"PRELOAD_TOKEN": "a b\n"}, b"a b")],
+    [
+        ({}, b""),
+        ({"PRELOAD_TOKEN": ""}, b""),
+        ({"PRELOAD_TOKEN": " \n"}, b""),
+        ({"PRELOAD_TOKEN": "a b\n"}, b"a b"),
+    ],
     ids=["unset", "empty", "blank", "newline-of-a-file"],
 )
 def test_token_from(environment: dict[str, str], token: bytes) -> None:
@@ -160,7 +169,16 @@ def test_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Forwarded", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "Via", "X-Real-IP", "CF-Connecting-IP"]
+    "header",
+    [
+        "Forwarded",
+        "X-Forwarded-For",
+        "x-forwarded-host",
+        "X-Forwarded-Proto",
+        "Via",
+        "X-Real-IP",
+        "CF-Connecting-IP",
+    ],
 )
 def test_forwarding(header: str) -> None:
     """What proxies add is known, in any case."""

@@ -14,10 +14,10 @@ from aiohttp import web
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 
-from preload_plugin.core.snapshot import ModelState, Snapshot, Status
-from preload_plugin.tests.http.conftest import application
-from preload_plugin.tests.support.snapshots import OpenDoor, full, model, snapshot
-from preload_plugin.tools import http_doc
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
+from tests.http.conftest import application
+from tests.support.snapshots import OpenDoor, full, model, snapshot
+from tools import http_doc
 
 schema = schemathesis.openapi.from_path(Path(http_doc.SOURCE))
 EXAMPLES = settings(

@@ -7,10 +7,10 @@ import itertools
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from preload_plugin.core.errors import failure
-from preload_plugin.core.snapshot import ModelState, Snapshot, Status, WarmUpState
-from preload_plugin.tests.http.conftest import HALF, STATES, Serve, application
-from preload_plugin.tests.support.snapshots import BROKEN, OpenDoor, full, job, model, snapshot, warm_up
+from comfy_preload.core.errors import failure
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status, WarmUpState
+from tests.http.conftest import HALF, STATES, Serve, application
+from tests.support.snapshots import BROKEN, OpenDoor, full, job, model, snapshot, warm_up
 
 READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 
@@ -23,7 +23,9 @@ async def test_job(serve: Serve, prefix: str) -> None:
 
     body = await over.json()
     assert [200, 200] == [fresh.status, over.status]
-    assert ["queued", None, None, None] == [(await fresh.json())[key] for key in ("state", "started", "ended", "error")]
+    assert ["queued", None, None, None] == [
+        (await fresh.json())[key] for key in ("state", "started", "ended", "error")
+    ]
     assert ["release", "m", "failed", ["m"]] == [body[key] for key in ("command", "model", "state", "kept")]
     assert ("2026-11-22T20:39:34Z", "file_empty") == (body["ended"], body["error"]["code"])
 
@@ -43,7 +45,10 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
     body = await reply.json()
 
     assert (200, "no-store") == (reply.status, reply.headers["Cache-Control"])
-    assert {*READY_KEYS, *("hits", "misses", "prefetch", "host", "warmups", "jobs", "queue_remaining")} == body.keys()
+    assert {
+        *READY_KEYS,
+        *("hits", "misses", "prefetch", "host", "warmups", "jobs", "queue_remaining"),
+    } == body.keys()
     assert (2 * len(now.models), {"VAELoader": 3}) == (body["hits"], body["misses"])
     assert len(now.models) == len(body["models"]["items"])
 
@@ -53,9 +58,13 @@ async def test_everything(serve: Serve) -> None:
     body = await (await (await serve(full())).get("/preload")).json()
 
     assert [("portrait", "warm", 4.5, None), ("b", "failed", 4.5, "file_empty")] == [
-        (row["name"], row["state"], row["seconds"], row["error"] and row["error"]["code"]) for row in body["warmups"]
+        (row["name"], row["state"], row["seconds"], row["error"] and row["error"]["code"])
+        for row in body["warmups"]
     ]
-    assert (["512x512, batch 1, 1 step"], ["float16"]) == (body["warmups"][0]["shapes"], body["warmups"][0]["dtypes"])
+    assert (["512x512, batch 1, 1 step"], ["float16"]) == (
+        body["warmups"][0]["shapes"],
+        body["warmups"][0]["dtypes"],
+    )
     assert ["1", "2"] == [row["id"] for row in body["jobs"]]
     assert (3, 70) == (body["queue_remaining"], body["prefetch"]["bytes"])
 
@@ -64,14 +73,18 @@ async def test_last_jobs(serve: Serve) -> None:
     """/preload lists the last ten jobs; older ones are there all the same."""
     client = await serve(snapshot(Status.READY, jobs=tuple(job(str(i)) for i in range(100))))
 
-    assert [str(i) for i in range(90, 100)] == [row["id"] for row in (await (await client.get("/preload")).json())["jobs"]]
+    assert [str(i) for i in range(90, 100)] == [
+        row["id"] for row in (await (await client.get("/preload")).json())["jobs"]
+    ]
     assert 200 == (await client.get("/preload/jobs/0")).status
 
 
 async def test_failed_warm_up(serve: Serve) -> None:
     """A warm-up that failed stands among what fails."""
     failed = warm_up("portrait", WarmUpState.FAILED, problems=(BROKEN,))
-    body = await (await (await serve(snapshot(Status.FAILED, model(), warmups=(failed,)))).get("/ready")).json()
+    body = await (
+        await (await serve(snapshot(Status.FAILED, model(), warmups=(failed,)))).get("/ready")
+    ).json()
 
     assert "file_empty" == body["failing"]["portrait"]["code"]
 
@@ -88,7 +101,9 @@ async def test_host(serve: Serve) -> None:
 async def test_no_path(serve: Serve, path: str) -> None:
     """No body has a path in it, whatever a loader said."""
     said = failure("L", OSError(13, "Permission denied", "/srv/secret/models/a.safetensors"))
-    reply = await (await serve(snapshot(Status.FAILED, model("x", ModelState.FAILED, problems=(said,))))).get(path)
+    reply = await (await serve(snapshot(Status.FAILED, model("x", ModelState.FAILED, problems=(said,))))).get(
+        path
+    )
     text = await reply.text()
 
     assert "Permission denied: 'a.safetensors'" in text

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from preload_plugin.api import probe
-from preload_plugin.core.snapshot import Snapshot, Status
-from preload_plugin.tests.http.conftest import HERE, Serve, Start, ask, hear, say
-from preload_plugin.tests.support.snapshots import FAULT, full, model, snapshot
+from comfy_preload.api import probe
+from comfy_preload.core.state.snapshot import Snapshot, Status
+from tests.http.conftest import HERE, Serve, Start, ask, hear, say
+from tests.support.snapshots import FAULT, full, model, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [
@@ -47,7 +47,15 @@ NAMES = [
             "/ready/nobody",
             "/livez",
         ),
-        *("/ready/%6d", "/re%61dy", "/ready/m%2Fn", "/ready/%ff", "/preload", "/preload/jobs/1", "/preload/jobs/nobody"),
+        *(
+            "/ready/%6d",
+            "/re%61dy",
+            "/ready/m%2Fn",
+            "/ready/%ff",
+            "/preload",
+            "/preload/jobs/1",
+            "/preload/jobs/nobody",
+        ),
         *("/v2/health/live", "/v2/health/ready", "/v2/models/n/ready", "/v2/models/nobody/ready"),
     ],
 )
@@ -82,7 +90,8 @@ def test_metrics(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/ready/", "/api", "/apiready", "/api/api/ready", "//ready", "/system_stats", "/preload/jobs/"]
+    "path",
+    ["/", "/ready/", "/api", "/apiready", "/api/api/ready", "//ready", "/system_stats", "/preload/jobs/"],
 )
 def test_nothing_else(start: Start, path: str) -> None:
     """Any other path is 404, with code, message and hint."""
@@ -158,12 +167,10 @@ def test_both_families(start: Start) -> None:
 
 CHILD = """
 import sys, types, urllib.request
-package = types.ModuleType("preload_plugin")
-package.__path__ = [sys.argv[1]]
-sys.modules["preload_plugin"] = package
-from preload_plugin.api import probe
-from preload_plugin.core.residency import Residency
-from preload_plugin.core.readiness import Readiness
+sys.path.insert(0, sys.argv[1])
+from comfy_preload.api import probe
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.readiness import Readiness
 readiness = Readiness(Residency(repair=lambda _: None, usable=lambda _: ""), lambda _: None)
 running = probe.start(["127.0.0.1"], 0, readiness.snapshot)
 for path in sys.argv[2:]:
@@ -178,7 +185,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 def imported(*paths: str) -> set[str]:
     """Top-level modules in a fresh interpreter that has answered these questions."""
     command = [sys.executable, "-I", "-c", CHILD, str(ROOT), *paths]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())  # noqa: S603 — our own
+    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())
 
 
 def test_light() -> None:

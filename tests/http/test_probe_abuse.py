@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from preload_plugin.api import probe
-from preload_plugin.api.probe import Probe
-from preload_plugin.core.snapshot import ModelState, Status
-from preload_plugin.tests.http.conftest import Start, ask, hear, say
-from preload_plugin.tests.support.snapshots import model, snapshot
+from comfy_preload.api import probe
+from comfy_preload.api.probe import Probe
+from comfy_preload.core.state.snapshot import ModelState, Status
+from tests.http.conftest import Start, ask, hear, say
+from tests.support.snapshots import model, snapshot
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"])
@@ -56,7 +56,9 @@ def test_garbage(start: Start, text: bytes) -> None:
     assert 200 == ask(where, "/ready").status
 
 
-@pytest.mark.parametrize("line", ["GET http://gpu-1:8189/ready HTTP/1.1", "GET /ready#x HTTP/1.0", "GET /ready?a=b&c HTTP/1.1"])
+@pytest.mark.parametrize(
+    "line", ["GET http://gpu-1:8189/ready HTTP/1.1", "GET /ready#x HTTP/1.0", "GET /ready?a=b&c HTTP/1.1"]
+)
 def test_other_forms(start: Start, line: str) -> None:
     """A request as sent to a proxy, and an old one, are understood."""
     assert say(start(), f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 200 ")
@@ -86,7 +88,9 @@ def test_slow_client(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_silent_clients(start: Start) -> None:
     """Who opens connections and says nothing hinders nobody: the oldest make room."""
     where = start()
-    silent = [socket.create_connection(where.addresses[0], timeout=30) for _ in range(3 * probe.MOST_CONNECTIONS)]
+    silent = [
+        socket.create_connection(where.addresses[0], timeout=30) for _ in range(3 * probe.MOST_CONNECTIONS)
+    ]
     try:
         assert {200} == {ask(where, "/ready").status for _ in range(10)}
         assert b"" == hear(silent[0])
@@ -118,7 +122,10 @@ def test_at_once(start: Start) -> None:
     """Many at once are all answered, each with the same."""
     where = start(snapshot(Status.LOADING, model("a", ModelState.LOADING)))
     heard: list[int] = []
-    threads = [threading.Thread(target=lambda: heard.extend(ask(where, "/ready").status for _ in range(20))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: heard.extend(ask(where, "/ready").status for _ in range(20)))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

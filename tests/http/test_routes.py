@@ -7,10 +7,10 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from preload_plugin.core.errors import problem
-from preload_plugin.core.snapshot import ModelState, Progress, Snapshot, Status
-from preload_plugin.tests.http.conftest import STATES, Serve
-from preload_plugin.tests.support.snapshots import BROKEN, model, snapshot
+from comfy_preload.core.errors import problem
+from comfy_preload.core.state.snapshot import ModelState, Progress, Snapshot, Status
+from tests.http.conftest import STATES, Serve
+from tests.support.snapshots import BROKEN, model, snapshot
 
 READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 ROW_KEYS = [
@@ -45,7 +45,15 @@ def test_every_status() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/ready", "/ready/sdxl", "/ready/nobody", "/livez", "/preload", "/preload/metrics", "/preload/jobs/nobody"),
+        *(
+            "/ready",
+            "/ready/sdxl",
+            "/ready/nobody",
+            "/livez",
+            "/preload",
+            "/preload/metrics",
+            "/preload/jobs/nobody",
+        ),
         *("/v2/health/live", "/v2/health/ready", "/v2/models/sdxl/ready", "/v2/models/nobody/ready"),
     ],
 )
@@ -62,7 +70,9 @@ async def test_head(serve: Serve, now: Snapshot, _code: int, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["/ready", "/ready/sdxl", "/livez", "/preload", "/preload/metrics", "/v2/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/ready", "/ready/sdxl", "/livez", "/preload", "/preload/metrics", "/v2/health/ready"]
+)
 async def test_nothing_to_change(serve: Serve, method: str, path: str) -> None:
     """These routes answer questions and take no orders."""
     assert 405 == (await (await serve(snapshot())).request(method, path)).status
@@ -98,7 +108,10 @@ async def test_failing(serve: Serve) -> None:
 
     expected = {"code": "file_empty", "message": "a.safetensors is empty", "hint": BROKEN.hint, "line": 3}
     assert expected == body["failing"]["b"]
-    assert ("yaml_too_large", None) == (body["failing"]["preload.yaml"]["code"], body["failing"]["preload.yaml"]["line"])
+    assert ("yaml_too_large", None) == (
+        body["failing"]["preload.yaml"]["code"],
+        body["failing"]["preload.yaml"]["line"],
+    )
 
 
 async def test_several_problems(serve: Serve) -> None:
@@ -107,7 +120,10 @@ async def test_several_problems(serve: Serve) -> None:
     now = snapshot(Status.FAILED, model("b", ModelState.FAILED, problems=two))
     error = (await (await (await serve(now)).get("/ready")).json())["failing"]["b"]
 
-    assert ("input_missing", "L needs the input 'a'; a.safetensors is empty") == (error["code"], error["message"])
+    assert ("input_missing", "L needs the input 'a'; a.safetensors is empty") == (
+        error["code"],
+        error["message"],
+    )
 
 
 async def test_a_thousand_problems(serve: Serve) -> None:
@@ -121,7 +137,9 @@ async def test_a_thousand_problems(serve: Serve) -> None:
 async def test_more_than_a_hundred_failing(serve: Serve) -> None:
     """A hundred are listed, the file's own problems first; all are counted."""
     rows = [model(f"m{i}", ModelState.FAILED) for i in range(250)]
-    body = await (await (await serve(snapshot(Status.FAILED, *rows, problems=(BROKEN,)))).get("/ready")).json()
+    body = await (
+        await (await serve(snapshot(Status.FAILED, *rows, problems=(BROKEN,)))).get("/ready")
+    ).json()
 
     assert (100, 250) == (len(body["failing"]), body["models"]["failed"])
     assert ["preload.yaml", "m0", "m1"] == list(body["failing"])[:3]
@@ -131,7 +149,10 @@ async def test_more_than_a_hundred_failing(serve: Serve) -> None:
 async def test_verbose(serve: Serve, query: str) -> None:
     """`?verbose` adds one row for each model, and changes nothing else."""
     client = await serve(STATES["failed"][0])
-    plain, verbose = await (await client.get("/ready")).json(), await (await client.get(f"/ready{query}")).json()
+    plain, verbose = (
+        await (await client.get("/ready")).json(),
+        await (await client.get(f"/ready{query}")).json(),
+    )
 
     rows = verbose["models"].pop("items")
     assert plain == verbose
@@ -158,7 +179,18 @@ async def test_model(serve: Serve, state: ModelState) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["sd_xl_base_1.0", "模型 ä", "50% off", "a b", "a?b#c&d=e", "a%2Fb", "clip_l+t5", "..a", "models[0]", "'\";<b>"],
+    [
+        "sd_xl_base_1.0",
+        "模型 ä",
+        "50% off",
+        "a b",
+        "a?b#c&d=e",
+        "a%2Fb",
+        "clip_l+t5",
+        "..a",
+        "models[0]",
+        "'\";<b>",
+    ],
 )
 async def test_odd_names(serve: Serve, name: str) -> None:
     """Any name but one with '/' can be asked for, percent-encoded."""
@@ -184,7 +216,9 @@ async def test_unknown_model(serve: Serve, prefix: str) -> None:
 
 async def test_unknown_among_many(serve: Serve) -> None:
     """No more than a hundred names are listed."""
-    reply = await (await serve(snapshot(Status.READY, *(model(f"m{i}") for i in range(500))))).get("/ready/nobody")
+    reply = await (await serve(snapshot(Status.READY, *(model(f"m{i}") for i in range(500))))).get(
+        "/ready/nobody"
+    )
 
     assert 100 == len((await reply.json())["models"])
 
@@ -240,4 +274,7 @@ async def test_kserve_unknown(serve: Serve) -> None:
     """An unknown name is 404, with an error of the shape that protocol has."""
     reply = await (await serve(snapshot(Status.READY, model("a")))).get("/v2/models/b/ready")
 
-    assert (404, {"error": "there is no model 'b' among the 1 of the settings"}) == (reply.status, await reply.json())
+    assert (404, {"error": "there is no model 'b' among the 1 of the settings"}) == (
+        reply.status,
+        await reply.json(),
+    )

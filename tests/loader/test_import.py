@@ -26,7 +26,11 @@ Load = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin as it is installed, in a path that is no legal module name."""
-    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("v1.0") / "custom_nodes" / "comfyui-preload", ignore=LEFT_OUT))
+    return Path(
+        shutil.copytree(
+            ROOT, tmp_path_factory.mktemp("v1.0") / "custom_nodes" / "comfyui-preload", ignore=LEFT_OUT
+        )
+    )
 
 
 @pytest.fixture
@@ -41,7 +45,9 @@ def load(folder: Path, tmp_path: Path) -> Load:
         if settings is not None:
             environment["PRELOAD_CONFIG"] = str(settings)
         command = [sys.executable, "-I", str(CHILD), str(folder), *words]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)  # noqa: S603 — our own
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=60, env=environment
+        )
         assert 0 == done.returncode, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -50,7 +56,9 @@ def load(folder: Path, tmp_path: Path) -> Load:
 
 
 @pytest.mark.parametrize(
-    "settings", [None, "", "models: []", "when: background\ntimeout: 5"], ids=["shipped", "empty", "none", "others"]
+    "settings",
+    [None, "", "models: []", "when: background\ntimeout: 5"],
+    ids=["shipped", "empty", "none", "others"],
 )
 def test_nothing_to_preload(load: Load, settings: str | None) -> None:
     """With an empty list: mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable."""
@@ -76,7 +84,9 @@ def test_path_is_left_alone(load: Load, folder: Path) -> None:
     assert [] == [entry for entry in load()["path"] if Path(entry) in (folder, folder.parent)]
 
 
-@pytest.mark.parametrize("settings", [None, "models: [{vae: a}]", "- broken\n\t"], ids=["shipped", "models", "broken"])
+@pytest.mark.parametrize(
+    "settings", [None, "models: [{vae: a}]", "- broken\n\t"], ids=["shipped", "models", "broken"]
+)
 def test_no_server(load: Load, settings: str | None) -> None:
     """Where a library embeds ComfyUI without a server there is nobody to be ready for."""
     found = load("--no-server", settings=settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.support.redis_server import RedisServer, missing
+from tests.support.redis_server import RedisServer, missing
 
 Redis = Callable[..., RedisServer]
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from preload_plugin.core.snapshot import Snapshot, Status
-from preload_plugin.registry.entry import Entry, Held
-from preload_plugin.registry.service import Registry
-from preload_plugin.registry.where import Where
-from preload_plugin.tests.support.snapshots import model, snapshot
+from comfy_preload.core.state.snapshot import Snapshot, Status
+from comfy_preload.registry.address import Where
+from comfy_preload.registry.service import Registry
+from comfy_preload.registry.statement import Entry, Held
+from tests.support.snapshots import model, snapshot
 
 NAME = '模型 "XL" it\'s + 100 % <b>'
 """Spaces, quotes and Chinese characters, and what means something in URLs and HTML."""
@@ -18,7 +18,13 @@ NAME = '模型 "XL" it\'s + 100 % <b>'
 
 def held(name: str = "sdxl", **fields: Any) -> Held:
     """On the device, unless told otherwise."""
-    usual: dict[str, Any] = {"content": "c1-0", "state": "resident", "device": "cuda:0", "bytes": 100, "bytes_on_device": 100}
+    usual: dict[str, Any] = {
+        "content": "c1-0",
+        "state": "resident",
+        "device": "cuda:0",
+        "bytes": 100,
+        "bytes_on_device": 100,
+    }
     return Held(name=name, **{**usual, **fields})
 
 

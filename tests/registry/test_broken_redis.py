@@ -11,13 +11,14 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis as Client
 
-from preload_plugin.registry import link, service
-from preload_plugin.registry.service import Registry, begin
-from preload_plugin.tests.registry.broken_servers import SPEAKERS, BrokenServer, Speaker
-from preload_plugin.tests.registry.conftest import Redis
-from preload_plugin.tests.registry.replicas import codes, ids, ready, registry, until
-from preload_plugin.tests.support.comfy import free_port
-from preload_plugin.tests.support.redis_server import RedisServer
+from comfy_preload.registry import redis_link as link
+from comfy_preload.registry import service
+from comfy_preload.registry.service import Registry, begin
+from tests.registry.broken_servers import SPEAKERS, BrokenServer, Speaker
+from tests.registry.conftest import Redis
+from tests.registry.replicas import codes, ids, ready, registry, until
+from tests.support.comfy import free_port
+from tests.support.redis_server import RedisServer
 
 Join = Callable[..., Registry]
 ODD = {"redis": "redis://x", "advertise": "http://user:hunter2@x"}
@@ -59,7 +60,11 @@ def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Ours, none of which tells a secret."""
-    found = [record.getMessage().removeprefix("[preload] registry: ") for record in caplog.records if record.name == "preload"]
+    found = [
+        record.getMessage().removeprefix("[preload] registry: ")
+        for record in caplog.records
+        if record.name == "preload"
+    ]
     assert not [line for line in found if any(secret in line for secret in SECRETS)]
     return found
 
@@ -119,7 +124,11 @@ def test_password(given: str, redis: Redis, join: Join, caplog: pytest.LogCaptur
 
 def test_certificate(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> None:
     """A certificate that nobody has vouched for."""
-    away(join(redis(tls=True).url.partition("?")[0]), caplog, "cannot be trusted or speaks no TLS: the handshake failed")
+    away(
+        join(redis(tls=True).url.partition("?")[0]),
+        caplog,
+        "cannot be trusted or speaks no TLS: the handshake failed",
+    )
 
 
 def test_tls_to_plain(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +193,9 @@ def test_tries_get_fewer(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
         server.close()
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch, join: Join, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_package(
+    monkeypatch: pytest.MonkeyPatch, join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without redis-py: one line with what to do."""
     monkeypatch.setitem(sys.modules, "redis", None)
     one = join("redis://127.0.0.1")
@@ -194,10 +205,12 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, join: Join, caplog
     assert "pip install redis" in caplog.text
 
 
-@pytest.mark.parametrize("told", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD])
-def test_no_settings(told: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize(
+    "told", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD]
+)
+def test_no_settings(told: object) -> None:
     """Settings that are not usable start nothing: they are complained about elsewhere."""
-    assert begin(told, tmp_path_factory.getbasetemp(), ready) is None
+    assert begin(told, ready) is None
 
 
 def test_server_fixture(redis: Redis) -> None:

@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from preload_plugin.core.snapshot import ModelState, Status
-from preload_plugin.registry.entry import MAX_BYTES, MOST_MODELS, Entry, RefusedError, decode, encode, entry
-from preload_plugin.tests.registry.replicas import NAME, held, replica
-from preload_plugin.tests.support.snapshots import model, snapshot
+from comfy_preload.core.state.snapshot import ModelState, Status
+from comfy_preload.registry.statement import (
+    MAX_BYTES,
+    MOST_MODELS,
+    Entry,
+    RefusedError,
+    decode,
+    encode,
+    entry,
+)
+from tests.registry.replicas import NAME, held, replica
+from tests.support.snapshots import model, snapshot
 
 
 def reason(raw: bytes, key: str = "b") -> str:
@@ -50,7 +58,9 @@ def test_of_a_snapshot() -> None:
     )
     made = entry(now, {"there": "c1-1"}, id="a", instance="i", address="http://a", version="1")
 
-    assert [("there", "c1-1", True), ("moved", None, False)] == [(m.name, m.content, m.on_device) for m in made.models]
+    assert [("there", "c1-1", True), ("moved", None, False)] == [
+        (m.name, m.content, m.on_device) for m in made.models
+    ]
     assert (2, 3, True, "ready") == (made.models_total, made.queue, made.ready, made.status)
 
 
@@ -100,7 +110,10 @@ def test_more_fields() -> None:
     assert isinstance(decode(changed(mood="fine"), key="b"), Entry)
 
 
-@given(some.binary(max_size=200) | some.recursive(some.none() | some.floats() | some.text(), some.lists).map(json.dumps))
+@given(
+    some.binary(max_size=200)
+    | some.recursive(some.none() | some.floats() | some.text(), some.lists).map(json.dumps)
+)
 def test_anything(raw: bytes | str) -> None:
     """Nothing but RefusedError comes of anything."""
     assert reason(raw if isinstance(raw, bytes) else raw.encode()) in {"malformed", "other_format"}

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from preload_plugin.api.answers import answer
-from preload_plugin.registry.fleet import Fleet
-from preload_plugin.tests.registry.replicas import NAME, held, replica
-from preload_plugin.tests.support.snapshots import snapshot
+from comfy_preload.api.queries import answer
+from comfy_preload.registry.fleet import Fleet
+from tests.registry.replicas import NAME, held, replica
+from tests.support.snapshots import snapshot
 
 SOURCE = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
 SCHEMAS = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["components"]
@@ -78,7 +78,9 @@ def test_while_redis_is_away() -> None:
     assert ["a"] == [row["id"] for row in now.locate([{"sdxl"}], later)["replicas"]]
 
 
-@pytest.mark.parametrize("query", [f"model={quote(NAME, safe='')}", urlencode({"model": NAME})], ids=["percent", "form"])
+@pytest.mark.parametrize(
+    "query", [f"model={quote(NAME, safe='')}", urlencode({"model": NAME})], ids=["percent", "form"]
+)
 def test_odd_name_in_a_query(query: str) -> None:
     """A space may come as %20 or as +, and + is in names."""
     status, body = get("/preload/locate", query, fleet())

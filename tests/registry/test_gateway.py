@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from preload_plugin.registry.fleet import Fleet
-from preload_plugin.tests.registry.replicas import held, replica
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import free_port
-from preload_plugin.tests.support.reply import ask
+from comfy_preload.registry.fleet import Fleet
+from tests.registry.replicas import held, replica
+from tests.support import prompts
+from tests.support.comfy import free_port
+from tests.support.reply import ask
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
 MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
@@ -99,12 +99,19 @@ def gateway(replicas: list[Replica], tmp_path: Path) -> Iterator[str]:
         text = text.replace(f"10.0.0.{i}:8188", one.url.removeprefix("http://"))
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace('"/etc/nginx/"', f'"{tmp_path}/"')
     text = text.replace("modules/ngx_http", f"{MODULE.parent}/ngx_http")
-    own = "".join(f"{kind}_temp_path {tmp_path / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    text = f"daemon off;\npid {tmp_path}/pid;\nuser root;\n" + text.replace("http {", f"http {{\naccess_log off;\n{own}", 1)
+    own = "".join(
+        f"{kind}_temp_path {tmp_path / kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    text = f"daemon off;\npid {tmp_path}/pid;\nuser root;\n" + text.replace(
+        "http {", f"http {{\naccess_log off;\n{own}", 1
+    )
     shutil.copy(EXAMPLE / "gateway.js", tmp_path)
     conf = tmp_path / "nginx.conf"
     conf.write_text(text, encoding="utf-8")
-    process = subprocess.Popen(["nginx", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(conf)])  # noqa: S603, S607
+    process = subprocess.Popen(
+        ["nginx", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(conf)]
+    )
     try:
         end = time.monotonic() + 10
         while True:
@@ -142,7 +149,9 @@ def test_only_the_first(gateway: str) -> None:
     assert ("a", "a") == send(gateway, prompts.image(unet="other.safetensors"))
 
 
-@pytest.mark.parametrize("prompt", [prompts.load("VAELoader", vae_name="unknown.pt"), {}, [], None, {"1": "no node"}])
+@pytest.mark.parametrize(
+    "prompt", [prompts.load("VAELoader", vae_name="unknown.pt"), {}, [], None, {"1": "no node"}]
+)
 def test_cold(gateway: str, prompt: Any) -> None:
     """Where nobody has any, or the prompt is none, anybody gets it."""
     assert send(gateway, prompt)[1] is None

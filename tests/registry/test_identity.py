@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.registry.identity import Contents, content
-from preload_plugin.tests.registry.replicas import until
-from preload_plugin.tests.support import models as tiny
+from comfy_preload.registry.identity import Contents, content
+from tests.registry.replicas import until
+from tests.support import models as tiny
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def slot(name: str, path: Path) -> Any:
     """As much of a slot as is looked at."""
     s = path.stat()
     call = SimpleNamespace(name=name, files=(SimpleNamespace(path=path),))
-    return SimpleNamespace(call=call, loaded=SimpleNamespace(identity=((s.st_mtime_ns, s.st_size, s.st_ino),)))
+    return SimpleNamespace(
+        call=call, loaded=SimpleNamespace(identity=((s.st_mtime_ns, s.st_size, s.st_ino),))
+    )
 
 
 def test_copy(file: Path, tmp_path: Path) -> None:
@@ -48,7 +50,9 @@ def test_one_tensor(file: Path) -> None:
     assert before != content([file])
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\x05\0\0\0\0\0\0\0{}", b"GGUF" + bytes(3_000_000), b"\xff" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"\x05\0\0\0\0\0\0\0{}", b"GGUF" + bytes(3_000_000), b"\xff" * 100]
+)
 def test_any_file(data: bytes, tmp_path: Path) -> None:
     """Files of other formats, and broken ones, have an identity too."""
     path = tmp_path / "x.gguf"

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from redis import Redis as Client
 
-from preload_plugin.core import prefetch
-from preload_plugin.core.prefetch import Prefetch
-from preload_plugin.registry import lease, storage
-from preload_plugin.registry.lease import Gate
-from preload_plugin.registry.storage import place
-from preload_plugin.registry.where import Where
-from preload_plugin.tests.registry.broken_servers import SPEAKERS, BrokenServer
-from preload_plugin.tests.registry.conftest import Redis
-from preload_plugin.tests.registry.replicas import until
-from preload_plugin.tests.support.comfy import free_port
+from comfy_preload.core.machine import prefetch
+from comfy_preload.core.machine.prefetch import Prefetch
+from comfy_preload.registry import lease, storage
+from comfy_preload.registry.address import Where
+from comfy_preload.registry.lease import Gate
+from comfy_preload.registry.storage import place
+from tests.registry.broken_servers import SPEAKERS, BrokenServer
+from tests.registry.conftest import Redis
+from tests.registry.replicas import until
+from tests.support.comfy import free_port
 
 Make = Callable[..., Gate]
 
@@ -103,7 +103,9 @@ def test_death(redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyP
     """The lease of a process that died is free when its time is over."""
     monkeypatch.setattr(lease, "TTL", 0.5)
     server = redis()
-    Client.from_url(server.url).zadd(f"comfy-preload:reading:{place(file).key}", {"dead": (time.time() + 0.5) * 1000})
+    Client.from_url(server.url).zadd(
+        f"comfy-preload:reading:{place(file).key}", {"dead": (time.time() + 0.5) * 1000}
+    )
     began = time.monotonic()
     make(server.url)(file)
 
@@ -153,7 +155,9 @@ def test_patience(
 @pytest.mark.parametrize("kind", ["closed", "silent", *SPEAKERS])
 def test_no_redis(kind: str, make: Make, file: Path) -> None:
     """Three files in less than 0.3 seconds, whatever is there instead of Redis."""
-    server = BrokenServer(SPEAKERS.get(kind, list), silent=kind == "silent", every=0.01 if kind == "drips" else 0.0)
+    server = BrokenServer(
+        SPEAKERS.get(kind, list), silent=kind == "silent", every=0.01 if kind == "drips" else 0.0
+    )
     url = f"redis://127.0.0.1:{free_port()}" if kind == "closed" else server.url
     try:
         began = time.monotonic()
@@ -258,7 +262,9 @@ def test_place(kind: str, source: str, network: bool, file: Path, monkeypatch: p
     """On a network volume nodes share a place; on their own disks they do not."""
     device = file.stat().st_dev
     mounts = file.with_name("mountinfo")
-    mounts.write_text(MOUNTS.format(device=f"{os.major(device)}:{os.minor(device)}", kind=kind, source=source))
+    mounts.write_text(
+        MOUNTS.format(device=f"{os.major(device)}:{os.minor(device)}", kind=kind, source=source)
+    )
     monkeypatch.setattr(storage, "_MOUNTS", mounts)
     here = place(file)
     monkeypatch.setattr(storage, "_kernel", lambda: "another node")

@@ -11,13 +11,15 @@ from dataclasses import replace
 import pytest
 from redis import Redis as Client
 
-from preload_plugin.core.snapshot import Snapshot, Status
-from preload_plugin.registry import entry, link, service
-from preload_plugin.registry.entry import encode
-from preload_plugin.registry.service import Registry
-from preload_plugin.tests.registry.conftest import Redis
-from preload_plugin.tests.registry.replicas import NAME, codes, held, ids, ready, registry, replica, until
-from preload_plugin.tests.support.snapshots import model, snapshot
+from comfy_preload.core.state.snapshot import Snapshot, Status
+from comfy_preload.registry import redis_link as link
+from comfy_preload.registry import service
+from comfy_preload.registry import statement as entry
+from comfy_preload.registry.service import Registry
+from comfy_preload.registry.statement import encode
+from tests.registry.conftest import Redis
+from tests.registry.replicas import NAME, codes, held, ids, ready, registry, replica, until
+from tests.support.snapshots import model, snapshot
 
 Join = Callable[..., Registry]
 
@@ -159,7 +161,13 @@ def test_odd_entries(redis: Redis, join: Join) -> None:
     until(lambda: one.fleet.connected, "connected")
 
     assert ["a", "good"] == ids(one)
-    assert {"future": 1, "expired": 1, "other_format": 1, "malformed": 2, "too_large": 1} == one.fleet.listing()["ignored"]
+    assert {
+        "future": 1,
+        "expired": 1,
+        "other_format": 1,
+        "malformed": 2,
+        "too_large": 1,
+    } == one.fleet.listing()["ignored"]
 
 
 def test_skewed_clock(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +193,9 @@ def test_skewed_clock(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch)
     [{"password": "s3cret/+ü".encode().hex()}, {"tls": True}, {"tls": True, "password": "secret"}],
     ids=["password", "tls", "both"],
 )
-def test_secured(redis: Redis, join: Join, options: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+def test_secured(
+    redis: Redis, join: Join, options: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     """Passwords and TLS stand in the URL."""
     caplog.set_level(logging.DEBUG)
     server = redis(**options)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.settings import settle
-from preload_plugin.registry.where import where
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from comfy_preload.registry.address import where
 
 
 def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,11 @@ def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_usual_id() -> None:
     """Two replicas on one machine have different ports, and so different ids."""
-    ids = {found.id for port in (1, 2) if (found := where({"redis": "redis://h", "advertise": f"http://h:{port}"}))}
+    ids = {
+        found.id
+        for port in (1, 2)
+        if (found := where({"redis": "redis://h", "advertise": f"http://h:{port}"}))
+    }
 
     assert 2 == len(ids)
 
@@ -38,23 +42,41 @@ def test_usual_id() -> None:
     [
         pytest.param("registry: 'redis://:hunter2@h'", "the keys redis and advertise", id="url-for-mapping"),
         pytest.param("registry: ['redis://:hunter2@h']", "the keys redis and advertise", id="list"),
-        pytest.param("registry: {redis: 'redis//:hunter2@h', advertise: 'http://h'}", "wanted a URL such as redis://", id="typo"),
-        pytest.param("registry: {redis: ':hunter2@h', advertise: 'http://h'}", "wanted a URL such as redis://", id="no-scheme"),
         pytest.param(
-            "registry: {redis: 'redis://h', advertise: 'http://u:hunter2@h'}", "without user and password", id="advertise"
+            "registry: {redis: 'redis//:hunter2@h', advertise: 'http://h'}",
+            "wanted a URL such as redis://",
+            id="typo",
         ),
-        pytest.param("registry: {redis: 'redis://h', advertise: h}", "advertise is 'h'; wanted a URL", id="no-url"),
+        pytest.param(
+            "registry: {redis: ':hunter2@h', advertise: 'http://h'}",
+            "wanted a URL such as redis://",
+            id="no-scheme",
+        ),
+        pytest.param(
+            "registry: {redis: 'redis://h', advertise: 'http://u:hunter2@h'}",
+            "without user and password",
+            id="advertise",
+        ),
+        pytest.param(
+            "registry: {redis: 'redis://h', advertise: h}", "advertise is 'h'; wanted a URL", id="no-url"
+        ),
         pytest.param(
             "registry: {redis: 'redis://:hunter2@h'}",
             "the keys redis and advertise",
             id="advertise-missing",
         ),
         pytest.param(
-            "registry: {redis: 'redis://:hunter2@h', advertise: 'http://h', idd: a}", "unknown key 'idd'", id="unknown-key"
+            "registry: {redis: 'redis://:hunter2@h', advertise: 'http://h', idd: a}",
+            "unknown key 'idd'",
+            id="unknown-key",
         ),
         pytest.param("registry: {redis: 5, advertise: 'http://h'}", "redis is 5", id="number"),
-        pytest.param("registry: {redis: 'redis://h', advertise: 'http://h', id: 'a b'}", "id is 'a b'", id="id"),
-        pytest.param("registry: {redis: 'redis://h', advertise: 'http://h', readers: 0}", "readers is 0", id="readers"),
+        pytest.param(
+            "registry: {redis: 'redis://h', advertise: 'http://h', id: 'a b'}", "id is 'a b'", id="id"
+        ),
+        pytest.param(
+            "registry: {redis: 'redis://h', advertise: 'http://h', readers: 0}", "readers is 0", id="readers"
+        ),
     ],
 )
 def test_mistakes(text: str, said: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support.comfy import SINK, ComfyServer
-from preload_plugin.tools.host import comfyui_path, comfyui_python
+from tests.support import models as tiny
+from tests.support.comfy import SINK, ComfyServer
+from tools.host import comfyui_path, comfyui_python
 
 Comfy = Callable[..., ComfyServer]
 

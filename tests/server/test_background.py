@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import LOOPBACK, ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits, misses, own_lines, rows
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import LOOPBACK, ComfyServer
+from tests.support.readings import CUSTOM_NODES, hits, misses, own_lines, rows
 
 LOADERS = {"loaders": CUSTOM_NODES / "loaders"}
 UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")
@@ -64,7 +64,11 @@ def test_background(comfy: Comfy) -> None:
     assert {"tiny": 1, "gate": 0, "taesd3": 1} == hits(server)
     assert {} == misses(server)
     assert {"resident"} == {row["state"] for row in rows(server).values()}
-    server.wait(lambda: set(waiting) == server.get("/history").json.keys(), "rid of the job's history entry", deadline=15)
+    server.wait(
+        lambda: set(waiting) == server.get("/history").json.keys(),
+        "rid of the job's history entry",
+        deadline=15,
+    )
 
 
 def test_cancelled(comfy: Comfy) -> None:
@@ -103,12 +107,16 @@ def test_hanging_loader(comfy: Comfy) -> None:
 
     late = server.get("/ready")
     assert (503, "failed") == (late.status, late.json["status"])
-    assert {"gate": "timeout", "taesd3": "timeout"} == {name: error["code"] for name, error in late.json["failing"].items()}
+    assert {"gate": "timeout", "taesd3": "timeout"} == {
+        name: error["code"] for name, error in late.json["failing"].items()
+    }
     assert "1 s that" in late.json["failing"]["gate"]["message"]
     assert "Raise 'timeout'" in late.json["failing"]["gate"]["hint"]
     assert int(late.headers["Retry-After"]) >= 1
     assert (200, 503) == (server.get("/ready/tiny").status, server.get("/ready/taesd3").status)
-    assert [200, 200, 200] == [server.get(path).status for path in ("/livez", "/preload", "/object_info/UNETLoader")]
+    assert [200, 200, 200] == [
+        server.get(path).status for path in ("/livez", "/preload", "/object_info/UNETLoader")
+    ]
     waiting = server.queue(UNET)
 
     _open_gate(server)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy, fill
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.bad_files import write_bad_files
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, every_body, own_lines, rows
+from tests.server.conftest import Comfy, fill
+from tests.support import prompts
+from tests.support.bad_files import write_bad_files
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES, every_body, own_lines, rows
 
 
 class Bad(NamedTuple):
@@ -29,26 +29,60 @@ FETCH = "fetch it again|Fetch the file again"
 BAD = {
     # looked up
     "missing": Bad(
-        "unet: tinny.safetensors", "file_missing", r"tinny\.safetensors is in none of the [0-9] folders", r"tiny\.safetensors"
+        "unet: tinny.safetensors",
+        "file_missing",
+        r"tinny\.safetensors is in none of the [0-9] folders",
+        r"tiny\.safetensors",
     ),
     "empty": Bad("unet: empty.safetensors", "file_empty", r"empty\.safetensors is empty", FETCH),
     "page": Bad("unet: page.safetensors", "file_not_safetensors", "starts like an HTML page", "login"),
     "pointer": Bad("unet: pointer.safetensors", "file_not_safetensors", "Git LFS pointer", "git lfs pull"),
-    "garbage": Bad("unet: garbage.safetensors", "file_not_safetensors", "claims a header of [0-9,]+ bytes", FETCH),
+    "garbage": Bad(
+        "unet: garbage.safetensors", "file_not_safetensors", "claims a header of [0-9,]+ bytes", FETCH
+    ),
     "no-json": Bad("unet: no json.safetensors", "file_not_safetensors", "not a JSON table", FETCH),
-    "huge-header": Bad("unet: huge header.safetensors", "file_not_safetensors", "1,152,921,504,606,846,976 bytes", FETCH),
-    "truncated": Bad("unet: truncated.safetensors", "file_truncated", "[0-9,]+ bytes; its header describes [0-9,]+", FETCH),
+    "huge-header": Bad(
+        "unet: huge header.safetensors", "file_not_safetensors", "1,152,921,504,606,846,976 bytes", FETCH
+    ),
+    "truncated": Bad(
+        "unet: truncated.safetensors", "file_truncated", "[0-9,]+ bytes; its header describes [0-9,]+", FETCH
+    ),
     "sparse": Bad("unet: sparse.safetensors", "too_big", r"2,199\.\d+ GB; available are", "fp16 or fp8"),
-    "climbing": Bad("vae: ../checkpoints/tiny.safetensors", "file_missing", "is in none of the", r"nearest: tiny\.safetensors"),
-    "climbing-far": Bad("unet: ../../../../../../../etc/passwd", "file_missing", "is in none of the [0-9] folders", "mounted"),
-    "absolute": Bad("unet: {models}/diffusion_models/tiny.safetensors", "file_missing", "in none of the", r"tiny\.safetensors"),
-    "variable": Bad('unet: "${HUB_TOKEN}.safetensors"', "file_missing", r"^\$\{HUB_TOKEN\}\.safetensors is in none", "mounted"),
-    "unknown-loader": Bad("loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the [0-9]+", "mean 'UNETLoader'"),
+    "climbing": Bad(
+        "vae: ../checkpoints/tiny.safetensors",
+        "file_missing",
+        "is in none of the",
+        r"nearest: tiny\.safetensors",
+    ),
+    "climbing-far": Bad(
+        "unet: ../../../../../../../etc/passwd", "file_missing", "is in none of the [0-9] folders", "mounted"
+    ),
+    "absolute": Bad(
+        "unet: {models}/diffusion_models/tiny.safetensors",
+        "file_missing",
+        "in none of the",
+        r"tiny\.safetensors",
+    ),
+    "variable": Bad(
+        'unet: "${HUB_TOKEN}.safetensors"',
+        "file_missing",
+        r"^\$\{HUB_TOKEN\}\.safetensors is in none",
+        "mounted",
+    ),
+    "unknown-loader": Bad(
+        "loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the [0-9]+", "mean 'UNETLoader'"
+    ),
     "unknown-input": Bad(
-        "{unet: tiny.safetensors, weigth_dtype: default}", "input_unknown", "'weigth_dtype'", "mean 'weight_dtype'"
+        "{unet: tiny.safetensors, weigth_dtype: default}",
+        "input_unknown",
+        "'weigth_dtype'",
+        "mean 'weight_dtype'",
     ),
     "not-allowed": Bad(
-        "{unet: tiny.safetensors, weight_dtype: fp8_e4m3}", "value_not_allowed", "'fp8_e4m3'", "mean 'fp8_e4m3fn'"
+        "{unet: tiny.safetensors, weight_dtype: fp8_e4m3}",
+        "value_not_allowed",
+        "'fp8_e4m3'",
+        "mean 'fp8_e4m3fn'",
     ),
     "input-missing": Bad("loader: UNETLoader", "input_missing", "needs the input 'unet_name'", "unet_name:"),
     "takes-a-model": Bad(
@@ -58,11 +92,23 @@ BAD = {
         "Preload the",
     ),
     "broken-inputs": Bad("loader: TestBrokenInputsLoader", "load_failed", "KeyError", "ComfyUI's log"),
-    "two-kinds": Bad("{unet: tiny.safetensors, vae: tiny.safetensors}", "entry_unclear", "unet and vae", "entry"),
+    "two-kinds": Bad(
+        "{unet: tiny.safetensors, vae: tiny.safetensors}", "entry_unclear", "unet and vae", "entry"
+    ),
     # loaded
     "bomb": Bad("checkpoint: bomb.ckpt", "load_refused", "holds more than weights", "safetensors"),
-    "vae-as-unet": Bad("unet: a vae.safetensors", "load_failed", "Could not detect model type of: a vae", "this kind of loader"),
-    "raises": Bad("loader: TestRaisingLoader", "load_failed", "RuntimeError: cannot use", "traceback is in ComfyUI's log"),
+    "vae-as-unet": Bad(
+        "unet: a vae.safetensors",
+        "load_failed",
+        "Could not detect model type of: a vae",
+        "this kind of loader",
+    ),
+    "raises": Bad(
+        "loader: TestRaisingLoader",
+        "load_failed",
+        "RuntimeError: cannot use",
+        "traceback is in ComfyUI's log",
+    ),
     "exits": Bad("loader: TestExitLoader", "load_exit", "no licence key", "just above"),
     "hungry": Bad("loader: TestHungryLoader", "out_of_memory", "memory ran out", "more memory"),
     "dict": Bad("loader: TestDictLoader", "load_output", "a dict", "directly"),
@@ -109,7 +155,9 @@ def seen(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     models = fill(base / "models")
     write_bad_files(models, base / "exploded")
     nodes = {name: CUSTOM_NODES / name for name in ("loaders", "faults")}
-    server = module_comfy(preload=_settings(models), models=models, custom_nodes=nodes, env={"HUB_TOKEN": VARIABLE})
+    server = module_comfy(
+        preload=_settings(models), models=models, custom_nodes=nodes, env={"HUB_TOKEN": VARIABLE}
+    )
     failing: dict[str, dict[str, Any]] = server.get("/ready").json["failing"]
     return Seen(server, failing, rows(server), base / "exploded")
 

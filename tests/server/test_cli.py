@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from preload_plugin.cli.loaders import FILES, LINKS, MORE
-from preload_plugin.tests.cli.command import run, start
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, free_port
-from preload_plugin.tests.support.prompts import Prompt
-from preload_plugin.tests.support.readings import hits, misses, own_lines
+from comfy_preload.cli.loaders import FILES, LINKS, MORE
+from tests.cli.command import run, start
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, free_port
+from tests.support.prompts import Prompt
+from tests.support.readings import hits, misses, own_lines
 
 NAMED = """
 class NamedLoader:
@@ -156,7 +156,11 @@ def test_table_of_core_loaders(asked: ComfyServer) -> None:
     for loader, files in FILES.items():
         declared = known[loader]["input"]
         inputs = {**declared.get("required", {}), **declared.get("optional", {})}
-        written = [*LINKS.get(loader, ()), *(name for name, _ in files), *(i.name for i in MORE.get(loader, ()))]
+        written = [
+            *LINKS.get(loader, ()),
+            *(name for name, _ in files),
+            *(i.name for i in MORE.get(loader, ())),
+        ]
         assert inputs.keys() == set(written), loader
         for wanted in MORE.get(loader, ()):
             assert wanted.required == (wanted.name in declared["required"]), loader
@@ -167,17 +171,23 @@ def test_table_of_core_loaders(asked: ComfyServer) -> None:
                 assert wanted.default == options[0], loader
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [pytest.param("fp16", 1e-3, id="fp16"), pytest.param("bf16", 1e-2, id="bf16")])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param("fp16", 1e-3, id="fp16"), pytest.param("bf16", 1e-2, id="bf16")]
+)
 def test_converted_gives_the_same(comfy: Comfy, own_models: Path, dtype: str, tolerance: float) -> None:
     """A diffusion model of fp32 weights and its converted copy sample the same latent, and half the bytes are read."""
     folder = own_models / "diffusion_models"
     _widen(folder / "tiny.safetensors", folder / "wide.safetensors")
-    assert 0 == run("convert", folder / "wide.safetensors", folder / "narrow.safetensors", "--dtype", dtype).code
+    assert (
+        0 == run("convert", folder / "wide.safetensors", folder / "narrow.safetensors", "--dtype", dtype).code
+    )
     server = comfy(plugin=False, models=own_models)
     latents = [_latent(server, f"{name}.safetensors") for name in ("wide", "narrow", "tiny", "other")]
     wide, narrow, unperturbed, other = latents
 
-    assert (folder / "narrow.safetensors").stat().st_size < 0.51 * (folder / "wide.safetensors").stat().st_size
+    assert (folder / "narrow.safetensors").stat().st_size < 0.51 * (
+        folder / "wide.safetensors"
+    ).stat().st_size
     assert np.isfinite(wide).all()
     assert _distance(wide, narrow) < tolerance
     assert 0 < _distance(wide, unperturbed)
@@ -188,7 +198,13 @@ def _widen(source: Path, target: Path) -> None:
     """fp32 weights that fp16 has to round: each a little beside a number that fp16 has."""
     random = np.random.default_rng(0)
     beside: Callable[[NDArray[Any]], NDArray[Any]] = lambda a: 1 + 2e-4 * random.standard_normal(a.shape)  # noqa: E731 — one use
-    save_file({name: (a.astype(np.float64) * beside(a)).astype(np.float32) for name, a in load_file(source).items()}, target)
+    save_file(
+        {
+            name: (a.astype(np.float64) * beside(a)).astype(np.float32)
+            for name, a in load_file(source).items()
+        },
+        target,
+    )
 
 
 def _latent(server: ComfyServer, unet: str) -> NDArray[Any]:

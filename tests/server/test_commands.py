@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.commands import carry_out, order
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits, own_lines, rows
+from tests.server.conftest import Comfy
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.commands import carry_out, order
+from tests.support.readings import CUSTOM_NODES, hits, own_lines, rows
 
 UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")
 OTHER = prompts.load("UNETLoader", unet_name="other.safetensors", weight_dtype="default")
@@ -124,7 +124,10 @@ def test_reload_takes_what_is_new_and_leaves_what_is_the_same(server: ComfyServe
         ("models: [\n", "is not valid YAML"),
         ("modles:\n  - unet: tiny.safetensors\n", "unknown key 'modles'"),
         (PRELOAD + "  - unet: tinyy.safetensors\n", "tinyy: tinyy.safetensors is in none of"),
-        (PRELOAD + "  - unet: other.safetensors\n  - unet: broken.safetensors\n", "broken: broken.safetensors is empty"),
+        (
+            PRELOAD + "  - unet: other.safetensors\n  - unet: broken.safetensors\n",
+            "broken: broken.safetensors is empty",
+        ),
     ],
 )
 def test_reload_that_would_break_something_keeps_the_old(server: ComfyServer, text: str, why: str) -> None:
@@ -167,7 +170,10 @@ def test_failed_model_is_retried_when_told(comfy: Comfy, own_models: Path) -> No
     """/ready stays 503 until someone mends the file and sends `reload`."""
     server = comfy(preload=PRELOAD.replace("tiny.", "late."), models=own_models)
     assert (503, "failed") == status(server)
-    shutil.copyfile(own_models / "diffusion_models" / "tiny.safetensors", own_models / "diffusion_models" / "late.safetensors")
+    shutil.copyfile(
+        own_models / "diffusion_models" / "tiny.safetensors",
+        own_models / "diffusion_models" / "late.safetensors",
+    )
     assert (503, "failed") == status(server)
     assert ["late"] == carry_out(server, "reload", "late")["loaded"]
     assert (200, "ready") == status(server)
@@ -195,7 +201,9 @@ def test_same_command_twice_is_one_job(server: ComfyServer) -> None:
     (server.base / "input" / "open").touch()
     server.result(gate)
     for job in (first, other):
-        server.wait(lambda job=job: server.get(job.headers["Location"]).json["state"] == "done", "done", deadline=30)
+        server.wait(
+            lambda job=job: server.get(job.headers["Location"]).json["state"] == "done", "done", deadline=30
+        )
     assert (503, "sleeping") == status(server)
     assert "released" == states(server)["taesd3"]
 
@@ -234,7 +242,9 @@ models:
     assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in told]
     jobs: list[dict[str, Any]] = server.get("/preload").json["jobs"]
     assert ["memory", "memory"] == [job["reason"] for job in jobs]
-    assert {"tiny": 0, "taesd3": 1, "other": 1} == {name: row["evictions"] for name, row in rows(server).items()}
+    assert {"tiny": 0, "taesd3": 1, "other": 1} == {
+        name: row["evictions"] for name, row in rows(server).items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import time
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle: it ends the process")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no SIGTERM to handle: it ends the process"
+)
 
 LOADERS = {"loaders": CUSTOM_NODES / "loaders"}
 PRELOAD = "models:\n  - unet: tiny.safetensors\n"

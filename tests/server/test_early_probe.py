@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.comfy import LOOPBACK, ComfyServer, free_port
-from preload_plugin.tests.support.readings import CUSTOM_NODES
-from preload_plugin.tests.support.reply import Reply, ask
+from tests.server.conftest import Comfy
+from tests.support.comfy import LOOPBACK, ComfyServer, free_port
+from tests.support.readings import CUSTOM_NODES
+from tests.support.reply import Reply, ask
 
 GATED = """
 probe: {{port: {port}}}
@@ -62,7 +62,10 @@ def test_from_the_first_second(comfy: Comfy) -> None:
         time.sleep(0.005)
     assert listens(server.port), "the probe said ready before ComfyUI listened"
     assert server.get("/ready").json == probe("/ready").json
-    assert [405, 404] == [ask(f"http://{LOOPBACK}:{port}/preload/sleep", method="POST").status, probe("/prompt").status]
+    assert [405, 404] == [
+        ask(f"http://{LOOPBACK}:{port}/preload/sleep", method="POST").status,
+        probe("/prompt").status,
+    ]
 
 
 def test_without_models(comfy: Comfy) -> None:
@@ -81,6 +84,8 @@ def test_port_taken(comfy: Comfy, own: bool) -> None:  # noqa: FBT001 — a tabl
         taken.bind((LOOPBACK, 0))
         taken.listen()
         port = free_port() if own else taken.getsockname()[1]
-        server = comfy(preload=f"probe: {{port: {port}}}\nmodels: [{{vae: taesd3}}]", **({"port": port} if own else {}))
+        server = comfy(
+            preload=f"probe: {{port: {port}}}\nmodels: [{{vae: taesd3}}]", **({"port": port} if own else {})
+        )
         server.wait_ready()
         assert 1 == sum("probe: port" in line for line in server.log.splitlines())

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, PromptFailedError
-from preload_plugin.tests.support.readings import hits, misses, rows
+from tests.server.conftest import Comfy
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, PromptFailedError
+from tests.support.readings import hits, misses, rows
 
 PRELOAD = """
 models:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import LOOPBACK, ComfyServer, PromptFailedError, Reply
-from preload_plugin.tests.support.prompts import Prompt
-from preload_plugin.tests.support.readings import CUSTOM_NODES, every_body, hits, misses, poison, rows
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import LOOPBACK, ComfyServer, PromptFailedError, Reply
+from tests.support.prompts import Prompt
+from tests.support.readings import CUSTOM_NODES, every_body, hits, misses, poison, rows
 
 PRELOAD = """
 timeout: 100
@@ -39,9 +39,21 @@ models:
     name: gate
 """
 READ = (
-    *("diffusion_models/tiny.safetensors", "checkpoints/tiny.safetensors", "text_encoders/clip_l.safetensors"),
-    *("vae/tiny.safetensors", "vae_approx/taesd3_encoder.safetensors", "vae_approx/taesd3_decoder.safetensors"),
-    *("vae_approx/taesd_encoder.safetensors", "vae_approx/taesd_decoder.safetensors", "upscale_models/tiny.safetensors"),
+    *(
+        "diffusion_models/tiny.safetensors",
+        "checkpoints/tiny.safetensors",
+        "text_encoders/clip_l.safetensors",
+    ),
+    *(
+        "vae/tiny.safetensors",
+        "vae_approx/taesd3_encoder.safetensors",
+        "vae_approx/taesd3_decoder.safetensors",
+    ),
+    *(
+        "vae_approx/taesd_encoder.safetensors",
+        "vae_approx/taesd_decoder.safetensors",
+        "upscale_models/tiny.safetensors",
+    ),
 )
 
 
@@ -91,7 +103,9 @@ def test_port_opens_when_all_is_loaded(started: Started) -> None:
 def test_every_model_is_where_it_was_asked_for(started: Started) -> None:
     """`device: gpu` is resident on ComfyUI's device, `ram` was loaded and not moved."""
     assert {"resident"} == {row["state"] for row in started.rows.values()}
-    pushed = [row for name, row in started.rows.items() if name in ("tiny", "whole", "clip_l", "vae", "taesd3")]
+    pushed = [
+        row for name, row in started.rows.items() if name in ("tiny", "whole", "clip_l", "vae", "taesd3")
+    ]
     assert all(row["bytes_on_device"] > 0 for row in pushed)
     assert 0 == started.rows["in ram"]["bytes_on_device"]
     assert 0 < started.rows["in ram"]["bytes"]
@@ -107,9 +121,19 @@ def test_routes_are_there_twice(server: ComfyServer) -> None:
 @pytest.mark.parametrize(
     ("name", "prompt"),
     [
-        pytest.param("tiny", prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default"), id="unet"),
-        pytest.param("whole", prompts.load("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"), id="checkpoint"),
-        pytest.param("clip_l", prompts.load("CLIPLoader", clip_name="clip_l.safetensors", type="sd3"), id="clip-without-device"),
+        pytest.param(
+            "tiny",
+            prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default"),
+            id="unet",
+        ),
+        pytest.param(
+            "whole", prompts.load("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"), id="checkpoint"
+        ),
+        pytest.param(
+            "clip_l",
+            prompts.load("CLIPLoader", clip_name="clip_l.safetensors", type="sd3"),
+            id="clip-without-device",
+        ),
         pytest.param(
             "clip_l",
             prompts.load("CLIPLoader", clip_name="clip_l.safetensors", type="sd3", device="default"),
@@ -137,7 +161,9 @@ def test_stock_loader_hits(server: ComfyServer, name: str, prompt: Prompt) -> No
 def test_device_widget_makes_no_difference(server: ComfyServer) -> None:
     """The front end sends `device: default`, programs leave it out: one model."""
     named = [{"device": "default"}, {}]
-    loads = [prompts.load("CLIPLoader", clip_name="clip_l.safetensors", type="sd3", **extra) for extra in named]
+    loads = [
+        prompts.load("CLIPLoader", clip_name="clip_l.safetensors", type="sd3", **extra) for extra in named
+    ]
 
     assert 1 == len({server.sink(load)["any"]["id"] for load in loads})
 
@@ -189,7 +215,11 @@ def test_job_leaves_no_trace(started: Started) -> None:
     user = server.queue(prompts.unrelated())
     server.result(user)
 
-    server.wait(lambda: "ComfyPreload_Job" not in server.get("/history").text, "rid of the job's history entry", deadline=15)
+    server.wait(
+        lambda: "ComfyPreload_Job" not in server.get("/history").text,
+        "rid of the job's history entry",
+        deadline=15,
+    )
     assert user in server.get("/history").json
     assert {"queue_running": [], "queue_pending": []} == server.get("/queue").json
 

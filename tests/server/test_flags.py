@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy, fill
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import hits, misses, poison, rows
+from tests.server.conftest import Comfy, fill
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.readings import hits, misses, poison, rows
 
 PRELOAD = """
 models:
@@ -44,7 +44,9 @@ def test_images_without_reading(server: ComfyServer) -> None:
         before = hits(server)
         entry = server.run(prompts.image(vae="taesd3", seed=seed))
         assert 1 == len(entry["outputs"]["preview"]["images"])
-        assert dict.fromkeys(before, 1) == {name: count - before[name] for name, count in hits(server).items()}
+        assert dict.fromkeys(before, 1) == {
+            name: count - before[name] for name, count in hits(server).items()
+        }
         server.run(prompts.unrelated(color=seed))
 
     assert {} == misses(server)
@@ -56,5 +58,7 @@ def test_weights_are_where_the_flag_wants_them(server: ComfyServer, flags: list[
     server.run(prompts.image(vae="taesd3", seed=9))
     away = "--disable-smart-memory" in flags
 
-    server.wait(lambda: rows(server)["tiny"]["state"] == ("evicted" if away else "resident"), "settled", deadline=20)
+    server.wait(
+        lambda: rows(server)["tiny"]["state"] == ("evicted" if away else "resident"), "settled", deadline=20
+    )
     assert (200, 200) == (server.get("/ready").status, server.get("/ready/tiny").status)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, PromptFailedError
-from preload_plugin.tests.support.readings import CUSTOM_NODES, every_body
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, PromptFailedError
+from tests.support.readings import CUSTOM_NODES, every_body
 
 WINDOW = {"window": CUSTOM_NODES / "window"}
 SAME_ORDER = {"PYTHONHASHSEED": "0"}
@@ -58,6 +58,8 @@ def test_nothing_is_touched(server: ComfyServer, without: dict[str, Any]) -> Non
 
 def test_comfyui_works_as_ever(server: ComfyServer) -> None:
     """A prompt runs, and the plugin's internal node is unknown."""
-    assert server.sink(prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default"))["any"]["weights"]
+    assert server.sink(prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default"))[
+        "any"
+    ]["weights"]
     with pytest.raises(PromptFailedError, match=r"refused with 400"):
         server.run({"1": {"class_type": "ComfyPreload_Job", "inputs": {"job": "x"}}})

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.prompts import Prompt
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits, misses, poison, rows
+from tests.server.conftest import Comfy
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.prompts import Prompt
+from tests.support.readings import CUSTOM_NODES, hits, misses, poison, rows
 
 PRELOAD = """
 models:
@@ -34,7 +34,9 @@ CHECKPOINT = prompts.load("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"
 @pytest.fixture(scope="module")
 def server(module_comfy: Comfy, module_models: Path) -> ComfyServer:
     tiny.tiny_lora(module_models / "loras" / "second.safetensors", seed=1)
-    server = module_comfy(preload=PRELOAD, models=module_models, custom_nodes={"tamper": CUSTOM_NODES / "tamper"})
+    server = module_comfy(
+        preload=PRELOAD, models=module_models, custom_nodes={"tamper": CUSTOM_NODES / "tamper"}
+    )
     server.wait_ready()
     poison(module_models, READ)
     return server
@@ -44,7 +46,11 @@ def _chain(count: int, unet: str = "tiny.safetensors") -> Prompt:
     """A latent from the model with the first `count` of two LoRAs on it."""
     prompt = prompts.image(unet=unet)
     for place, name in enumerate(("tiny", "second")[:count]):
-        inputs = {"model": prompt["sampler"]["inputs"]["model"], "lora_name": f"{name}.safetensors", "strength_model": 8.0}
+        inputs = {
+            "model": prompt["sampler"]["inputs"]["model"],
+            "lora_name": f"{name}.safetensors",
+            "strength_model": 8.0,
+        }
         prompt[f"lora{place}"] = {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
         prompt["sampler"]["inputs"]["model"] = [f"lora{place}", 0]
     return prompt
@@ -123,6 +129,9 @@ def test_change_in_place_persists(server: ComfyServer) -> None:
     kept = hits(server)["whole"]
 
     assert before["weights"] != changed["weights"]
-    assert (before["id"], changed["weights"]) == ((after := server.sink(CHECKPOINT)["any"])["id"], after["weights"])
+    assert (before["id"], changed["weights"]) == (
+        (after := server.sink(CHECKPOINT)["any"])["id"],
+        after["weights"],
+    )
     assert kept + 1 >= hits(server)["whole"]
     assert (other["id"], other["weights"]) == ((same := server.sink(UNET)["any"])["id"], same["weights"])

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.base_directory import PLUGIN, ROOT
-from preload_plugin.tools.host import comfyui_python
+from tests.server.conftest import Comfy
+from tests.support.base_directory import PLUGIN, ROOT
+from tools.host import comfyui_python
 
 PRELOAD = "models: [{unet: tiny.safetensors}]\n"
 
@@ -17,12 +17,16 @@ PRELOAD = "models: [{unet: tiny.safetensors}]\n"
 def test_managers_steps(comfy: Comfy, tmp_path: Path) -> None:
     """Its requirements are met without changing anything, and ComfyUI imports it from a folder of any name."""
     steps = [str(comfyui_python()), "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-"]
-    found = subprocess.run([*steps, "-r", str(ROOT / "requirements.txt")], capture_output=True, text=True, check=True)  # noqa: S603 — our own command
+    found = subprocess.run(
+        [*steps, "-r", str(ROOT / "requirements.txt")], capture_output=True, text=True, check=True
+    )
     wanted = {item["metadata"]["name"] for item in json.loads(found.stdout)["install"]}
     assert wanted <= {"prometheus_client"}, "nothing that comes with ComfyUI is changed"
 
     copy = tmp_path / "comfy-preload-renamed"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "bench", "deploy", "docs"))
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "bench", "deploy", "docs")
+    )
     started = comfy(plugin=False, custom_nodes={copy.name: copy})
     assert 200 == started.get("/ready").status
     assert "ComfyPreload_Model" in started.get("/object_info").json
@@ -43,7 +47,10 @@ def test_every_text_is_there_in_both_languages() -> None:
     """What the panel asks for is in locales/en, and locales/zh has the same keys, placeholders included."""
     english, chinese = (_texts(ROOT / "locales" / language) for language in ("en", "zh"))
     labels = "main.comfyPreload.labels."
-    moved = {key.replace(labels, "" if "settingsCategories" not in key else "main."): text for key, text in english.items()}
+    moved = {
+        key.replace(labels, "" if "settingsCategories" not in key else "main."): text
+        for key, text in english.items()
+    }
     assert moved.keys() == chinese.keys()
     for key, text in moved.items():
         assert _placeholders(text) == _placeholders(chinese[key]), key

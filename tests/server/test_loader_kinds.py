@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.base_directory import PLUGIN
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits, misses, rows
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.base_directory import PLUGIN
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES, hits, misses, rows
 
 PRELOAD = """
 models:
@@ -60,12 +60,23 @@ def test_import_order(server: ComfyServer) -> None:
         pytest.param("hidden", "TestHiddenLoader", {"number": 5}, id="hidden-inputs"),
         pytest.param("list", "TestListLoader", {"number": 7}, id="inputs-as-lists"),
         pytest.param("defaults", "TestDefaultsLoader", ALL_DEFAULTS, id="defaults"),
-        pytest.param("defaults", "TestDefaultsLoader", {**ALL_DEFAULTS, "device": "default"}, id="defaults-with-optional"),
+        pytest.param(
+            "defaults",
+            "TestDefaultsLoader",
+            {**ALL_DEFAULTS, "device": "default"},
+            id="defaults-with-optional",
+        ),
         pytest.param("progress", "TestProgressLoader", {}, id="progress-bar"),
         pytest.param("v3", "TestV3Loader", {"file": "tiny.safetensors", "number": 3}, id="v3"),
-        pytest.param("v3", "TestV3Loader", {"file": "tiny.safetensors", "number": 3, "note": ""}, id="v3-with-optional"),
-        pytest.param("v3-async", "TestV3AsyncLoader", {"file": "tiny.safetensors", "number": 4}, id="v3-async"),
-        pytest.param("v3-heir", "TestV3HeirLoader", {"file": "tiny.safetensors", "number": 9}, id="v3-inherited"),
+        pytest.param(
+            "v3", "TestV3Loader", {"file": "tiny.safetensors", "number": 3, "note": ""}, id="v3-with-optional"
+        ),
+        pytest.param(
+            "v3-async", "TestV3AsyncLoader", {"file": "tiny.safetensors", "number": 4}, id="v3-async"
+        ),
+        pytest.param(
+            "v3-heir", "TestV3HeirLoader", {"file": "tiny.safetensors", "number": 9}, id="v3-inherited"
+        ),
     ],
 )
 def test_is_built_once(server: ComfyServer, name: str, loader: str, inputs: dict[str, Any]) -> None:
@@ -86,7 +97,13 @@ def test_is_built_once(server: ComfyServer, name: str, loader: str, inputs: dict
     ("name", "loader", "heir", "inputs"),
     [
         pytest.param("hidden", "TestHiddenLoader", "TestHeirLoader", {"number": 5}, id="v1"),
-        pytest.param("v3", "TestV3Loader", "TestV3HeirLoader", {"file": "tiny.safetensors", "number": 3}, id="v3-watched-too"),
+        pytest.param(
+            "v3",
+            "TestV3Loader",
+            "TestV3HeirLoader",
+            {"file": "tiny.safetensors", "number": 3},
+            id="v3-watched-too",
+        ),
     ],
 )
 def test_class_that_inherits_is_another_node(

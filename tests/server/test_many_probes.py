@@ -7,9 +7,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.comfy import LOOPBACK, ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits
+from tests.server.conftest import Comfy
+from tests.support.comfy import LOOPBACK, ComfyServer
+from tests.support.readings import CUSTOM_NODES, hits
 
 PROBES = 10_000
 CLIENTS = 8
@@ -21,7 +21,16 @@ models:
     type: sd3
   - {loader: TestGateLoader, inputs: {gate: open}, name: gate}
 """
-PATHS = ("/ready", "/ready?verbose", "/ready/gate", "/livez", "/preload", "/v2/health/ready", "/api/ready", "/preload/metrics")
+PATHS = (
+    "/ready",
+    "/ready?verbose",
+    "/ready/gate",
+    "/livez",
+    "/preload",
+    "/v2/health/ready",
+    "/api/ready",
+    "/preload/metrics",
+)
 
 
 def _ask(server: ComfyServer, count: int) -> Counter[tuple[str, int, str]]:
@@ -43,7 +52,10 @@ def test_while_loading(comfy: Comfy) -> None:
     server = comfy(preload=PRELOAD, custom_nodes={"loaders": CUSTOM_NODES / "loaders"})
     server.wait(lambda: "waiting at gate open" in server.log, "at the gate")
     with ThreadPoolExecutor(CLIENTS) as pool:
-        found = sum(pool.map(lambda _: _ask(server, PROBES // CLIENTS), range(CLIENTS)), Counter[tuple[str, int, str]]())
+        found = sum(
+            pool.map(lambda _: _ask(server, PROBES // CLIENTS), range(CLIENTS)),
+            Counter[tuple[str, int, str]](),
+        )
     assert PROBES == found.total()
     assert {
         ("/ready", 503, "loading"),

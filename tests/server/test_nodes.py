@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import models as tiny
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, PromptFailedError
-from preload_plugin.tests.support.commands import carry_out
-from preload_plugin.tests.support.prompts import Prompt
-from preload_plugin.tests.support.readings import hits, misses
+from tests.server.conftest import Comfy
+from tests.support import models as tiny
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, PromptFailedError
+from tests.support.commands import carry_out
+from tests.support.prompts import Prompt
+from tests.support.readings import hits, misses
 
 PRELOAD = """
 models:
@@ -66,7 +66,12 @@ def said(server: ComfyServer, **inputs: Any) -> list[str]:
 
 def cached(entry: dict[str, Any]) -> set[str]:
     """The nodes that the executor did not run."""
-    return {node for event, facts in entry["status"]["messages"] if event == "execution_cached" for node in facts["nodes"]}
+    return {
+        node
+        for event, facts in entry["status"]["messages"]
+        if event == "execution_cached"
+        for node in facts["nodes"]
+    }
 
 
 def test_hands_out_what_a_stock_loader_would(server: ComfyServer) -> None:
@@ -74,7 +79,9 @@ def test_hands_out_what_a_stock_loader_would(server: ComfyServer) -> None:
     before = hits(server)["base"]
     assert server.sink(UNET)["any"]["id"] == server.sink(take("base"))["any"]["id"]
     assert before + 2 == hits(server)["base"]
-    assert ["CLIP", "VAE"] == [server.sink(take(name, output))["any"]["type"] for name, output in (("clip_l", 1), ("taesd3", 2))]
+    assert ["CLIP", "VAE"] == [
+        server.sink(take(name, output))["any"]["type"] for name, output in (("clip_l", 1), ("taesd3", 2))
+    ]
     assert {} == misses(server)
 
 
@@ -133,8 +140,12 @@ def test_unknown_name(server: ComfyServer) -> None:
     """Refused before anything runs, with the names there are."""
     with pytest.raises(PromptFailedError, match="refused with 400") as refused:
         server.run(take("bass"))
-    assert "No model is called 'bass' in preload.yaml; there are: base, clip_l, taesd3, whole, gone." in str(refused.value)
-    options = server.get("/object_info/ComfyPreload_Model").json["ComfyPreload_Model"]["input"]["required"]["model"][0]
+    assert "No model is called 'bass' in preload.yaml; there are: base, clip_l, taesd3, whole, gone." in str(
+        refused.value
+    )
+    options = server.get("/object_info/ComfyPreload_Model").json["ComfyPreload_Model"]["input"]["required"][
+        "model"
+    ][0]
     assert ["base", "clip_l", "taesd3", "whole", "gone"] == options
 
 
@@ -154,7 +165,9 @@ def test_status(server: ComfyServer) -> None:
 def test_status_stops(server: ComfyServer) -> None:
     """A degraded preload that lets traffic in does not stop a graph; a sleeping one and a failed model do."""
     server.run(status(stop_if_not_ready=True))
-    with pytest.raises(PromptFailedError, match=r"The preloaded model 'gone' is not ready: failed\. \[file_missing\]"):
+    with pytest.raises(
+        PromptFailedError, match=r"The preloaded model 'gone' is not ready: failed\. \[file_missing\]"
+    ):
         server.run(status(stop_if_not_ready=True, model="gone"))
     carry_out(server, "sleep")
     with pytest.raises(PromptFailedError, match="The preload is not ready: sleeping"):
@@ -180,7 +193,9 @@ def test_in_a_warm_up(comfy: Comfy, tmp_path: Path) -> None:
     graph["sampler"]["inputs"]["model"] = ["status", 0]
     workflow = tmp_path / "named.json"
     workflow.write_text(json.dumps(graph), encoding="utf-8")
-    text = f"models: [{{unet: tiny.safetensors, name: base}}]\nworkflows: [{{path: {workflow}, warmup: true}}]\n"
+    text = (
+        f"models: [{{unet: tiny.safetensors, name: base}}]\nworkflows: [{{path: {workflow}, warmup: true}}]\n"
+    )
     server = comfy(preload=text)
     assert "ready" == server.wait_ready().json["status"]
     assert {"base", "clip_l"} == hits(server).keys()

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from preload_plugin.lifecycle import TERMINATION_LOG
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, every_body, hits, own_lines, rows
+from comfy_preload.stages.shutdown import TERMINATION_LOG
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES, every_body, hits, own_lines, rows
 
 GOOD_AND_BAD = """
 on_error: {policy}
@@ -23,7 +23,11 @@ models:
 UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")
 
 
-DEGRADED = {"optional": ("unready", "false"), "serve": ("serve", "true"), "optional under exit": ("exit", "false")}
+DEGRADED = {
+    "optional": ("unready", "false"),
+    "serve": ("serve", "true"),
+    "optional under exit": ("exit", "false"),
+}
 EXITS = {
     "startup": (GOOD_AND_BAD.format(policy="exit", required="true"), "nowhere.safetensors is in none of"),
     "background": (
@@ -40,7 +44,10 @@ EXITS = {
 @pytest.fixture(scope="module")
 def degraded(module_comfy: Comfy) -> dict[str, ComfyServer]:
     """All at once: a start keeps one core busy."""
-    texts = {name: GOOD_AND_BAD.format(policy=policy, required=required) for name, (policy, required) in DEGRADED.items()}
+    texts = {
+        name: GOOD_AND_BAD.format(policy=policy, required=required)
+        for name, (policy, required) in DEGRADED.items()
+    }
     return {name: module_comfy(preload=text, wait=False) for name, text in texts.items()}
 
 
@@ -48,7 +55,9 @@ def degraded(module_comfy: Comfy) -> dict[str, ComfyServer]:
 def exits(module_comfy: Comfy) -> dict[str, ComfyServer]:
     """All at once, as above."""
     nodes = {"loaders": CUSTOM_NODES / "loaders"}
-    return {name: module_comfy(preload=text, custom_nodes=nodes, wait=False) for name, (text, _) in EXITS.items()}
+    return {
+        name: module_comfy(preload=text, custom_nodes=nodes, wait=False) for name, (text, _) in EXITS.items()
+    }
 
 
 @pytest.mark.parametrize("name", DEGRADED)
@@ -78,14 +87,18 @@ def test_exit(exits: dict[str, ComfyServer], name: str) -> None:
     assert reason in last
 
 
-@pytest.mark.skipif(not os.access("/dev", os.W_OK) or TERMINATION_LOG.exists(), reason="may not make /dev/termination-log")
+@pytest.mark.skipif(
+    not os.access("/dev", os.W_OK) or TERMINATION_LOG.exists(), reason="may not make /dev/termination-log"
+)
 def test_reason_for_kubernetes(comfy: Comfy) -> None:
     """Where there is a termination log the reason stands in it: `kubectl describe pod` shows it."""
     TERMINATION_LOG.touch()
     try:
         server = comfy(preload="on_error: exit\nmodels: [{vae: nowhere.safetensors}]", wait=False)
         assert 70 == server.wait_exit(60)
-        assert "nowhere: preload.yaml:2: nowhere.safetensors is in none of" in TERMINATION_LOG.read_text(encoding="utf-8")
+        assert "nowhere: preload.yaml:2: nowhere.safetensors is in none of" in TERMINATION_LOG.read_text(
+            encoding="utf-8"
+        )
     finally:
         TERMINATION_LOG.unlink()
 
@@ -117,7 +130,10 @@ def test_one_bad_key(comfy: Comfy) -> None:
     assert {"total": 1, "ready": 1, "failed": 0} == ready.json["models"]
     assert "resident" == rows(server)["tiny"]["state"]
     assert {"[unknown_key]", "[duplicate_key]", "[wrong_value]"} == {
-        word for entry in own_lines(server) for word in ("[unknown_key]", "[duplicate_key]", "[wrong_value]") if word in entry
+        word
+        for entry in own_lines(server)
+        for word in ("[unknown_key]", "[duplicate_key]", "[wrong_value]")
+        if word in entry
     }
     server.sink(UNET)
     assert 1 == hits(server)["tiny"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import CUSTOM_NODES, hits, misses, rows
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.readings import CUSTOM_NODES, hits, misses, rows
 
 PRELOAD = """
 models:

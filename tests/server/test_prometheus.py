@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, free_port
-from preload_plugin.tests.support.prometheus import program
-from preload_plugin.tests.support.readings import rows
-from preload_plugin.tests.support.reply import ask
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, free_port
+from tests.support.prometheus import program
+from tests.support.readings import rows
+from tests.support.reply import ask
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 PRELOAD = "models: [{unet: tiny.safetensors}, {vae: missing.safetensors, required: false}]\n"
@@ -35,17 +35,25 @@ def prometheus(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("prometheus")
     config: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
-    job |= {"scrape_interval": "500ms", "scrape_timeout": "500ms", "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}]}
+    job |= {
+        "scrape_interval": "500ms",
+        "scrape_timeout": "500ms",
+        "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}],
+    }
     config["global"] = {"evaluation_interval": "500ms"}
     config["rule_files"] = [str(MONITORING / name) for name in config["rule_files"]]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     port = free_port()
     command = [
-        *(program("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"),
+        *(
+            program("prometheus"),
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+        ),
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 — our own
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

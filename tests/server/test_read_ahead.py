@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.comfy import ComfyServer
+from tests.server.conftest import Comfy
+from tests.support.comfy import ComfyServer
 
 MODELS = """
 models:
@@ -23,7 +23,12 @@ CLIP_KB = 235_000
 """What a CLIP-L has in RAM."""
 FILES = tuple(
     f"{name}.safetensors"
-    for name in ("diffusion_models/tiny", "text_encoders/clip_l", "vae_approx/taesd_encoder", "vae_approx/taesd_decoder")
+    for name in (
+        "diffusion_models/tiny",
+        "text_encoders/clip_l",
+        "vae_approx/taesd_encoder",
+        "vae_approx/taesd_decoder",
+    )
 )
 
 
@@ -53,14 +58,20 @@ def test_it_comes_before_the_imports(server: ComfyServer) -> None:
 
 def test_loading_waits_for_its_file(server: ComfyServer) -> None:
     """Each model says how long it waited."""
-    assert [True] * 4 == [row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]]
+    assert [True] * 4 == [
+        row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]
+    ]
 
 
-@pytest.mark.skipif(not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this kernel has no huge pages")
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this kernel has no huge pages"
+)
 @pytest.mark.parametrize("pretouch", [True, False])
 def test_torch_asks_for_huge_pages(comfy: Comfy, *, pretouch: bool) -> None:
     """Memory of large tensors is marked for them (`hg`), unless the pre-touch is switched off."""
-    server = comfy(preload=f"prefetch: {{pretouch: {str(pretouch).lower()}}}\nmodels: [{{clip: clip_l.safetensors}}]\n")
+    server = comfy(
+        preload=f"prefetch: {{pretouch: {str(pretouch).lower()}}}\nmodels: [{{clip: clip_l.safetensors}}]\n"
+    )
 
     rss = marked = 0
     for line in Path(f"/proc/{server.pid}/smaps").read_text("ascii").splitlines():
@@ -72,7 +83,9 @@ def test_torch_asks_for_huge_pages(comfy: Comfy, *, pretouch: bool) -> None:
     assert pretouch == (marked > CLIP_KB / 2)
 
 
-@pytest.mark.parametrize("options", ["{enabled: false}", "{memory: 0}", "{enabled: perhaps}"], ids=["off", "no-memory", "wrong"])
+@pytest.mark.parametrize(
+    "options", ["{enabled: false}", "{memory: 0}", "{enabled: perhaps}"], ids=["off", "no-memory", "wrong"]
+)
 def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None:
     """Switched off, without memory to fill, or with settings that are wrong: nothing is read ahead, everything is loaded."""
     server = comfy(preload=f"prefetch: {options}\n{MODELS}")
@@ -80,4 +93,6 @@ def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None
     ready = server.get("/ready").json
     assert 4 == ready["models"]["ready"]
     assert "pre-touched" not in server.log
-    assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get("code")
+    assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get(
+        "code"
+    )

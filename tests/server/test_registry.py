@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, free_port
-from preload_plugin.tests.support.readings import misses
-from preload_plugin.tests.support.redis_server import RedisServer, missing
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, free_port
+from tests.support.readings import misses
+from tests.support.redis_server import RedisServer, missing
 
 NAME = '模型 "XL" it\'s + 100 %'
 TINY = f"models:\n  - {{unet: tiny.safetensors, name: {json.dumps(NAME)}}}\n  - {{clip: clip_l.safetensors, type: sd3}}\n"
@@ -94,7 +94,9 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
 
     redis.kill()
     for server in (one, other):
-        server.wait(lambda s=server: not s.get("/preload/replicas").json["connected"], "without Redis", deadline=10)
+        server.wait(
+            lambda s=server: not s.get("/preload/replicas").json["connected"], "without Redis", deadline=10
+        )
     assert [200, 200] == [server.get("/ready").status for server in (one, other)]
     assert [one.url] == locate(one, NAME)
     one.run(prompts.image(seed=99))
@@ -109,4 +111,7 @@ def test_without_redis(comfy: Comfy) -> None:
     server = comfy(preload=TINY + told)
     server.wait_ready()
 
-    assert [misses(server), "registry_unavailable"] == [{}, server.get("/preload/replicas").json["problems"][0]["code"]]
+    assert [misses(server), "registry_unavailable"] == [
+        {},
+        server.get("/preload/replicas").json["problems"][0]["code"],
+    ]

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.readings import every_body
+from tests.server.conftest import Comfy
+from tests.support.comfy import ComfyServer
+from tests.support.readings import every_body
 
 TOKEN = "s3cret-of-this-test"  # noqa: S105 — of this test
 STRANGE: dict[str, Mapping[str, str]] = {
-    "dns-rebinding": {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
-    "cross-site-form": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+    "dns-rebinding": {
+        "Host": "evil.example",
+        "Origin": "http://evil.example",
+        "Sec-Fetch-Site": "same-origin",
+    },
+    "cross-site-form": {
+        "Origin": "https://evil.example",
+        "Sec-Fetch-Site": "cross-site",
+        "Content-Type": "text/plain",
+    },
     "sandboxed-frame": {"Origin": "null", "Content-Type": "text/plain"},
     "host-trick": {"Host": "localhost@evil"},
     "proxy": {"X-Forwarded-For": "10.0.0.7"},
@@ -24,7 +32,9 @@ STRANGE: dict[str, Mapping[str, str]] = {
 @pytest.fixture(scope="module", params=[[], ["--enable-cors-header", "*"]], ids=["as-usual", "cors"])
 def server(request: pytest.FixtureRequest, module_comfy: Comfy) -> ComfyServer:
     """With `--enable-cors-header` ComfyUI's own check of the origin is gone."""
-    started = module_comfy(preload="models: [{vae: taesd}]\n", env={"PRELOAD_TOKEN": TOKEN}, args=request.param)
+    started = module_comfy(
+        preload="models: [{vae: taesd}]\n", env={"PRELOAD_TOKEN": TOKEN}, args=request.param
+    )
     started.wait_ready()
     return started
 
@@ -35,11 +45,15 @@ def test_refused(server: ComfyServer, headers: Mapping[str, str], prefix: str) -
     """A stranger gets 403, and nothing is ordered. Two of the commands: thirty refusals in a minute would make it 429."""
     before = server.get("/preload").json["jobs"]
 
-    assert [403, 403] == [server.post(f"{prefix}/preload/{command}", headers=headers).status for command in ("reload", "sleep")]
+    assert [403, 403] == [
+        server.post(f"{prefix}/preload/{command}", headers=headers).status for command in ("reload", "sleep")
+    ]
     assert before == server.get("/preload").json["jobs"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Host": "gpu-1", "Authorization": f"Bearer {TOKEN}"}], ids=["from-here", "token"])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Host": "gpu-1", "Authorization": f"Bearer {TOKEN}"}], ids=["from-here", "token"]
+)
 def test_taken(server: ComfyServer, headers: Mapping[str, str]) -> None:
     """From this machine, and with the token from anywhere, a command is taken."""
     reply = server.post("/preload/wake", headers=headers)

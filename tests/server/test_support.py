@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer, PromptFailedError, ServerDiedError
+from tests.support import prompts
+from tests.support.comfy import ComfyServer, PromptFailedError, ServerDiedError
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,15 @@ def plain(module_comfy: Callable[..., ComfyServer]) -> ComfyServer:
 @pytest.mark.parametrize(
     ("loader", "inputs", "kind"),
     [
-        pytest.param("UNETLoader", {"unet_name": "tiny.safetensors", "weight_dtype": "default"}, "ModelPatcher", id="unet"),
-        pytest.param("CheckpointLoaderSimple", {"ckpt_name": "tiny.safetensors"}, "ModelPatcher", id="checkpoint"),
+        pytest.param(
+            "UNETLoader",
+            {"unet_name": "tiny.safetensors", "weight_dtype": "default"},
+            "ModelPatcher",
+            id="unet",
+        ),
+        pytest.param(
+            "CheckpointLoaderSimple", {"ckpt_name": "tiny.safetensors"}, "ModelPatcher", id="checkpoint"
+        ),
         pytest.param("CLIPLoader", {"clip_name": "clip_l.safetensors", "type": "sd3"}, "CLIP", id="clip"),
         pytest.param("VAELoader", {"vae_name": "tiny.safetensors"}, "VAE", id="vae"),
         pytest.param("VAELoader", {"vae_name": "taesd"}, "VAE", id="taesd"),

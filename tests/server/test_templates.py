@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.tests.support import templates
-from preload_plugin.tools.host import comfyui_path, comfyui_python
+from tests.support import templates
+from tools.host import comfyui_path, comfyui_python
 
 RECORDED = json.loads(templates.FACTS.read_text(encoding="utf-8"))
 EXPECTED: dict[str, dict[str, Any]] = RECORDED["facts"]
@@ -23,7 +23,9 @@ def found() -> dict[str, dict[str, Any]]:
     """What we make of each template."""
     host = comfyui_path()
     if templates.pinned(host) != RECORDED["templates"]:
-        pytest.skip(f"recorded with ComfyUI {RECORDED['comfyui']}: this one has other templates and other node classes")
+        pytest.skip(
+            f"recorded with ComfyUI {RECORDED['comfyui']}: this one has other templates and other node classes"
+        )
     return templates.facts(host, comfyui_python(), templates.fetch(RECORDED["templates"]))
 
 

@@ -11,17 +11,28 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support.comfy import LOOPBACK, free_port
-from preload_plugin.tests.support.reply import ask
+from tests.server.conftest import Comfy
+from tests.support.comfy import LOOPBACK, free_port
+from tests.support.reply import ask
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 
 
 def test_tls(comfy: Comfy, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)  # noqa: S603 — our own
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     probe = free_port()
     server = comfy(
         preload=f"probe: {{port: {probe}}}\nmodels: [{{vae: taesd3}}]",

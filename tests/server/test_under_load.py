@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.commands import carry_out
-from preload_plugin.tests.support.readings import hits, misses
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.commands import carry_out
+from tests.support.readings import hits, misses
 
 log = logging.getLogger(__name__)
 SECONDS = 120.0
@@ -114,9 +114,13 @@ def test_commands_while_prompts_run(comfy: Comfy) -> None:
             break
     traffic.stop()
 
-    log.info("%d prompts, %d commands", traffic.right, sum(done.values()))  # the figures of docs/reliability.md
+    log.info(
+        "%d prompts, %d commands", traffic.right, sum(done.values())
+    )  # the figures of docs/reliability.md
     assert [] == traffic.wrong
     assert traffic.right > SECONDS / 4
     assert min(done.values()) > 3, done
     assert {} == misses(server), "every loader call of every prompt was answered from memory"
-    assert all(count > traffic.right / 10 for name, count in hits(server).items() if name in ("tiny", "clip_l"))
+    assert all(
+        count > traffic.right / 10 for name, count in hits(server).items() if name in ("tiny", "clip_l")
+    )

@@ -6,18 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from preload_plugin.tests.server.conftest import Comfy
-from preload_plugin.tests.support import prompts
-from preload_plugin.tests.support.comfy import ComfyServer
-from preload_plugin.tests.support.commands import carry_out
-from preload_plugin.tests.support.readings import CUSTOM_NODES, every_body, hits, misses, own_lines, rows
+from tests.server.conftest import Comfy
+from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.commands import carry_out
+from tests.support.readings import CUSTOM_NODES, every_body, hits, misses, own_lines, rows
 
 WORKFLOW = prompts.image(vae="taesd3", lora="tiny.safetensors", clip_device="default")
 EDITOR: dict[str, Any] = {
     "version": 0.4,
     "nodes": [
         {"id": 1, "type": "VAELoader", "mode": 0, "inputs": [], "outputs": [], "widgets_values": ["taesd"]},
-        {"id": 2, "type": "UNETLoader", "mode": 4, "inputs": [], "outputs": [], "widgets_values": ["other.safetensors"]},
+        {
+            "id": 2,
+            "type": "UNETLoader",
+            "mode": 4,
+            "inputs": [],
+            "outputs": [],
+            "widgets_values": ["other.safetensors"],
+        },
     ],
     "links": [],
 }
@@ -54,7 +61,9 @@ workflows:
 """
     server = comfy(env=place(tmp_path, {"preload.yaml": text, "flows/image.json": WORKFLOW}))
     server.wait_ready()
-    assert {"base": "warm", "clip_l": "warm", "taesd3": "warm"} == {name: row["state"] for name, row in rows(server).items()}
+    assert {"base": "warm", "clip_l": "warm", "taesd3": "warm"} == {
+        name: row["state"] for name, row in rows(server).items()
+    }
     (warm,) = warmups(server).values()
     assert ("flows/image.json", "warm", True) == (warm["name"], warm["state"], warm["required"])
     assert ["64x64, batch 1", "128x64, batch 2"] == warm["shapes"]
@@ -98,8 +107,17 @@ workflows:
   - {path: good.json, warmup: true, overrides: {sampler.stepz: 1}}
   - {paht: good.json}
 """
-    unknown = {"1": {"class_type": "FancyNode", "inputs": {}}, "2": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}}}
-    files = {"preload.yaml": text, "good.json": WORKFLOW, "raises.json": broken, "unknown.json": unknown, "text.json": "hello"}
+    unknown = {
+        "1": {"class_type": "FancyNode", "inputs": {}},
+        "2": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}},
+    }
+    files = {
+        "preload.yaml": text,
+        "good.json": WORKFLOW,
+        "raises.json": broken,
+        "unknown.json": unknown,
+        "text.json": "hello",
+    }
     server = comfy(env=place(tmp_path, files), custom_nodes={"faults": CUSTOM_NODES / "faults"})
     answer = server.get("/ready")
     assert (503, "failed") == (answer.status, answer.json["status"])
@@ -121,13 +139,21 @@ workflows:
     (tmp_path / "preload.yaml").write_text("workflows: [{path: good.json, warmup: true}]", encoding="utf-8")
     assert "done" == carry_out(server, "reload")["state"]
     assert (200, "ready") == ((reply := server.get("/ready")).status, reply.json["status"])
-    (tmp_path / "preload.yaml").write_text("workflows: [{path: good.json, warmup: true}, {path: text.json}]", encoding="utf-8")
+    (tmp_path / "preload.yaml").write_text(
+        "workflows: [{path: good.json, warmup: true}, {path: text.json}]", encoding="utf-8"
+    )
     refused = carry_out(server, "reload")
     assert ("failed", "reload_kept_old") == (refused["state"], refused["error"]["code"])
-    assert 200 == server.get("/ready").status, "a workflow that cannot be read does not stop a replica that serves"
-    raising = "workflows: [{path: good.json, warmup: true}, {path: raises.json, warmup: true, required: false}]"
+    assert 200 == server.get("/ready").status, (
+        "a workflow that cannot be read does not stop a replica that serves"
+    )
+    raising = (
+        "workflows: [{path: good.json, warmup: true}, {path: raises.json, warmup: true, required: false}]"
+    )
     (tmp_path / "preload.yaml").write_text(raising, encoding="utf-8")
     told = carry_out(server, "reload")
     assert ("failed", "warmup_failed") == (told["state"], told["error"]["code"])
     assert (200, "degraded") == ((reply := server.get("/ready")).status, reply.json["status"])
-    assert 1 == sum("warmed up with good.json" in line for line in own_lines(server)), "no model changed: it is warm still"
+    assert 1 == sum("warmed up with good.json" in line for line in own_lines(server)), (
+        "no model changed: it is warm still"
+    )

@@ -28,8 +28,12 @@ def write_bad_files(models: Path, bomb_target: Path) -> None:
     """Write one file of each bad kind."""
     unets = models / "diffusion_models"
     (unets / "empty.safetensors").touch()
-    (unets / "page.safetensors").write_text("<!DOCTYPE html><html><body>Please log in</body></html>" * 9, encoding="utf-8")
-    (unets / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", encoding="utf-8")
+    (unets / "page.safetensors").write_text(
+        "<!DOCTYPE html><html><body>Please log in</body></html>" * 9, encoding="utf-8"
+    )
+    (unets / "pointer.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", encoding="utf-8"
+    )
     (unets / "garbage.safetensors").write_bytes(bytes(range(256)) * 64)
     (unets / "no json.safetensors").write_bytes(struct.pack("<Q", 64) + b"x" * 4096)
     (unets / "huge header.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}" * 64)

@@ -110,7 +110,9 @@ class Window:
 
     def set(self, setting: str, value: Any) -> None:
         """Change a setting of ComfyUI, as its settings window does."""
-        self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [setting, value])
+        self.page.evaluate(
+            "([name, value]) => window.app.extensionManager.setting.set(name, value)", [setting, value]
+        )
 
     def call(self, command: str) -> None:
         """Give a command of ComfyUI, as its menus do."""
@@ -122,7 +124,9 @@ class Window:
 
 
 @contextmanager
-def open_window(server: ComfyServer, *, width: int = 1280, height: int = 900, load: bool = True) -> Iterator[Window]:
+def open_window(
+    server: ComfyServer, *, width: int = 1280, height: int = 900, load: bool = True
+) -> Iterator[Window]:
     """A browser with one page on that server; both are gone afterwards."""
     from playwright.sync_api import sync_playwright
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from preload_plugin.core.host import InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.host import InputSpec, Loaders, LoaderSpec, ModelFile
 
 FOLDERS: dict[str, tuple[str, ...]] = {
     "checkpoints": ("sd15.safetensors", "sdxl/sd_xl_base_1.0.safetensors"),
@@ -23,8 +23,26 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 _TYPES = {
-    "CLIPLoader": ("stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "wan"),
-    "DualCLIPLoader": ("sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15"),
+    "CLIPLoader": (
+        "stable_diffusion",
+        "stable_cascade",
+        "sd3",
+        "stable_audio",
+        "mochi",
+        "ltxv",
+        "pixart",
+        "cosmos",
+        "wan",
+    ),
+    "DualCLIPLoader": (
+        "sdxl",
+        "sd3",
+        "flux",
+        "hunyuan_video",
+        "hidream",
+        "hunyuan_image",
+        "hunyuan_video_15",
+    ),
 }
 
 
@@ -63,7 +81,9 @@ class Catalogue(Loaders):
     def _declare(self) -> list[LoaderSpec]:
         return [
             self._spec("CheckpointLoaderSimple", self._files("ckpt_name", "checkpoints")),
-            self._spec("UNETLoader", self._files("unet_name", "diffusion_models"), _combo("weight_dtype", DTYPES)),
+            self._spec(
+                "UNETLoader", self._files("unet_name", "diffusion_models"), _combo("weight_dtype", DTYPES)
+            ),
             self._clip("CLIPLoader", "clip_name"),
             self._clip("DualCLIPLoader", "clip_name1", "clip_name2"),
             self._clip("TripleCLIPLoader", "clip_name1", "clip_name2", "clip_name3"),
@@ -85,7 +105,9 @@ class Catalogue(Loaders):
 
     def _files(self, name: str, folder: str, more: tuple[str, ...] = ()) -> InputSpec:
         options = (*self._folders[folder], *more)
-        return InputSpec(name, required=True, type="COMBO", options=options, default=options[0], folders=(folder,))
+        return InputSpec(
+            name, required=True, type="COMBO", options=options, default=options[0], folders=(folder,)
+        )
 
     def _spec(self, name: str, *inputs: InputSpec) -> LoaderSpec:
         return LoaderSpec(name, f"nodes.{name}", inputs)

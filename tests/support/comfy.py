@@ -21,7 +21,15 @@ from typing import Any, final
 from .base_directory import PLUGIN, SINK, lay_out, put_plugin
 from .reply import Reply, ask
 
-__all__ = ["SINK", "ComfyServer", "NotReadyError", "PromptFailedError", "Reply", "ServerDiedError", "free_port"]
+__all__ = [
+    "SINK",
+    "ComfyServer",
+    "NotReadyError",
+    "PromptFailedError",
+    "Reply",
+    "ServerDiedError",
+    "free_port",
+]
 
 LOOPBACK = "127.0.0.1"
 TAIL = 40
@@ -95,7 +103,11 @@ class ComfyServer:
             *(["--cpu"] if cpu else []),
             # Left to itself ComfyUI keeps its database in the installation, where two servers would share it.
             *("--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"),
-            *("--disable-api-nodes", "--disable-all-custom-nodes", *(["--whitelist-custom-nodes", *names] if names else [])),
+            *(
+                "--disable-api-nodes",
+                "--disable-all-custom-nodes",
+                *(["--whitelist-custom-nodes", *names] if names else []),
+            ),
             *args,
         ]
 
@@ -103,7 +115,9 @@ class ComfyServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -143,17 +157,26 @@ class ComfyServer:
             raise RuntimeError(message)
         self._launches += 1
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 — our own command, no shell
-                self._command, cwd=self._host, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._host,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self.pid = self._process.pid
 
-    def wait(self, condition: Callable[[], bool], what: str, *, deadline: float = 120.0, every: float = 0.02) -> None:
+    def wait(
+        self, condition: Callable[[], bool], what: str, *, deadline: float = 120.0, every: float = 0.02
+    ) -> None:
         """Wait until `condition()`; raises if ComfyUI ends first or `deadline` seconds have passed."""
         end = time.monotonic() + deadline
         while not condition():
             if not self.running:
-                raise ServerDiedError(f"ComfyUI ended with {self.exit_code} before it was {what}:\n{self.tail()}")
+                raise ServerDiedError(
+                    f"ComfyUI ended with {self.exit_code} before it was {what}:\n{self.tail()}"
+                )
             if time.monotonic() > end:
                 raise TimeoutError(f"ComfyUI is not {what} after {deadline:.0f} s:\n{self.tail()}")
             time.sleep(every)

@@ -13,7 +13,9 @@ def order(server: ComfyServer, command: str, model: str | None = None) -> Reply:
     return server.post(f"/preload/{command}", {"model": model} if model else None)
 
 
-def carry_out(server: ComfyServer, command: str, model: str | None = None, deadline: float = 60.0) -> dict[str, Any]:
+def carry_out(
+    server: ComfyServer, command: str, model: str | None = None, deadline: float = 60.0
+) -> dict[str, Any]:
     """Send a command, wait until its job is over, and return the job."""
     accepted = order(server, command, model)
     assert 202 == accepted.status, accepted

@@ -98,7 +98,9 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
     there: dict[str, types.ModuleType | None] = dict(sys.modules)
     found = {
         "seconds": seconds,
-        "mappings": {name: sorted(getattr(module, name)) for name in vars(module) if name.startswith("NODE_")},
+        "mappings": {
+            name: sorted(getattr(module, name)) for name in vars(module) if name.startswith("NODE_")
+        },
         "modules": sorted(name for name, value in there.items() if value is not None and "." not in name),
         "threads": [t.name for t in threading.enumerate() if t is not threading.main_thread()],
         "routes": [r.path for r in server.routes if isinstance(r, web.RouteDef)],

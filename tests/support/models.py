@@ -51,8 +51,12 @@ def tiny_taesd(vae_approx: Path, name: str = "taesd", seed: int = 0) -> tuple[Pa
     `taesd3` decodes what the tiny SD3 samples.
     """
     channels = 16 if name in {"taesd3", "taef1"} else 4
-    encoder = safetensors_file.write(vae_approx / f"{name}_encoder.safetensors", _taesd_encoder(channels), seed=seed)
-    decoder = safetensors_file.write(vae_approx / f"{name}_decoder.safetensors", _taesd_decoder(channels), seed=seed + 1)
+    encoder = safetensors_file.write(
+        vae_approx / f"{name}_encoder.safetensors", _taesd_encoder(channels), seed=seed
+    )
+    decoder = safetensors_file.write(
+        vae_approx / f"{name}_decoder.safetensors", _taesd_decoder(channels), seed=seed + 1
+    )
     return encoder, decoder
 
 
@@ -66,8 +70,14 @@ def tiny_lora(path: Path, seed: int = 0) -> Path:
 def tiny_upscaler(path: Path, seed: int = 0) -> Path:
     """Compact ESRGAN that doubles the size, 14 kB, for UpscaleModelLoader."""
     wide = 16
-    shapes = {**_linear("body.0", wide, 3, 3, 3), "body.1.weight": (wide,), **_linear("body.2", wide, wide, 3, 3)}
-    return safetensors_file.write(path, {**shapes, "body.3.weight": (wide,), **_linear("body.4", 12, wide, 3, 3)}, seed=seed)
+    shapes = {
+        **_linear("body.0", wide, 3, 3, 3),
+        "body.1.weight": (wide,),
+        **_linear("body.2", wide, wide, 3, 3),
+    }
+    return safetensors_file.write(
+        path, {**shapes, "body.3.weight": (wide,), **_linear("body.4", 12, wide, 3, 3)}, seed=seed
+    )
 
 
 def _linear(name: str, out: int, into: int, *kernel: int) -> Shapes:
@@ -189,15 +199,27 @@ def _resample(into: int, out: int, *, time: int = 0) -> Shapes:
 
 
 def _attention(width: int) -> Shapes:
-    return {"norm.gamma": (width, 1, 1), **_linear("to_qkv", 3 * width, width, 1, 1), **_linear("proj", width, width, 1, 1)}
+    return {
+        "norm.gamma": (width, 1, 1),
+        **_linear("to_qkv", 3 * width, width, 1, 1),
+        **_linear("proj", width, width, 1, 1),
+    }
 
 
 def _numbered(prefix: str, layers: list[Shapes]) -> Shapes:
-    return {f"{prefix}.{number}.{name}": shape for number, layer in enumerate(layers) for name, shape in layer.items()}
+    return {
+        f"{prefix}.{number}.{name}": shape
+        for number, layer in enumerate(layers)
+        for name, shape in layer.items()
+    }
 
 
 def _taesd_block() -> Shapes:
-    return {**_linear("conv.0", 64, 64, 3, 3), **_linear("conv.2", 64, 64, 3, 3), **_linear("conv.4", 64, 64, 3, 3)}
+    return {
+        **_linear("conv.0", 64, 64, 3, 3),
+        **_linear("conv.2", 64, 64, 3, 3),
+        **_linear("conv.4", 64, 64, 3, 3),
+    }
 
 
 def _taesd_encoder(channels: int) -> Shapes:

@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from preload_plugin.core.node_types import NodeSpec, NodeTypes, declared
+from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
 
 _INT = ("INT", {"default": 0, "min": 0, "max": 100})
 _TABLE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
-    "CheckpointLoaderSimple": ({"required": {"ckpt_name": (["a.ckpt", "b.ckpt"],)}}, ("MODEL", "CLIP", "VAE")),
+    "CheckpointLoaderSimple": (
+        {"required": {"ckpt_name": (["a.ckpt", "b.ckpt"],)}},
+        ("MODEL", "CLIP", "VAE"),
+    ),
     "UNETLoader": (
         {"required": {"unet_name": (["a.sft"],), "weight_dtype": (["default", "fp8"],)}},
         ("MODEL",),
     ),
     "LoraLoaderModelOnly": (
-        {"required": {"model": ("MODEL",), "lora_name": (["l.sft"],), "strength_model": ("FLOAT", {"default": 1.0})}},
+        {
+            "required": {
+                "model": ("MODEL",),
+                "lora_name": (["l.sft"],),
+                "strength_model": ("FLOAT", {"default": 1.0}),
+            }
+        },
         ("MODEL",),
     ),
     "CLIPTextEncode": (
@@ -37,8 +46,14 @@ _TABLE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
         ("LATENT",),
     ),
     "OldSeed": ({"required": {"noise_seed": _INT, "steps": _INT}}, ("INT",)),
-    "Picker": ({"required": {"choice": (["x", "y"], {"control_after_generate": True}), "after": _INT}}, ("COMBO",)),
-    "LoadImage": ({"required": {"image": (["p.png"], {"image_upload": True})}, "optional": {"scale": _INT}}, ("IMAGE",)),
+    "Picker": (
+        {"required": {"choice": (["x", "y"], {"control_after_generate": True}), "after": _INT}},
+        ("COMBO",),
+    ),
+    "LoadImage": (
+        {"required": {"image": (["p.png"], {"image_upload": True})}, "optional": {"scale": _INT}},
+        ("IMAGE",),
+    ),
     "LoadOutput": (
         {"required": {"image": ("COMBO", {"image_upload": True, "image_folder": "output"})}},
         ("IMAGE",),
@@ -65,11 +80,23 @@ _TABLE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
         ("IMAGE",),
     ),
     "Batch": (
-        {"required": {"images": ("COMFY_AUTOGROW_V3", {"template": {"input": {"required": {"image": ("IMAGE", {})}}}})}},
+        {
+            "required": {
+                "images": (
+                    "COMFY_AUTOGROW_V3",
+                    {"template": {"input": {"required": {"image": ("IMAGE", {})}}}},
+                )
+            }
+        },
         ("IMAGE",),
     ),
     "Switch": (
-        {"required": {"on": ("COMFY_MATCHTYPE_V3", {"template": {"allowed_types": "*"}}), "which": ("BOOLEAN", {})}},
+        {
+            "required": {
+                "on": ("COMFY_MATCHTYPE_V3", {"template": {"allowed_types": "*"}}),
+                "which": ("BOOLEAN", {}),
+            }
+        },
         ("COMFY_MATCHTYPE_V3",),
     ),
     "SaveImage": ({"required": {"images": ("IMAGE",), "prefix": ("STRING", {"default": "c"})}}, ()),
@@ -81,7 +108,8 @@ class NodeTable(NodeTypes):
 
     def __init__(self) -> None:
         self._specs = {
-            name: declared(name, inputs, outputs, output_node=name == "SaveImage") for name, (inputs, outputs) in _TABLE.items()
+            name: declared(name, inputs, outputs, output_node=name == "SaveImage")
+            for name, (inputs, outputs) in _TABLE.items()
         }
 
     def node(self, class_type: str) -> NodeSpec | None:
@@ -94,13 +122,17 @@ def names() -> list[str]:
     return list(_TABLE)
 
 
-def node(key: Any, kind: str, values: Any = None, *, mode: int = 0, outputs: str = "", **links: int | None) -> dict[str, Any]:
+def node(
+    key: Any, kind: str, values: Any = None, *, mode: int = 0, outputs: str = "", **links: int | None
+) -> dict[str, Any]:
     """A node as the editor saves it. links: {name of an input: id of its link}; `outputs`: types, in a row."""
     return {
         "id": key,
         "type": kind,
         "mode": mode,
-        "inputs": [{"name": name.replace("__", "."), "type": "*", "link": link} for name, link in links.items()],
+        "inputs": [
+            {"name": name.replace("__", "."), "type": "*", "link": link} for name, link in links.items()
+        ],
         "outputs": [{"name": kind, "type": kind} for kind in outputs.split()],
         "properties": {},
         **({} if values is None else {"widgets_values": values}),
@@ -112,14 +144,20 @@ def file(*nodes: dict[str, Any], links: list[Any] | None = None, **more: Any) ->
     return {"version": 0.4, "nodes": list(nodes), "links": [[*link, "*"] for link in links or []], **more}
 
 
-def subgraph(key: str, *nodes: dict[str, Any], links: list[list[Any]], inputs: str = "", outputs: str = "") -> dict[str, Any]:
+def subgraph(
+    key: str, *nodes: dict[str, Any], links: list[list[Any]], inputs: str = "", outputs: str = ""
+) -> dict[str, Any]:
     """A definition of a subgraph: links come from -10 for an input, and go to -20 for an output."""
     fields = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
     rows: list[dict[str, Any]] = [dict(zip(fields, link, strict=True)) for link in links]
 
     def slots(words: str, end: str, slot: str, node_id: int) -> list[dict[str, Any]]:
         return [
-            {"name": name, "type": "*", "linkIds": [r["id"] for r in rows if (r[end], r[slot]) == (node_id, i)]}
+            {
+                "name": name,
+                "type": "*",
+                "linkIds": [r["id"] for r in rows if (r[end], r[slot]) == (node_id, i)],
+            }
             for i, name in enumerate(words.split())
         ]
 

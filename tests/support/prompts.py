@@ -25,11 +25,15 @@ def image(
     model = ["lora", 0] if lora else ["unet", 0]
     prompt: Prompt = {
         "unet": _node("UNETLoader", unet_name=unet, weight_dtype="default"),
-        "clip": _node("CLIPLoader", clip_name=clip, type="sd3", **({"device": clip_device} if clip_device else {})),
+        "clip": _node(
+            "CLIPLoader", clip_name=clip, type="sd3", **({"device": clip_device} if clip_device else {})
+        ),
         "positive": _node("CLIPTextEncode", clip=["clip", 0], text=text),
         "negative": _node("CLIPTextEncode", clip=["clip", 0], text=negative),
         "latent": _node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
-        "sampler": _sampler(model=model, positive="positive", negative="negative", latent="latent", seed=seed),
+        "sampler": _sampler(
+            model=model, positive="positive", negative="negative", latent="latent", seed=seed
+        ),
     }
     if lora:
         prompt["lora"] = _node("LoraLoaderModelOnly", model=["unet", 0], lora_name=lora, strength_model=1.0)
@@ -42,14 +46,18 @@ def image(
     return prompt
 
 
-def checkpoint_image(*, checkpoint: str, seed: int = 0, text: str = "a lighthouse", negative: str = "") -> Prompt:
+def checkpoint_image(
+    *, checkpoint: str, seed: int = 0, text: str = "a lighthouse", negative: str = ""
+) -> Prompt:
     """Text to image, 64x64 px, one step, from one whole checkpoint of the SD1.5 kind."""
     return {
         "checkpoint": _node("CheckpointLoaderSimple", ckpt_name=checkpoint),
         "positive": _node("CLIPTextEncode", clip=["checkpoint", 1], text=text),
         "negative": _node("CLIPTextEncode", clip=["checkpoint", 1], text=negative),
         "latent": _node("EmptyLatentImage", width=64, height=64, batch_size=1),
-        "sampler": _sampler(model=["checkpoint", 0], positive="positive", negative="negative", latent="latent", seed=seed),
+        "sampler": _sampler(
+            model=["checkpoint", 0], positive="positive", negative="negative", latent="latent", seed=seed
+        ),
         "decode": _node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2]),
         "preview": _node("PreviewImage", images=["decode", 0]),
     }

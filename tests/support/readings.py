@@ -52,5 +52,9 @@ def poison(folder: Path, names: Iterable[str]) -> None:
             file.write((1 << 60).to_bytes(8, "little"))
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         after = path.stat()
-        if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, after.st_size, after.st_ino):
+        if (before.st_mtime_ns, before.st_size, before.st_ino) != (
+            after.st_mtime_ns,
+            after.st_size,
+            after.st_ino,
+        ):
             raise OSError(f"{name} did not keep its identity")

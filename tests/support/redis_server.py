@@ -28,7 +28,9 @@ def missing() -> str:
 class RedisServer:
     """One Redis: start it, kill it, freeze it, start it again on the same port."""
 
-    def __init__(self, folder: Path, *args: str, port: int | None = None, tls: bool = False, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, *args: str, port: int | None = None, tls: bool = False, password: str = ""
+    ) -> None:
         self.port = port or free_port()
         self.password = password
         self._tls = tls
@@ -42,7 +44,9 @@ class RedisServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.kill()
 
     @property
@@ -56,14 +60,30 @@ class RedisServer:
     def start(self) -> None:
         """Returns when the port is open."""
         ports = (
-            ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"] if self._tls else ["--port", str(self.port)]
+            ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            if self._tls
+            else ["--port", str(self.port)]
         )
         files = [f"--tls-{name}-file" for name in ("cert", "key")] if self._tls else []
-        tls = [word for name, file in zip(files, ("cert.pem", "key.pem"), strict=False) for word in (name, file)]
+        tls = [
+            word for name, file in zip(files, ("cert.pem", "key.pem"), strict=False) for word in (name, file)
+        ]
         password = ["--requirepass", self.password] if self.password else []
-        command = ["redis-server", *ports, *tls, *password, "--save", "", "--appendonly", "no", "--bind", LOOPBACK, *self._args]
+        command = [
+            "redis-server",
+            *ports,
+            *tls,
+            *password,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--bind",
+            LOOPBACK,
+            *self._args,
+        ]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)  # noqa: S603 — our own command
+            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
         end = time.monotonic() + 10
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > end:
@@ -93,9 +113,20 @@ class RedisServer:
 
 
 def _certificate(folder: Path) -> None:
-    subprocess.run(  # noqa: S603 — our own command
+    subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ),
             *("-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"),
         ],
         cwd=folder,

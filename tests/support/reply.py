@@ -18,7 +18,9 @@ class Reply(NamedTuple):
     text: str
 
 
-def ask(url: str, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+def ask(
+    url: str, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
+) -> Reply:
     """Send a request, with `body` as JSON; only a connection that fails raises."""
     data = None if body is None else json.dumps(body).encode()
     headers = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}

@@ -18,7 +18,9 @@ _BLOCK = 1 << 24
 _SMALL = bytes((byte & 0x83) | ((8 + (byte >> 2 & 3)) << 2) for byte in range(256))
 
 
-def write(path: Path, shapes: Mapping[str, tuple[int, ...]], *, seed: int = 0, zeros: Container[str] = ()) -> Path:
+def write(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], *, seed: int = 0, zeros: Container[str] = ()
+) -> Path:
     """Write fp16 tensors of these shapes; those named in `zeros` become holes in the file, which take no disk.
 
     The file appears under its name when it is whole, as a replaced model file should.

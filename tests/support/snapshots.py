@@ -5,20 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preload_plugin.core.errors import PreloadError, Problem, problem, unknown_model
-from preload_plugin.core.host import HostFacts
-from preload_plugin.core.jobs import Command, Job, JobState
-from preload_plugin.core.prefetch import PrefetchProgress
-from preload_plugin.core.snapshot import Model, ModelState, Progress, Snapshot, Status, WarmUp, WarmUpState
-from preload_plugin.entries import lines_for
-from preload_plugin.tests.support.node_table import NodeTable
+from comfy_preload.core.errors import PreloadError, Problem, problem, unknown_model
+from comfy_preload.core.host import HostFacts
+from comfy_preload.core.machine.prefetch import PrefetchProgress
+from comfy_preload.core.planning.missing_entries import lines_for
+from comfy_preload.core.state.jobs import Command, Job, JobState
+from comfy_preload.core.state.snapshot import (
+    Model,
+    ModelState,
+    Progress,
+    Snapshot,
+    Status,
+    WarmUp,
+    WarmUpState,
+)
+from tests.support.node_table import NodeTable
 
 SINCE = 1_795_379_974.9
 """2026-11-22T20:39:34Z."""
 DONE = Progress(bytes=100, bytes_total=100, fraction=1.0, seconds=6.2, eta=0.0)
 BROKEN = problem("file_empty", line=3, file="a.safetensors")
 FAULT = problem("device_fault", reason="CUDA error: an illegal memory access was encountered")
-NOT_SERVED = {Status.STARTING, Status.LOADING, Status.WARMING, Status.FAILED, Status.SLEEPING, Status.DRAINING}
+NOT_SERVED = {
+    Status.STARTING,
+    Status.LOADING,
+    Status.WARMING,
+    Status.FAILED,
+    Status.SLEEPING,
+    Status.DRAINING,
+}
 AHEAD = PrefetchProgress(bytes=70, bytes_total=100, cached=10, seconds=2.0, readers=1, running=True)
 
 
@@ -48,12 +63,16 @@ def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fie
     return WarmUp(name=name, state=state, **{**usual, **fields})
 
 
-def job(job_id: str = "1", command: Command = Command.RELOAD, state: JobState = JobState.QUEUED, **fields: Any) -> Job:
+def job(
+    job_id: str = "1", command: Command = Command.RELOAD, state: JobState = JobState.QUEUED, **fields: Any
+) -> Job:
     """One that was just given, unless told otherwise."""
     return Job(command, id=job_id, state=state, created=SINCE, **fields)
 
 
-def snapshot(status: Status = Status.READY, *models: Model, problems: tuple[Problem, ...] = (), **fields: Any) -> Snapshot:
+def snapshot(
+    status: Status = Status.READY, *models: Model, problems: tuple[Problem, ...] = (), **fields: Any
+) -> Snapshot:
     """What there is to say, with the given models. Traffic is let in as is usual for the status."""
     usual: dict[str, Any] = {
         "serves": status not in NOT_SERVED,
@@ -68,7 +87,16 @@ def snapshot(status: Status = Status.READY, *models: Model, problems: tuple[Prob
 def full(status: Status = Status.FAILED) -> Snapshot:
     """One in which nothing is left out."""
     failed = warm_up("b", WarmUpState.FAILED, problems=(BROKEN,))
-    over = job("2", Command.RELEASE, JobState.FAILED, model="m", started=SINCE, ended=SINCE, kept=("m",), problems=(BROKEN,))
+    over = job(
+        "2",
+        Command.RELEASE,
+        JobState.FAILED,
+        model="m",
+        started=SINCE,
+        ended=SINCE,
+        kept=("m",),
+        problems=(BROKEN,),
+    )
     return snapshot(
         status,
         model("m", ModelState.FAILED, warm_seconds=4.5, read_seconds=0.5),

@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,17 @@ def reduced(prompt: Prompt, known: Any) -> Prompt:
 
 def facts_of(prompt: Prompt, known: Any, is_loader: Any) -> dict[str, Any]:
     prompt = reduced(prompt, known)
-    loaders = {n: [node["class_type"], node["inputs"]] for n, node in prompt.items() if is_loader(known.node(node["class_type"]))}
+    loaders = {
+        n: [node["class_type"], node["inputs"]]
+        for n, node in prompt.items()
+        if is_loader(known.node(node["class_type"]))
+    }
     text = json.dumps(_numbers(prompt), sort_keys=True)
-    return {"nodes": len(prompt), "prompt": hashlib.sha256(text.encode()).hexdigest()[:16], "loaders": loaders}
+    return {
+        "nodes": len(prompt),
+        "prompt": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "loaders": loaders,
+    }
 
 
 def _numbers(value: Any) -> Any:
@@ -59,12 +66,10 @@ def main(root: str, source: Path, answer: Path, base: str) -> None:
     nodes = importlib.import_module("nodes")
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=True))
 
-    package = types.ModuleType("preload_plugin")
-    package.__path__ = [root]
-    sys.modules["preload_plugin"] = package
-    known = importlib.import_module("preload_plugin.host.node_types").ComfyNodeTypes()
-    is_loader = importlib.import_module("preload_plugin.core.workflow_loaders").is_loader
-    parse = importlib.import_module("preload_plugin.core.workflow").parse
+    sys.path.append(root)  # last: our `nodes` must not take the place of ComfyUI's
+    known = importlib.import_module("comfy_preload.host.node_types").ComfyNodeTypes()
+    is_loader = importlib.import_module("comfy_preload.core.workflow.loaders").is_loader
+    parse = importlib.import_module("comfy_preload.core.workflow.reader").parse
 
     if source.is_dir():
         files = {path.stem: path.read_bytes() for path in sorted(source.glob("*.json"))}

@@ -48,7 +48,7 @@ def facts(host: Path, python: Path, source: Path) -> dict[str, dict[str, Any]]:
         answer = Path(base) / "facts.json"
         command = [str(python), str(CHILD), str(ROOT), str(source), str(answer), base]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(  # noqa: S603 — our own
+        done = subprocess.run(
             command, cwd=host, env=environment, check=False, capture_output=True, text=True, timeout=280
         )
         if done.returncode:
@@ -64,8 +64,13 @@ def _fill(version: str, work: Path, target: Path) -> None:
     with zipfile.ZipFile(whole) as archive:
         metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         head = archive.read(metadata).decode().partition("\n\n")[0]
-    parts = [part for part in re.findall(r"^Requires-Dist: (\S+)$", head, re.MULTILINE) if part.startswith(PACKAGE)]
-    _download(work, *([part for part in parts if "-json==" in part] or [part for part in parts if "-media-" in part]))
+    parts = [
+        part for part in re.findall(r"^Requires-Dist: (\S+)$", head, re.MULTILINE) if part.startswith(PACKAGE)
+    ]
+    _download(
+        work,
+        *([part for part in parts if "-json==" in part] or [part for part in parts if "-media-" in part]),
+    )
     target.mkdir()
     for wheel in work.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -75,5 +80,15 @@ def _fill(version: str, work: Path, target: Path) -> None:
 
 
 def _download(into: Path, *packages: str) -> None:
-    command = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download", "--no-deps", "--dest", str(into)]
-    subprocess.run([*command, *packages], check=True, timeout=600)  # noqa: S603 — our own
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "-qq",
+        "--disable-pip-version-check",
+        "download",
+        "--no-deps",
+        "--dest",
+        str(into),
+    ]
+    subprocess.run([*command, *packages], check=True, timeout=600)

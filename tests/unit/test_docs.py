@@ -12,14 +12,14 @@ import pytest
 import yaml
 from aiohttp import web
 
-from preload_plugin.api import body
-from preload_plugin.api.routes import register
-from preload_plugin.core.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse
-from preload_plugin.core.errors import ERRORS
-from preload_plugin.core.schema import ENTRIES, json_schema
-from preload_plugin.core.settings import MAX_ENTRIES, settle
-from preload_plugin.core.snapshot import ModelState, Status
-from preload_plugin.tests.support.snapshots import OpenDoor, full, snapshot
+from comfy_preload.api import json_bodies as body
+from comfy_preload.api.routes import register
+from comfy_preload.core.errors import ERRORS
+from comfy_preload.core.settings.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse
+from comfy_preload.core.settings.schema import ENTRIES, json_schema
+from comfy_preload.core.settings.validation import MAX_ENTRIES, settle
+from comfy_preload.core.state.snapshot import ModelState, Status
+from tests.support.snapshots import OpenDoor, full, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")])
@@ -54,7 +54,9 @@ def blocks(*languages: str) -> list[Any]:
             if match[2] in languages:
                 line = content.count("\n", 0, match.start()) + 1
                 lines = match[3].splitlines(keepends=True)
-                found.append(pytest.param("".join(row[len(match[1]) :] for row in lines), id=f"{path.name}:{line}"))
+                found.append(
+                    pytest.param("".join(row[len(match[1]) :] for row in lines), id=f"{path.name}:{line}")
+                )
     return found
 
 
@@ -76,16 +78,27 @@ def test_settings_key(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [k for k, v in json_schema()["properties"].items() if not isinstance(v.get("default"), dict | None)]
+    "key",
+    [k for k, v in json_schema()["properties"].items() if not isinstance(v.get("default"), dict | None)],
 )
 def test_settings_default(key: str) -> None:
     """docs/settings.md gives the default of every key of the file."""
     default = json_schema()["properties"][key]["default"]
-    assert f"| `{key}` | `{default:g}` |" if isinstance(default, float) else f"| `{key}` | `{default}` |" in text("settings.md")
+    assert (
+        f"| `{key}` | `{default:g}` |"
+        if isinstance(default, float)
+        else f"| `{key}` | `{default}` |" in text("settings.md")
+    )
 
 
 @pytest.mark.parametrize(
-    "limit", [f"{MAX_BYTES >> 20} MiB", f"{MAX_VALUES:,}".replace(",", " "), f"{MAX_DEPTH} levels", f"| {MAX_ENTRIES} |"]
+    "limit",
+    [
+        f"{MAX_BYTES >> 20} MiB",
+        f"{MAX_VALUES:,}".replace(",", " "),
+        f"{MAX_DEPTH} levels",
+        f"| {MAX_ENTRIES} |",
+    ],
 )
 def test_limit(limit: str) -> None:
     """docs/settings.md tells the limits as they are."""
@@ -167,7 +180,9 @@ def test_links(path: Path) -> None:
         assert target.exists(), f"{path.name}: {link}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings], link
+            assert anchor in [
+                re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings
+            ], link
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preload_plugin.core.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Document, find, parse, read
-from preload_plugin.core.errors import PreloadError, Problem
+from comfy_preload.core.errors import PreloadError, Problem
+from comfy_preload.core.settings.document import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
+    Document,
+    parse,
+    read,
+    settings_path,
+)
 
 BOMB = "\n".join(
-    ["a: &a [1,1,1,1,1,1,1,1,1]", *(f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]" for a, b in ["ab", "bc", "cd", "de", "ef"])]
+    [
+        "a: &a [1,1,1,1,1,1,1,1,1]",
+        *(f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]" for a, b in ["ab", "bc", "cd", "de", "ef"]),
+    ]
 )
 
 
@@ -77,7 +88,12 @@ def test_line(place: tuple[str | int, ...], line: int) -> None:
         pytest.param("a: b: c", 1, "mapping values are not allowed here", id="two-colons"),
         pytest.param("a: 1\n---\nb: 2", 2, "but found another document", id="two-documents"),
         pytest.param("a: *nobody", 1, "found undefined alias", id="alias"),
-        pytest.param("a: !!python/object/apply:os.system [x]\nb: !!python/name:os.system", 2, "constructor", id="python-tag"),
+        pytest.param(
+            "a: !!python/object/apply:os.system [x]\nb: !!python/name:os.system",
+            2,
+            "constructor",
+            id="python-tag",
+        ),
         pytest.param("\n\na: !!int ''", 3, "no valid int", id="no-int"),
         pytest.param("a: !!float ''", 1, "no valid float", id="no-float"),
         pytest.param("a: !!bool perhaps", 1, "no valid bool", id="no-bool"),
@@ -102,7 +118,9 @@ def test_not_yaml(text: str | bytes, line: int | None, reason: str) -> None:
     ("text", "found"),
     [
         pytest.param(BOMB, f"more than {MAX_VALUES} values once its anchors are expanded", id="anchor-bomb"),
-        pytest.param(f"a: [{'1,' * MAX_VALUES}]", f"more than {MAX_VALUES} keys and values", id="many-values"),
+        pytest.param(
+            f"a: [{'1,' * MAX_VALUES}]", f"more than {MAX_VALUES} keys and values", id="many-values"
+        ),
         pytest.param("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "values nested too deep", id="deep"),
         pytest.param("[" * 50_000, "values nested too deep", id="very-deep"),
         pytest.param("a: &x [*x]", "values nested too deep", id="list-in-itself"),
@@ -160,16 +178,16 @@ def test_variable_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the environment variable NOT_SET is not set" == problem.message
 
 
-def test_find_default(tmp_path: Path) -> None:
+def test_find_default() -> None:
     """Without PRELOAD_CONFIG the file is config/preload.yaml in the plugin."""
-    assert tmp_path / "config" / "preload.yaml" == find(tmp_path)
+    assert Path(__file__).resolve().parents[2] / "config" / "preload.yaml" == settings_path()
 
 
 def test_find_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PRELOAD_CONFIG names the file."""
     monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "other.yaml"))
 
-    assert tmp_path / "other.yaml" == find(Path("plugin"))
+    assert tmp_path / "other.yaml" == settings_path()
 
 
 def test_read(tmp_path: Path) -> None:
@@ -190,7 +208,7 @@ def test_missing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "gone.yaml"))
 
     with pytest.raises(PreloadError) as caught:
-        read(find(tmp_path))
+        read(settings_path())
     assert "yaml_unreadable" == caught.value.problem.code
     assert str(tmp_path) not in str(caught.value)
 
@@ -243,7 +261,10 @@ def test_any_text(text: str | bytes) -> None:
         assert document.line(()) is not None or document.data is None
 
 
-@given(st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "str", "set", "omap", "pairs"]), st.text())
+@given(
+    st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "str", "set", "omap", "pairs"]),
+    st.text(),
+)
 def test_any_tagged_value(tag: str, text: str) -> None:
     """A tag that does not fit its value is a problem as well."""
     try:

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preload_plugin.core.errors import PreloadError
-from preload_plugin.entries import add, entries, inserted, lines_for, tag_of
-from preload_plugin.tests.support.node_table import NodeTable
+from comfy_preload.core.errors import PreloadError
+from comfy_preload.core.planning.missing_entries import add, entries, inserted, lines_for, tag_of
+from tests.support.node_table import NodeTable
 
 ITEM = "- vae: new.safetensors\n  device: ram\n"
 GRAPH = {
@@ -28,7 +28,10 @@ GRAPH = {
         ("# only a comment\n", "# only a comment\nmodels:\n  - vae: new.safetensors\n    device: ram\n"),
         ("when: off", "when: off\nmodels:\n  - vae: new.safetensors\n    device: ram\n"),
         ("models:\nwhen: off\n", "models:\n  - vae: new.safetensors\n    device: ram\nwhen: off\n"),
-        ("models:\n  # - vae: a\n\nx: 1\n", "models:\n  - vae: new.safetensors\n    device: ram\n  # - vae: a\n\nx: 1\n"),
+        (
+            "models:\n  # - vae: a\n\nx: 1\n",
+            "models:\n  - vae: new.safetensors\n    device: ram\n  # - vae: a\n\nx: 1\n",
+        ),
         ("models: []  # none\nx: 1\n", "models:  # none\n  - vae: new.safetensors\n    device: ram\nx: 1\n"),
         ("models: ~\n", "models:\n  - vae: new.safetensors\n    device: ram\n"),
         (
@@ -76,7 +79,10 @@ def test_left_alone(text: str, code: str) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab: #-\n'é", max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -114,7 +120,9 @@ def test_add(tmp_path: Path) -> None:
     text = link.read_text(encoding="utf-8")
     after = add(link, text, f"# X is left out\n{ITEM}", tag_of(text))
     assert after == link.read_text(encoding="utf-8")
-    assert "# mine\nmodels:\n  - vae: a\n  - vae: new.safetensors\n    device: ram\n" == file.read_text(encoding="utf-8")
+    assert "# mine\nmodels:\n  - vae: a\n  - vae: new.safetensors\n    device: ram\n" == file.read_text(
+        encoding="utf-8"
+    )
     assert (True, 0o640) == (link.is_symlink(), file.stat().st_mode & 0o777)
     assert ["preload.yaml", "real.yaml"] == sorted(path.name for path in tmp_path.iterdir())
 

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core.errors import ERRORS, PreloadError, did_you_mean, failure, nearest, problem, without_paths
+from comfy_preload.core.errors import (
+    ERRORS,
+    PreloadError,
+    did_you_mean,
+    failure,
+    nearest,
+    problem,
+    without_paths,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [
-    *ROOT.glob("*.py"),
-    *(p for folder in ("core", "api", "cli", "host", "nodes", "registry") for p in (ROOT / folder).rglob("*.py")),
-]
+SOURCES = [p for folder in ("comfy_preload", "nodes") for p in (ROOT / folder).rglob("*.py")]
 
 
 def calls() -> Iterator[tuple[str, set[str], str]]:
@@ -25,13 +30,20 @@ def calls() -> Iterator[tuple[str, set[str], str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "problem":
                 code = node.args[0]
-                assert isinstance(code, ast.Constant), f"{path.name}:{node.lineno}: the code must be written out"
+                assert isinstance(code, ast.Constant), (
+                    f"{path.name}:{node.lineno}: the code must be written out"
+                )
                 yield str(code.value), {k.arg or "**" for k in node.keywords}, f"{path.name}:{node.lineno}"
 
 
 def wanted(code: str) -> set[str]:
     kind = ERRORS[code]
-    return {name for text in (kind.sentence, kind.hint) for _, name, _, _ in string.Formatter().parse(text) if name}
+    return {
+        name
+        for text in (kind.sentence, kind.hint)
+        for _, name, _, _ in string.Formatter().parse(text)
+        if name
+    }
 
 
 def test_codes_are_used_and_known() -> None:
@@ -39,7 +51,9 @@ def test_codes_are_used_and_known() -> None:
     assert sorted(ERRORS) == sorted({code for code, _, _ in calls()})
 
 
-@pytest.mark.parametrize(("code", "given"), [pytest.param(c, g, id=f"{place}-{c}") for c, g, place in calls()])
+@pytest.mark.parametrize(
+    ("code", "given"), [pytest.param(c, g, id=f"{place}-{c}") for c, g, place in calls()]
+)
 def test_values(code: str, given: set[str]) -> None:
     """A problem is made with exactly the values that its sentence and hint have places for."""
     written = given - {"line", "**"}
@@ -81,14 +95,24 @@ def test_exception() -> None:
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        pytest.param("cannot open /home/ann/models/a.safetensors today", "cannot open a.safetensors today", id="posix"),
-        pytest.param("[Errno 2] No such file: '/home/ann/a.ckpt'", "[Errno 2] No such file: 'a.ckpt'", id="quoted"),
-        pytest.param("No such file: '/mnt/my models/v 2/a.ckpt'", "No such file: 'a.ckpt'", id="quoted-with-spaces"),
+        pytest.param(
+            "cannot open /home/ann/models/a.safetensors today", "cannot open a.safetensors today", id="posix"
+        ),
+        pytest.param(
+            "[Errno 2] No such file: '/home/ann/a.ckpt'", "[Errno 2] No such file: 'a.ckpt'", id="quoted"
+        ),
+        pytest.param(
+            "No such file: '/mnt/my models/v 2/a.ckpt'", "No such file: 'a.ckpt'", id="quoted-with-spaces"
+        ),
         pytest.param("in /models", "in models", id="one-step"),
         pytest.param("in /home/ann/", "in ann", id="ends-with-slash"),
         pytest.param("~/models/a.ckpt and ~ann/b/c", "a.ckpt and c", id="home"),
         pytest.param(r"C:\Users\ann\a.ckpt is gone", "a.ckpt is gone", id="windows"),
-        pytest.param("No such file: " + repr(r"C:\Users\ann\my models\a.ckpt"), "No such file: 'a.ckpt'", id="windows-repr"),
+        pytest.param(
+            "No such file: " + repr(r"C:\Users\ann\my models\a.ckpt"),
+            "No such file: 'a.ckpt'",
+            id="windows-repr",
+        ),
         pytest.param("D:/models/a.ckpt", "a.ckpt", id="windows-slashes"),
         pytest.param(r"\\nas\share\a.ckpt", "a.ckpt", id="windows-share"),
         pytest.param("a:/x/y/b.ckpt:/z/c", "b.ckpt:c", id="several"),
@@ -96,7 +120,9 @@ def test_exception() -> None:
         pytest.param("first\n/home/ann/second", "first", id="first-line"),
         pytest.param("\n\n  /home/ann/x  ", "x", id="blank-lines"),
         pytest.param("", "", id="empty"),
-        pytest.param("sdxl/base.safetensors: 1/2 of it", "sdxl/base.safetensors: 1/2 of it", id="relative-name-stays"),
+        pytest.param(
+            "sdxl/base.safetensors: 1/2 of it", "sdxl/base.safetensors: 1/2 of it", id="relative-name-stays"
+        ),
         pytest.param("x" * 1000, "x" * 300, id="long"),
     ],
 )
@@ -106,7 +132,9 @@ def test_without_paths(text: str, left: str) -> None:
 
 
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize("text", ["'/" + "a" * 1_000_000, "/a" * 500_000, "'/a" * 300_000], ids=["quote", "path", "quotes"])
+@pytest.mark.parametrize(
+    "text", ["'/" + "a" * 1_000_000, "/a" * 500_000, "'/a" * 300_000], ids=["quote", "path", "quotes"]
+)
 def test_long_words(text: str) -> None:
     """A loader that says a megabyte costs no time."""
     assert len(without_paths(text)) <= 300
@@ -117,14 +145,25 @@ def test_long_words(text: str) -> None:
     [
         pytest.param(ValueError("bad shape"), "load_failed", "L raised ValueError: bad shape", id="error"),
         pytest.param(
-            OSError(2, "gone", "/mnt/x y/a.ckpt"), "load_failed", "L raised FileNotFoundError: [Errno 2] gone: 'a.ckpt'", id="os"
+            OSError(2, "gone", "/mnt/x y/a.ckpt"),
+            "load_failed",
+            "L raised FileNotFoundError: [Errno 2] gone: 'a.ckpt'",
+            id="os",
         ),
         pytest.param(
-            pickle.UnpicklingError("os.system"), "load_refused", "L refused the file: it holds more than weights", id="pickle"
+            pickle.UnpicklingError("os.system"),
+            "load_refused",
+            "L refused the file: it holds more than weights",
+            id="pickle",
         ),
-        pytest.param(SystemExit(3), "load_exit", "L called for the process to exit (3); that was prevented", id="exit"),
         pytest.param(
-            SystemExit(), "load_exit", "L called for the process to exit (no reason); that was prevented", id="exit-silently"
+            SystemExit(3), "load_exit", "L called for the process to exit (3); that was prevented", id="exit"
+        ),
+        pytest.param(
+            SystemExit(),
+            "load_exit",
+            "L called for the process to exit (no reason); that was prevented",
+            id="exit-silently",
         ),
         pytest.param(RuntimeError("a\nb"), "load_failed", "L raised RuntimeError: a", id="several-lines"),
         pytest.param(KeyError(), "load_failed", "L raised KeyError: ", id="no-words"),
@@ -171,4 +210,6 @@ def test_did_you_mean(word: object, expected: str) -> None:
 
 def test_nearest() -> None:
     """The best comes first, and no more than asked for."""
-    assert ["flux1-dev.sft", "flux1-def.sft"] == nearest("Flux1-dev.sft", ["x", "flux1-def.sft", "flux1-dev.sft", "flux2.sft"], 2)
+    assert ["flux1-dev.sft", "flux1-def.sft"] == nearest(
+        "Flux1-dev.sft", ["x", "flux1-def.sft", "flux1-dev.sft", "flux2.sft"], 2
+    )

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preload_plugin.core.header import MAX_HEADER, inspect
-from preload_plugin.tests.support import safetensors_file
+from comfy_preload.core.planning.safetensors import MAX_HEADER, inspect
+from tests.support import safetensors_file
 
 NAME = "m.safetensors"
 
@@ -50,7 +50,9 @@ def test_written_file(tmp_path: Path) -> None:
         pytest.param(with_header({"a": tensor(0, 4), "b": tensor(4, 9)}, 9), id="two"),
         pytest.param(with_header({"__metadata__": {"format": "pt"}, "a": tensor(0, 4)}, 4), id="metadata"),
         pytest.param(with_header({}), id="no-tensor"),
-        pytest.param(with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}   ', 1), id="padded"),
+        pytest.param(
+            with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}   ', 1), id="padded"
+        ),
     ],
 )
 def test_good(tmp_path: Path, content: bytes) -> None:
@@ -63,44 +65,148 @@ def test_good(tmp_path: Path, content: bytes) -> None:
     [
         pytest.param(b"", "file_empty", "m.safetensors is empty", "fetch it again", id="empty"),
         pytest.param(b"<!DOCTYPE html><p>Sign in", "file_not_safetensors", "HTML page", "login", id="html"),
-        pytest.param(b"\n  <html>" + bytes(99), "file_not_safetensors", "HTML page", "login", id="html-after-blanks"),
+        pytest.param(
+            b"\n  <html>" + bytes(99), "file_not_safetensors", "HTML page", "login", id="html-after-blanks"
+        ),
         pytest.param(b"\xfe" * 100, "file_not_safetensors", "claims a header of", "again", id="garbage"),
         pytest.param(bytes(100), "file_not_safetensors", "JSON table", "again", id="zeros"),
         pytest.param(
-            b"version https://git-lfs.github.com/spec/v1\noid x", "file_not_safetensors", "LFS", "git lfs pull", id="lfs"
+            b"version https://git-lfs.github.com/spec/v1\noid x",
+            "file_not_safetensors",
+            "LFS",
+            "git lfs pull",
+            id="lfs",
         ),
-        pytest.param(b"PK\x03\x04\x00\x00\x08\x08" + bytes(99), "file_not_safetensors", "zip", ".ckpt", id="zip"),
-        pytest.param(b"\x80\x04\x95\xff\xff\xff\xff\xff." + bytes(99), "file_not_safetensors", "pickle", ".ckpt", id="pickle"),
+        pytest.param(
+            b"PK\x03\x04\x00\x00\x08\x08" + bytes(99), "file_not_safetensors", "zip", ".ckpt", id="zip"
+        ),
+        pytest.param(
+            b"\x80\x04\x95\xff\xff\xff\xff\xff." + bytes(99),
+            "file_not_safetensors",
+            "pickle",
+            ".ckpt",
+            id="pickle",
+        ),
         pytest.param(b"\x80\x02}q\x00.", "file_not_safetensors", "pickle", ".ckpt", id="short-pickle"),
-        pytest.param(b"GGUF\x03\x00\x00\x00\x01" + bytes(99), "file_not_safetensors", "GGUF", ".gguf", id="gguf"),
-        pytest.param(b'{"a": 1, "b": 22222}', "file_not_safetensors", "without a length", "again", id="json-without-length"),
-        pytest.param(struct.pack("<Q", 1 << 60) + b"{}", "file_not_safetensors", f"{1 << 60:,} bytes", "again", id="2**60"),
-        pytest.param(struct.pack("<Q", 2**64 - 1) + b"{}", "file_not_safetensors", "claims", "again", id="2**64-1"),
-        pytest.param(struct.pack("<Q", MAX_HEADER + 1) + b"{", "file_not_safetensors", "claims", "again", id="above-limit"),
+        pytest.param(
+            b"GGUF\x03\x00\x00\x00\x01" + bytes(99), "file_not_safetensors", "GGUF", ".gguf", id="gguf"
+        ),
+        pytest.param(
+            b'{"a": 1, "b": 22222}',
+            "file_not_safetensors",
+            "without a length",
+            "again",
+            id="json-without-length",
+        ),
+        pytest.param(
+            struct.pack("<Q", 1 << 60) + b"{}",
+            "file_not_safetensors",
+            f"{1 << 60:,} bytes",
+            "again",
+            id="2**60",
+        ),
+        pytest.param(
+            struct.pack("<Q", 2**64 - 1) + b"{}", "file_not_safetensors", "claims", "again", id="2**64-1"
+        ),
+        pytest.param(
+            struct.pack("<Q", MAX_HEADER + 1) + b"{",
+            "file_not_safetensors",
+            "claims",
+            "again",
+            id="above-limit",
+        ),
         pytest.param(b"abc", "file_truncated", "3 bytes", "again", id="three-bytes"),
         pytest.param(
-            struct.pack("<Q", 500) + b'{"a"', "file_truncated", "a header of 500 bytes alone", "again", id="cut-in-header"
+            struct.pack("<Q", 500) + b'{"a"',
+            "file_truncated",
+            "a header of 500 bytes alone",
+            "again",
+            id="cut-in-header",
         ),
-        pytest.param(struct.pack("<Q", 0x80) + b'{"a"', "file_truncated", "128 bytes alone", "again", id="cut-looks-like-pickle"),
-        pytest.param(struct.pack("<Q", 0x3C) + b'{"a"', "file_truncated", "60 bytes alone", "again", id="cut-looks-like-html"),
-        pytest.param(with_header({"a": tensor(0, 4)}, 3), "file_truncated", "header describes", "again", id="one-byte-short"),
-        pytest.param(with_header({"a": tensor(0, 4)}, 5), "file_truncated", "header describes", "again", id="one-byte-long"),
+        pytest.param(
+            struct.pack("<Q", 0x80) + b'{"a"',
+            "file_truncated",
+            "128 bytes alone",
+            "again",
+            id="cut-looks-like-pickle",
+        ),
+        pytest.param(
+            struct.pack("<Q", 0x3C) + b'{"a"',
+            "file_truncated",
+            "60 bytes alone",
+            "again",
+            id="cut-looks-like-html",
+        ),
+        pytest.param(
+            with_header({"a": tensor(0, 4)}, 3),
+            "file_truncated",
+            "header describes",
+            "again",
+            id="one-byte-short",
+        ),
+        pytest.param(
+            with_header({"a": tensor(0, 4)}, 5),
+            "file_truncated",
+            "header describes",
+            "again",
+            id="one-byte-long",
+        ),
         pytest.param(with_header([1, 2]), "file_not_safetensors", "JSON table", "again", id="list"),
         pytest.param(with_header(7), "file_not_safetensors", "JSON table", "again", id="number"),
         pytest.param(with_header(b"not json"), "file_not_safetensors", "JSON table", "again", id="no-json"),
         pytest.param(with_header(b"\xff\xff"), "file_not_safetensors", "JSON table", "again", id="no-text"),
         pytest.param(with_header(b"[" * 100_000), "file_not_safetensors", "JSON table", "again", id="nested"),
-        pytest.param(with_header({"a": None}), "file_not_safetensors", "JSON table", "again", id="null-tensor"),
-        pytest.param(with_header({"a": {"dtype": "U8"}}), "file_not_safetensors", "JSON table", "again", id="no-offsets"),
-        pytest.param(with_header({"a": {"data_offsets": []}}), "file_not_safetensors", "JSON table", "again", id="empty-offsets"),
-        pytest.param(with_header({"a": tensor(0, "x")}), "file_not_safetensors", "JSON table", "again", id="text-offset"),
-        pytest.param(with_header({"a": tensor(-8, -4)}), "file_not_safetensors", "JSON table", "again", id="negative"),
         pytest.param(
-            with_header({"a": tensor(-8, -4), "b": tensor(0, 4)}, 4), "file_not_safetensors", "JSON", "again", id="one-negative"
+            with_header({"a": None}), "file_not_safetensors", "JSON table", "again", id="null-tensor"
         ),
-        pytest.param(with_header({"a": tensor(4, 0)}), "file_not_safetensors", "JSON table", "again", id="backwards"),
-        pytest.param(with_header(b'{"a": {"data_offsets": [0, 1e999]}}'), "file_not_safetensors", "JSON", "again", id="infinite"),
-        pytest.param(with_header(b'{"a": {"data_offsets": [0, NaN]}}'), "file_not_safetensors", "JSON", "again", id="nan"),
+        pytest.param(
+            with_header({"a": {"dtype": "U8"}}),
+            "file_not_safetensors",
+            "JSON table",
+            "again",
+            id="no-offsets",
+        ),
+        pytest.param(
+            with_header({"a": {"data_offsets": []}}),
+            "file_not_safetensors",
+            "JSON table",
+            "again",
+            id="empty-offsets",
+        ),
+        pytest.param(
+            with_header({"a": tensor(0, "x")}),
+            "file_not_safetensors",
+            "JSON table",
+            "again",
+            id="text-offset",
+        ),
+        pytest.param(
+            with_header({"a": tensor(-8, -4)}), "file_not_safetensors", "JSON table", "again", id="negative"
+        ),
+        pytest.param(
+            with_header({"a": tensor(-8, -4), "b": tensor(0, 4)}, 4),
+            "file_not_safetensors",
+            "JSON",
+            "again",
+            id="one-negative",
+        ),
+        pytest.param(
+            with_header({"a": tensor(4, 0)}), "file_not_safetensors", "JSON table", "again", id="backwards"
+        ),
+        pytest.param(
+            with_header(b'{"a": {"data_offsets": [0, 1e999]}}'),
+            "file_not_safetensors",
+            "JSON",
+            "again",
+            id="infinite",
+        ),
+        pytest.param(
+            with_header(b'{"a": {"data_offsets": [0, NaN]}}'),
+            "file_not_safetensors",
+            "JSON",
+            "again",
+            id="nan",
+        ),
     ],
 )
 def test_bad(tmp_path: Path, content: bytes, code: str, message: str, hint: str) -> None:
@@ -189,7 +295,8 @@ def test_sparse(tmp_path: Path) -> None:
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda c: st.lists(c) | st.dictionaries(st.text(), c),
 )
 _headers = st.dictionaries(st.text(), st.fixed_dictionaries({"data_offsets": _json}) | _json) | _json
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import yaml
 
-from preload_plugin.api.answers import QUESTIONS
-from preload_plugin.core.jobs import Command
-from preload_plugin.tools.http_doc import FILE, SOURCE, operations, text
+from comfy_preload.api.queries import QUESTIONS
+from comfy_preload.core.state.jobs import Command
+from tools.http_doc import FILE, SOURCE, operations, text
 
 
 def test_up_to_date() -> None:
@@ -16,7 +16,9 @@ def test_up_to_date() -> None:
 
 def test_operations() -> None:
     """The file has every question and every command, and nothing else."""
-    written = {(method, path) for method, path, _ in operations(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))}
+    written = {
+        (method, path) for method, path, _ in operations(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
+    }
 
     posts = {f"/preload/{command.value}" for command in Command} | {"/preload/entries"}
     assert {("GET", path) for path in QUESTIONS} | {("POST", path) for path in posts} == written

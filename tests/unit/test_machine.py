@@ -8,14 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from preload_plugin.api import body
-from preload_plugin.core.errors import problem
-from preload_plugin.core.host import Placement
-from preload_plugin.core.jobs import JOB_MOVES, Command, Job, Jobs, JobState
-from preload_plugin.core.plan import LoaderCall
-from preload_plugin.core.readiness import Readiness
-from preload_plugin.core.residency import Loaded, Residency, Slot, Stage
-from preload_plugin.core.snapshot import MOVES, ModelState, Phase, Status
+from comfy_preload.api import json_bodies as body
+from comfy_preload.core.errors import problem
+from comfy_preload.core.host import Placement
+from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.state.jobs import JOB_MOVES, Command, Job, Jobs, JobState
+from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
+from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
 NAMES = ("a", "b", "c", "d")
 REQUIRED = ("a", "b")
@@ -36,8 +36,12 @@ class ReadinessMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         calls = [LoaderCall(name, "vae", "L", name in REQUIRED, "gpu", None) for name in NAMES]
-        self.residency = Residency(repair=lambda _: None, usable=lambda _: "", slots=tuple(Slot(c, 100) for c in calls))
-        self.readiness = Readiness(self.residency, lambda w: Placement(100, w.on_device, "cuda:0", dynamic=False))
+        self.residency = Residency(
+            repair=lambda _: None, usable=lambda _: "", slots=tuple(Slot(c, 100) for c in calls)
+        )
+        self.readiness = Readiness(
+            self.residency, lambda w: Placement(100, w.on_device, "cuda:0", dynamic=False)
+        )
         self.fault_seen = self.drain_seen = False
 
     def slot(self, name: str) -> Slot:
@@ -88,7 +92,11 @@ class ReadinessMachine(RuleBasedStateMachine):
     def look(self) -> None:
         self.readiness.look()
 
-    @rule(words=st.sampled_from(["CUDA error: misaligned address", "CUDA error: out of memory", "nothing of the kind"]))
+    @rule(
+        words=st.sampled_from(
+            ["CUDA error: misaligned address", "CUDA error: out of memory", "nothing of the kind"]
+        )
+    )
     def prompt_raises(self, words: str) -> None:
         self.readiness.blame(RuntimeError, words)
         self.fault_seen |= "misaligned" in words

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from preload_plugin.core.memory import available, share_available
+from comfy_preload.core.machine.memory import available, share_available
 
 UNLIMITED_V1 = 9223372036854771712
 GIB = 1 << 30
@@ -40,24 +40,38 @@ def under(folder: str, files: dict[str, object]) -> dict[str, object]:
     ("files", "room"),
     [
         pytest.param({"membership": "0::/", **v2(1000, 400)}, 600, id="v2-root"),
-        pytest.param({"membership": "0::/", **v2(1000, 400, inactive=100, active=50)}, 750, id="v2-page-cache-is-free"),
+        pytest.param(
+            {"membership": "0::/", **v2(1000, 400, inactive=100, active=50)}, 750, id="v2-page-cache-is-free"
+        ),
         pytest.param({"membership": "0::/", **v2(1000, 1200)}, 0, id="v2-beyond-limit"),
         pytest.param({"membership": "0::/a/b", **under("a/b", v2(1000, 400))}, 600, id="v2-own-group"),
         pytest.param(
-            {"membership": "0::/a/b", **under("a", v2(500, 400)), **under("a/b", v2("max", 9))}, 100, id="v2-parent-is-tighter"
+            {"membership": "0::/a/b", **under("a", v2(500, 400)), **under("a/b", v2("max", 9))},
+            100,
+            id="v2-parent-is-tighter",
         ),
         pytest.param(
-            {"membership": "0::/a/b", **under("a", v2(5000, 40)), **under("a/b", v2(900, 9))}, 891, id="v2-own-is-tighter"
+            {"membership": "0::/a/b", **under("a", v2(5000, 40)), **under("a/b", v2(900, 9))},
+            891,
+            id="v2-own-is-tighter",
         ),
         pytest.param({"membership": "0::/docker/abc", **v2(1000, 300)}, 700, id="v2-in-a-container"),
         pytest.param({"membership": "4:memory:/", **under("memory", v1(1000, 400))}, 600, id="v1-root"),
         pytest.param(
-            {"membership": "4:memory:/", **under("memory", v1(1000, 400, inactive=50))}, 650, id="v1-page-cache-is-free"
+            {"membership": "4:memory:/", **under("memory", v1(1000, 400, inactive=50))},
+            650,
+            id="v1-page-cache-is-free",
         ),
         pytest.param(
-            {"membership": "3:cpu:/\n4:cpuset,memory:/k/p", **under("memory/k/p", v1(800, 100))}, 700, id="v1-kubernetes"
+            {"membership": "3:cpu:/\n4:cpuset,memory:/k/p", **under("memory/k/p", v1(800, 100))},
+            700,
+            id="v1-kubernetes",
         ),
-        pytest.param({"membership": "4:memory:/docker/abc", **under("memory", v1(1000, 300))}, 700, id="v1-in-a-container"),
+        pytest.param(
+            {"membership": "4:memory:/docker/abc", **under("memory", v1(1000, 300))},
+            700,
+            id="v1-in-a-container",
+        ),
         pytest.param({"membership": "4:memory:/\n0::/", **under("memory", v1(1000, 400))}, 600, id="hybrid"),
     ],
 )
@@ -73,7 +87,9 @@ def test_limited(tmp_path: Path, files: dict[str, object], room: int) -> None:
     [
         pytest.param({}, id="no-cgroups"),
         pytest.param({"membership": "0::/", **v2("max", 400)}, id="v2-no-limit"),
-        pytest.param({"membership": "4:memory:/", **under("memory", v1(UNLIMITED_V1, 400))}, id="v1-no-limit"),
+        pytest.param(
+            {"membership": "4:memory:/", **under("memory", v1(UNLIMITED_V1, 400))}, id="v1-no-limit"
+        ),
         pytest.param({"membership": "3:cpu,cpuacct:/a", "cpu/a/cpu.max": 1}, id="no-memory-controller"),
         pytest.param({"membership": "nonsense\n\n::"}, id="nonsense"),
         pytest.param({"membership": "0::/", "memory.max": "lots", "memory.current": "some"}, id="no-numbers"),
@@ -93,7 +109,10 @@ def test_this_machine() -> None:
 
 def test_share(tmp_path: Path) -> None:
     """What is left of the limit that is nearest."""
-    tree(tmp_path, {"membership": "0::/a/b", **under("a", v2(1000, 900, inactive=50)), **under("a/b", v2(500, 100))})
+    tree(
+        tmp_path,
+        {"membership": "0::/a/b", **under("a", v2(1000, 900, inactive=50)), **under("a/b", v2(500, 100))},
+    )
 
     assert pytest.approx(0.15) == share_available(tmp_path, tmp_path / "membership")
     assert 0 < share_available() <= 1

@@ -11,14 +11,20 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from preload_plugin.api import answers, metrics
-from preload_plugin.core.jobs import JobState
-from preload_plugin.core.snapshot import ModelState, Snapshot, Status
-from preload_plugin.tests.support.prometheus import promtool
-from preload_plugin.tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot
+from comfy_preload.api import metrics
+from comfy_preload.api import queries as answers
+from comfy_preload.core.state.jobs import JobState
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
+from tests.support.prometheus import promtool
+from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot
 
 CONTRACT = {
-    *("comfyui_preload_ready", "comfyui_preload_phase", "comfyui_preload_model_state", "comfyui_preload_model_load_seconds"),
+    *(
+        "comfyui_preload_ready",
+        "comfyui_preload_phase",
+        "comfyui_preload_model_state",
+        "comfyui_preload_model_load_seconds",
+    ),
     *("comfyui_preload_model_resident_bytes", "comfyui_preload_hits_total", "comfyui_preload_misses_total"),
     *("comfyui_preload_evictions_total", "comfyui_preload_queue_remaining", "comfyui_preload_info"),
     "comfyui_model_requests_info",
@@ -52,7 +58,9 @@ def test_nothing_to_say() -> None:
     """With no models, no host and nothing done, there is no sample without a sense."""
     names = {name for name, _ in scrape(snapshot(Status.READY, host=None, misses={}))}
 
-    assert names.isdisjoint({"comfyui_preload_info", "comfyui_preload_model_state", "comfyui_preload_hits_total"})
+    assert names.isdisjoint(
+        {"comfyui_preload_info", "comfyui_preload_model_state", "comfyui_preload_hits_total"}
+    )
     assert {"comfyui_preload_ready", "comfyui_preload_queue_remaining"} <= names
 
 
@@ -62,7 +70,9 @@ def test_phase(status: Status) -> None:
     now = snapshot(status)
 
     assert {other.value: float(other is status) for other in Status} == {
-        dict(labels)["phase"]: value for (name, labels), value in scrape(now).items() if name == "comfyui_preload_phase"
+        dict(labels)["phase"]: value
+        for (name, labels), value in scrape(now).items()
+        if name == "comfyui_preload_phase"
     }
     assert float(now.serves) == one(now, "ready")
 
@@ -81,7 +91,9 @@ def test_model() -> None:
     """Of each model: seconds by stage, bytes, hits, evictions."""
     now = snapshot(Status.READY, model("m", read_seconds=0.5, warm_seconds=None))
 
-    assert (0.5, 1.23456) == tuple(one(now, "model_load_seconds", model="m", stage=stage) for stage in ("read", "load"))
+    assert (0.5, 1.23456) == tuple(
+        one(now, "model_load_seconds", model="m", stage=stage) for stage in ("read", "load")
+    )
     assert ("comfyui_preload_model_load_seconds", (("model", "m"), ("stage", "warm"))) not in scrape(now)
     assert 1000 == one(now, "model_resident_bytes", model="m", device="cuda:0")
     assert (2, 1) == (one(now, "hits_total", model="m"), one(now, "evictions_total", model="m"))
@@ -99,7 +111,9 @@ def test_work() -> None:
     )
 
     assert (0, 1, 3) == (one(now, "alive"), one(now, "progress_ratio"), one(now, "queue_remaining"))
-    assert (70, 100, 30) == tuple(one(now, f"prefetch_{name}") for name in ("bytes", "planned_bytes", "bytes_per_second"))
+    assert (70, 100, 30) == tuple(
+        one(now, f"prefetch_{name}") for name in ("bytes", "planned_bytes", "bytes_per_second")
+    )
     assert [1, 0, 2, 0] == [one(now, "jobs", state=state.value) for state in JobState]
     assert 3 == one(now, "misses_total", loader="VAELoader")
     assert (1, 1) == (one(now, "errors", code="file_empty"), one(now, "errors", code="device_fault"))
@@ -122,7 +136,9 @@ def test_residency() -> None:
 
 def test_bounded() -> None:
     """A thousand models make no ten thousand series; they are counted all the same."""
-    now = snapshot(Status.READY, *(model(f"m{i}") for i in range(1000)), misses={f"L{i}": 1 for i in range(1000)})
+    now = snapshot(
+        Status.READY, *(model(f"m{i}") for i in range(1000)), misses={f"L{i}": 1 for i in range(1000)}
+    )
 
     assert len(scrape(now)) < metrics.MOST_MODELS * 16 + 100
     assert 1000 == one(now, "models", state="resident")
@@ -150,12 +166,10 @@ def test_promtool(now: Snapshot) -> None:
 CHILD = """
 import json, sys, types
 sys.modules["prometheus_client"] = None
-package = types.ModuleType("preload_plugin")
-package.__path__ = [sys.argv[1]]
-sys.modules["preload_plugin"] = package
-from preload_plugin.api.answers import answer
-from preload_plugin.core.residency import Residency
-from preload_plugin.core.readiness import Readiness
+sys.path.insert(0, sys.argv[1])
+from comfy_preload.api.queries import answer
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.readiness import Readiness
 now = Readiness(Residency(repair=lambda _: None, usable=lambda _: ""), lambda _: None).snapshot()
 given = answer("/preload/metrics", "", now)
 print(given.status, given.body.decode())
@@ -165,7 +179,7 @@ print(given.status, given.body.decode())
 def test_not_installed() -> None:
     """Without prometheus_client the answer is 501 and names the command to run; nothing else is affected."""
     command = [sys.executable, "-I", "-c", CHILD, str(ROOT)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout  # noqa: S603 — our own
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     status, _, body = said.partition(" ")
 
     assert ("501", "metrics_unavailable") == (status, json.loads(body)["error"]["code"])
@@ -174,8 +188,8 @@ def test_not_installed() -> None:
 
 def test_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other missing module is a fault, not a hint."""
-    monkeypatch.setitem(sys.modules, "preload_plugin.api.metrics", None)
-    monkeypatch.delattr("preload_plugin.api.metrics")
+    monkeypatch.setitem(sys.modules, "comfy_preload.api.metrics", None)
+    monkeypatch.delattr("comfy_preload.api.metrics")
 
     with pytest.raises(ModuleNotFoundError):
         answers.answer("/preload/metrics", "", snapshot())

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from preload_plugin.api import metrics
-from preload_plugin.tests.support.prometheus import promtool
-from preload_plugin.tests.support.snapshots import full
+from comfy_preload.api import metrics
+from tests.support.prometheus import promtool
+from tests.support.snapshots import full
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 BY_PROMETHEUS = {"job", "instance"}
@@ -25,14 +25,20 @@ _GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 def known() -> dict[str, set[str]]:
     """Every metric there is, with its labels."""
-    samples = [s for family in text_string_to_metric_families(metrics.render(full()).decode()) for s in family.samples]
+    samples = [
+        s
+        for family in text_string_to_metric_families(metrics.render(full()).decode())
+        for s in family.samples
+    ]
     return {sample.name: {*sample.labels, *BY_PROMETHEUS} for sample in samples}
 
 
 def expressions() -> Iterator[Any]:
     yield from (pytest.param(rule["expr"], id=rule["alert"]) for rule in rules())
     for panel in dashboard()["panels"]:
-        yield from (pytest.param(t["expr"], id=f"{panel['title']}-{t['refId']}") for t in panel.get("targets", ()))
+        yield from (
+            pytest.param(t["expr"], id=f"{panel['title']}-{t['refId']}") for t in panel.get("targets", ())
+        )
 
 
 def rules() -> list[dict[str, Any]]:
@@ -76,7 +82,9 @@ def test_every_rule_is_tried() -> None:
     """No rule is without a test."""
     tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
 
-    assert {rule["alert"] for rule in rules()} == {case["alertname"] for test in tests for case in test["alert_rule_test"]}
+    assert {rule["alert"] for rule in rules()} == {
+        case["alertname"] for test in tests for case in test["alert_rule_test"]
+    }
 
 
 def test_configuration() -> None:
@@ -89,7 +97,10 @@ def test_configuration() -> None:
 def test_expressions_of_the_dashboard(tmp_path: Path) -> None:
     """Prometheus takes every expression of the dashboard, with Grafana's variables filled in."""
     records = [
-        {"record": f"r{number}", "expr": expression.values[0].replace("$__rate_interval", "1m").replace("$", "")}
+        {
+            "record": f"r{number}",
+            "expr": expression.values[0].replace("$__rate_interval", "1m").replace("$", ""),
+        }
         for number, expression in enumerate(expressions())
     ]
     file = tmp_path / "rules.yml"

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.plan import LoaderCall, Plan, build, call_key
-from preload_plugin.core.settings import settle
-from preload_plugin.tests.support.catalogue import FOLDERS, Catalogue
+from comfy_preload.core.planning.plan import LoaderCall, Plan, build, call_key
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from tests.support.catalogue import FOLDERS, Catalogue
 
 
 def planned(text: str, catalogue: Catalogue | None = None) -> Plan:
@@ -24,7 +24,12 @@ def call(text: str, catalogue: Catalogue | None = None) -> LoaderCall:
 @pytest.mark.parametrize(
     ("text", "inputs", "files"),
     [
-        pytest.param("checkpoint: sd15.safetensors", {"ckpt_name": "sd15.safetensors"}, ["checkpoints"], id="checkpoint"),
+        pytest.param(
+            "checkpoint: sd15.safetensors",
+            {"ckpt_name": "sd15.safetensors"},
+            ["checkpoints"],
+            id="checkpoint",
+        ),
         pytest.param(
             "unet: flux1-dev.safetensors",
             {"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"},
@@ -78,10 +83,18 @@ def test_entry_is_kept() -> None:
     ("text", "code", "message", "hint"),
     [
         pytest.param(
-            "loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the 9", "Did you mean 'UNETLoader'?", id="typo"
+            "loader: UNETLoder",
+            "loader_unknown",
+            "'UNETLoder' is not among the 9",
+            "Did you mean 'UNETLoader'?",
+            id="typo",
         ),
         pytest.param(
-            "loader: Zz", "loader_unknown", "'Zz' is not among the 9 node classes", "plugin that brings it", id="unknown"
+            "loader: Zz",
+            "loader_unknown",
+            "'Zz' is not among the 9 node classes",
+            "plugin that brings it",
+            id="unknown",
         ),
         pytest.param(
             "{loader: LoraLoaderModelOnly, inputs: {lora_name: style.safetensors}}",
@@ -105,10 +118,18 @@ def test_entry_is_kept() -> None:
             id="key-typo",
         ),
         pytest.param(
-            "{vae: ae.safetensors, zzz: 1}", "input_unknown", "no input 'zzz'; it has: vae_name", "Remove it.", id="input"
+            "{vae: ae.safetensors, zzz: 1}",
+            "input_unknown",
+            "no input 'zzz'; it has: vae_name",
+            "Remove it.",
+            id="input",
         ),
         pytest.param(
-            "loader: VAELoader", "input_missing", "VAELoader needs the input 'vae_name'", "Add 'vae_name:'", id="missing"
+            "loader: VAELoader",
+            "input_missing",
+            "VAELoader needs the input 'vae_name'",
+            "Add 'vae_name:'",
+            id="missing",
         ),
         pytest.param(
             "{unet: flux1-dev.safetensors, weight_dtype: fp8_e4m3}",
@@ -118,10 +139,18 @@ def test_entry_is_kept() -> None:
             id="value-typo",
         ),
         pytest.param(
-            "{unet: flux1-dev.safetensors, weight_dtype: 8}", "value_not_allowed", "is 8; wanted", "Choose one", id="value-number"
+            "{unet: flux1-dev.safetensors, weight_dtype: 8}",
+            "value_not_allowed",
+            "is 8; wanted",
+            "Choose one",
+            id="value-number",
         ),
         pytest.param(
-            "{clip: clip_l.safetensors, device: ram, type: zz}", "value_not_allowed", "is 'zz'", "Choose one", id="value"
+            "{clip: clip_l.safetensors, device: ram, type: zz}",
+            "value_not_allowed",
+            "is 'zz'",
+            "Choose one",
+            id="value",
         ),
         pytest.param(
             "unet: flux1-dv.safetensors",
@@ -137,9 +166,23 @@ def test_entry_is_kept() -> None:
             "nearest: sd15",
             id="other-folder",
         ),
-        pytest.param("vae: zzz", "file_missing", "zzz is in none of the 1 folders searched for vae", "Is it mounted", id="file"),
-        pytest.param("vae: ../vae/ae.safetensors", "file_missing", "ae.safetensors is in none", "nearest: ae", id="dot-dot"),
-        pytest.param("vae: /etc/secret/passwd", "file_missing", "passwd is in none", "Is it mounted", id="absolute"),
+        pytest.param(
+            "vae: zzz",
+            "file_missing",
+            "zzz is in none of the 1 folders searched for vae",
+            "Is it mounted",
+            id="file",
+        ),
+        pytest.param(
+            "vae: ../vae/ae.safetensors",
+            "file_missing",
+            "ae.safetensors is in none",
+            "nearest: ae",
+            id="dot-dot",
+        ),
+        pytest.param(
+            "vae: /etc/secret/passwd", "file_missing", "passwd is in none", "Is it mounted", id="absolute"
+        ),
         pytest.param(
             "loader: BrokenLoader",
             "load_failed",
@@ -162,7 +205,9 @@ def test_problem(text: str, code: str, message: str, hint: str) -> None:
 
 def test_all_at_once() -> None:
     """One entry reports all that is wrong with it, and costs no other entry."""
-    plan = planned("  - {unet: a, weight_dtype: b, c: 1}\n  - vae: ae.safetensors\n  - loader: BrokenLoader\n  - vae: taesd\n")
+    plan = planned(
+        "  - {unet: a, weight_dtype: b, c: 1}\n  - vae: ae.safetensors\n  - loader: BrokenLoader\n  - vae: taesd\n"
+    )
 
     assert ["input_unknown", "file_missing", "value_not_allowed"] == [p.code for p in plan.calls[0].problems]
     assert ["ae", "taesd"] == [c.name for c in plan.runnable()]
@@ -180,7 +225,9 @@ def test_problems_of_the_settings_stay() -> None:
     [
         pytest.param("  - vae: taesd\n  - vae: taesd\n", [("taesd-2", "taesd")], id="same"),
         pytest.param(
-            "  - vae: taesd\n  - {loader: VAELoader, inputs: {vae_name: taesd}}\n", [("VAELoader", "taesd")], id="long-form"
+            "  - vae: taesd\n  - {loader: VAELoader, inputs: {vae_name: taesd}}\n",
+            [("VAELoader", "taesd")],
+            id="long-form",
         ),
         pytest.param(
             "  - unet: flux1-dev.safetensors\n  - {unet: flux1-dev.safetensors, weight_dtype: default}\n",
@@ -193,9 +240,13 @@ def test_problems_of_the_settings_stay() -> None:
             [("x", "clip_l")],
             id="default-of-the-function",
         ),
-        pytest.param("  - vae: taesd\n  - {vae: taesd, device: ram}\n", [("taesd-2", "taesd")], id="other-device"),
         pytest.param(
-            "  - unet: flux1-dev.safetensors\n  - {unet: flux1-dev.safetensors, weight_dtype: fp8_e5m2}\n", [], id="other-value"
+            "  - vae: taesd\n  - {vae: taesd, device: ram}\n", [("taesd-2", "taesd")], id="other-device"
+        ),
+        pytest.param(
+            "  - unet: flux1-dev.safetensors\n  - {unet: flux1-dev.safetensors, weight_dtype: fp8_e5m2}\n",
+            [],
+            id="other-value",
         ),
         pytest.param("  - vae: zzz\n  - vae: zzz\n", [], id="wrong-ones-are-all-told"),
     ],

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core import prefetch
-from preload_plugin.core.page_cache import CHUNK, uncached
-from preload_plugin.core.prefetch import Prefetch
+from comfy_preload.core.machine import prefetch
+from comfy_preload.core.machine.page_cache import CHUNK, uncached
+from comfy_preload.core.machine.prefetch import Prefetch
 
 MB = 1 << 20
 PLENTY = 1 << 40
@@ -58,7 +58,9 @@ def test_every_byte_is_counted(file: Callable[[str, int], Path], readers: int | 
     assert not done.running
 
 
-def test_a_sandbox_that_cannot_send(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_cannot_send(
+    file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where bytes cannot be sent to /dev/null they are read, and every one is counted once."""
 
     def refuse(*_: object) -> int:
@@ -87,7 +89,9 @@ def test_a_file_named_twice_is_read_once(file: Callable[[str, int], Path]) -> No
     assert run(path, path).progress().bytes_total == MB
 
 
-def test_bad_files_are_left_out(file: Callable[[str, int], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_files_are_left_out(
+    file: Callable[[str, int], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A missing file, a folder, a FIFO, a symlink loop and an empty file cost one line each and no wait."""
     (tmp_path / "folder.safetensors").mkdir()
     os.mkfifo(tmp_path / "fifo.safetensors")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.header import inspect
-from preload_plugin.core.plan import Plan, build
-from preload_plugin.core.preflight import Checked, check, gigabytes
-from preload_plugin.core.settings import settle
-from preload_plugin.tests.support import safetensors_file
-from preload_plugin.tests.support.catalogue import Catalogue
+from comfy_preload.core.planning.plan import Plan, build
+from comfy_preload.core.planning.preflight import Checked, check, gigabytes
+from comfy_preload.core.planning.safetensors import inspect
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from tests.support import safetensors_file
+from tests.support.catalogue import Catalogue
 
 KILOBYTE = {"w": (500,)}
 PLENTY = 1 << 40
@@ -100,7 +100,11 @@ def test_same_file_twice(folder: Path) -> None:
         looked.append(name)
         return path.stat().st_size, None
 
-    both = plan(folder, "{clip: [a.safetensors, b.safetensors], type: flux}", "{clip: [a.safetensors, b.safetensors], type: sd3}")
+    both = plan(
+        folder,
+        "{clip: [a.safetensors, b.safetensors], type: flux}",
+        "{clip: [a.safetensors, b.safetensors], type: sd3}",
+    )
     checked = check(both, inspect_and_note, 2 * safetensors_file.size(KILOBYTE))
 
     assert [[], []] == codes(checked)

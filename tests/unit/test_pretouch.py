@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core.preflight import gigabytes
-from preload_plugin.core.pretouch import STEP, Pretouch, prefer_huge_pages
+from comfy_preload.core.machine.pretouch import STEP, Pretouch, prefer_huge_pages
+from comfy_preload.core.planning.preflight import gigabytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="does nothing elsewhere")
 
@@ -21,7 +21,9 @@ SIZE = 4 * STEP
 
 def resident() -> int:
     """Bytes of anonymous memory that this process has."""
-    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    rows = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    )
     return int(rows["RssAnon"].split()[0]) * 1024
 
 
@@ -52,7 +54,9 @@ def test_spare_is_touched_and_given_back(caplog: pytest.LogCaptureFixture) -> No
     before = resident()
     with caplog.at_level(logging.INFO, "preload"):
         Pretouch(0, spare=SIZE).renew()
-    assert [f"[preload] pre-touched {gigabytes(SIZE // 2)}"] * 2 == [line.rpartition(" of")[0] for line in caplog.messages]
+    assert [f"[preload] pre-touched {gigabytes(SIZE // 2)}"] * 2 == [
+        line.rpartition(" of")[0] for line in caplog.messages
+    ]
     assert resident() - before < STEP
 
 
@@ -68,10 +72,16 @@ def test_nothing_to_touch(size: int) -> None:
     assert 0 == job.touched
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0"), ("", "")], ids=["unset", "off", "empty"])
-def test_huge_pages_are_the_users_choice(monkeypatch: pytest.MonkeyPatch, before: str | None, after: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, "1"), ("0", "0"), ("", "")], ids=["unset", "off", "empty"]
+)
+def test_huge_pages_are_the_users_choice(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
     """Whoever set torch's variable has decided."""
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")  # so that it is as before afterwards, absent or not
+    monkeypatch.setenv(
+        "THP_MEM_ALLOC_ENABLE", before or ""
+    )  # so that it is as before afterwards, absent or not
     if before is None:
         monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     prefer_huge_pages()

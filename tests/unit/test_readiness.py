@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.errors import Problem, problem
-from preload_plugin.core.host import NOWHERE, Placement
-from preload_plugin.core.plan import LoaderCall
-from preload_plugin.core.readiness import Readiness, fully_there
-from preload_plugin.core.residency import Loaded, Residency, Slot, Stage
-from preload_plugin.core.snapshot import MOVES, ModelState, Phase, Status
+from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.host import NOWHERE, Placement
+from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.state.readiness import Readiness, fully_there
+from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
+from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
 OVERDUE = problem("timeout", wanted="600")
 BROKEN = problem("file_empty", file="x")
@@ -24,14 +24,26 @@ STAGED = Placement(100, 0, "cuda:0", dynamic=True)
 def slot(name: str = "a", stage: Stage = Stage.PENDING, *, at: Placement = HERE, **fields: Any) -> Slot:
     """One model; as its outputs it has the place where it is."""
     of_call = {k: fields.pop(k) for k in ("required", "device", "problems") if k in fields}
-    call = LoaderCall(**{"name": name, "kind": "vae", "loader": "L", "required": True, "device": "gpu", "line": 2, **of_call})
+    call = LoaderCall(
+        **{
+            "name": name,
+            "kind": "vae",
+            "loader": "L",
+            "required": True,
+            "device": "gpu",
+            "line": 2,
+            **of_call,
+        }
+    )
     made = Slot(call, stage=stage, **{"file_bytes": 100, **fields})
     made.loaded = Loaded(at, (), 1.5) if stage is Stage.LOADED else None
     made.problems = (BROKEN,) if stage is Stage.FAILED else ()
     return made
 
 
-def readiness(*slots: Slot, phase: Phase = Phase.STARTING, serve: bool = False, problems: tuple[Problem, ...] = ()) -> Readiness:
+def readiness(
+    *slots: Slot, phase: Phase = Phase.STARTING, serve: bool = False, problems: tuple[Problem, ...] = ()
+) -> Readiness:
     residency = Residency(repair=lambda _: None, usable=lambda _: "", slots=slots)
     made = Readiness(residency, lambda outputs: outputs, serve=serve)
     made.problems = problems
@@ -86,13 +98,23 @@ def test_nothing_to_load() -> None:
         pytest.param(slot(stage=Stage.LOADED, at=PART), ModelState.STAGED, id="half-there"),
         pytest.param(slot(stage=Stage.LOADED, at=GONE), ModelState.STAGED, id="not-yet-there"),
         pytest.param(slot(stage=Stage.LOADED, at=GONE, was_resident=True), ModelState.EVICTED, id="evicted"),
-        pytest.param(slot(stage=Stage.LOADED, at=HERE, was_resident=True), ModelState.RESIDENT, id="came-back"),
-        pytest.param(slot(stage=Stage.LOADED, at=GONE, device="ram"), ModelState.RESIDENT, id="at-home-in-ram"),
+        pytest.param(
+            slot(stage=Stage.LOADED, at=HERE, was_resident=True), ModelState.RESIDENT, id="came-back"
+        ),
+        pytest.param(
+            slot(stage=Stage.LOADED, at=GONE, device="ram"), ModelState.RESIDENT, id="at-home-in-ram"
+        ),
         pytest.param(slot(stage=Stage.LOADED, at=NOWHERE), ModelState.RESIDENT, id="not-managed-by-comfyui"),
         pytest.param(slot(stage=Stage.LOADED, at=HERE, warm_seconds=2.0), ModelState.WARM, id="warm"),
-        pytest.param(slot(stage=Stage.LOADED, at=GONE, was_resident=True, warm_seconds=2.0), ModelState.EVICTED, id="was-warm"),
+        pytest.param(
+            slot(stage=Stage.LOADED, at=GONE, was_resident=True, warm_seconds=2.0),
+            ModelState.EVICTED,
+            id="was-warm",
+        ),
         pytest.param(slot(stage=Stage.LOADED, at=STAGED), ModelState.STAGED, id="dynamic-vram"),
-        pytest.param(slot(stage=Stage.LOADED, at=STAGED, warm_seconds=2.0), ModelState.WARM, id="dynamic-vram-warm"),
+        pytest.param(
+            slot(stage=Stage.LOADED, at=STAGED, warm_seconds=2.0), ModelState.WARM, id="dynamic-vram-warm"
+        ),
         pytest.param(slot(stage=Stage.RELEASED), ModelState.RELEASED, id="released"),
     ],
 )
@@ -206,7 +228,9 @@ def test_misses_are_a_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_device", "there"), [(1000, True), (990, True), (989, False), (0, False)], ids=["all", "99-percent", "less", "none"]
+    ("on_device", "there"),
+    [(1000, True), (990, True), (989, False), (0, False)],
+    ids=["all", "99-percent", "less", "none"],
 )
 def test_fully_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a column of the table
     """ComfyUI does not count some small buffers: 99 % is all."""
@@ -237,7 +261,11 @@ def test_look_counts_evictions() -> None:
         ("torch.AcceleratorError", "CUDA error: uncorrectable ECC error encountered\nmore", True),
         ("torch.AcceleratorError", "HIP error: unspecified launch failure", True),
         ("torch.AcceleratorError", "CUDA error: out of memory", False),
-        ("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB; illegal memory access", False),
+        (
+            "torch.OutOfMemoryError",
+            "CUDA out of memory. Tried to allocate 2 GiB; illegal memory access",
+            False,
+        ),
         (ValueError, "CUDA error: an illegal memory access was encountered", False),
         (RuntimeError, "the text says CUDA error: illegal memory access", False),
         (RuntimeError, "CUDA error: no kernel image is available for execution on the device", False),

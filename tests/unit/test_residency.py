@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.errors import problem
-from preload_plugin.core.host import LoaderSpec, ModelFile
-from preload_plugin.core.plan import Target, build
-from preload_plugin.core.residency import Residency, Slot, Stage, identify
-from preload_plugin.core.settings import settle
-from preload_plugin.tests.support.catalogue import FOLDERS, Catalogue
+from comfy_preload.core.errors import problem
+from comfy_preload.core.host import LoaderSpec, ModelFile
+from comfy_preload.core.planning.plan import Target, build
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
+from tests.support.catalogue import FOLDERS, Catalogue
 
 MODEL = ("model", "clip", "vae")
 
@@ -58,7 +58,9 @@ def stand(path: Path) -> Stand:
     catalogue = Catalogue(FOLDERS, path.parents[1])
     [call] = build(settle(parse("models: [checkpoint: sd15.safetensors]")).entries, catalogue).calls
     repaired: list[Any] = []
-    residency = Residency(repair=repaired.append, usable=lambda outputs: "" if isinstance(outputs, tuple) else "no tuple")
+    residency = Residency(
+        repair=repaired.append, usable=lambda outputs: "" if isinstance(outputs, tuple) else "no tuple"
+    )
     residency.reset([Slot(call, stage=Stage.LOADING)])
     return Stand(residency, residency.slots[0], repaired)
 
@@ -112,7 +114,9 @@ def test_same_class_by_another_name(stand: Stand) -> None:
     assert MODEL is stand.residency.recall(replace(stand.target.spec, name="Alias"), stand.target.inputs)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", float("nan")], ids=["object", "set", "bytes", "nan"])
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, b"x", float("nan")], ids=["object", "set", "bytes", "nan"]
+)
 def test_no_plain_value(stand: Stand, value: object) -> None:
     """A call with arguments that are no plain values is none of ours."""
     stand.load()
@@ -137,7 +141,9 @@ def _touch(path: Path) -> None:
     os.utime(path, ns=(0, 0))
 
 
-@pytest.mark.parametrize("change", [_overwrite, _replace, _touch], ids=["longer", "other-inode", "other-time"])
+@pytest.mark.parametrize(
+    "change", [_overwrite, _replace, _touch], ids=["longer", "other-inode", "other-time"]
+)
 def test_replaced_file(stand: Stand, path: Path, change: Callable[[Path], None]) -> None:
     """A file that was replaced is loaded anew on its next use, and the new model is kept."""
     stand.load()

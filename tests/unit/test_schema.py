@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from preload_plugin.core.document import read
-from preload_plugin.core.schema import ENTRIES, Options, SettingsFile, json_schema, stem
-from preload_plugin.core.settings import settle
-from preload_plugin.startup import KNOWN_WHILE_IDLE
+from comfy_preload.boot.plugin import KNOWN_WHILE_IDLE
+from comfy_preload.core.settings.document import read
+from comfy_preload.core.settings.schema import ENTRIES, Options, SettingsFile, json_schema, stem
+from comfy_preload.core.settings.validation import settle
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -30,7 +30,9 @@ def test_file_is_current() -> None:
     """config/preload.schema.json is what tools/schema.py writes."""
     tool = runpy.run_path(str(ROOT / "tools" / "schema.py"))
 
-    assert tool["text"]() == (CONFIG / "preload.schema.json").read_text(encoding="utf-8"), "run: python tools/schema.py"
+    assert tool["text"]() == (CONFIG / "preload.schema.json").read_text(encoding="utf-8"), (
+        "run: python tools/schema.py"
+    )
 
 
 def test_is_a_schema() -> None:
@@ -108,12 +110,21 @@ def test_keys() -> None:
     """The file's keys are the options and the two lists; each kind of entry has its own key."""
     assert {*Options.model_fields, "models", "workflows"} == set(SettingsFile.model_fields)
     assert KNOWN_WHILE_IDLE == SettingsFile.model_fields.keys() - {"registry"}
-    assert dict.fromkeys(ENTRIES, True) == {key: model.model_fields[key].is_required() for key, model in ENTRIES.items()}
+    assert dict.fromkeys(ENTRIES, True) == {
+        key: model.model_fields[key].is_required() for key, model in ENTRIES.items()
+    }
 
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("a.safetensors", "a"), ("d/a.b.ckpt", "a.b"), ("d\\a.pt", "a"), ("taesd", "taesd"), (".hidden", ".hidden"), ("/", "/")],
+    [
+        ("a.safetensors", "a"),
+        ("d/a.b.ckpt", "a.b"),
+        ("d\\a.pt", "a"),
+        ("taesd", "taesd"),
+        (".hidden", ".hidden"),
+        ("/", "/"),
+    ],
     ids=["file", "folder", "windows", "no-ending", "hidden", "slash"],
 )
 def test_stem(file: str, name: str) -> None:

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preload_plugin.core.document import Document, parse
-from preload_plugin.core.errors import PreloadError, Problem
-from preload_plugin.core.settings import Entry, Settings, settle
+from comfy_preload.core.errors import PreloadError, Problem
+from comfy_preload.core.settings.document import Document, parse
+from comfy_preload.core.settings.validation import Entry, Settings, settle
 
 
 def settled(text: str) -> Settings:
@@ -33,21 +33,30 @@ def test_defaults() -> None:
     """An empty file means: nothing to preload, and every key at its default."""
     settings = settle(Document(None))
 
-    assert ("startup", "unready", 600) == (settings.options.when, settings.options.on_error, settings.options.timeout)
+    assert ("startup", "unready", 600) == (
+        settings.options.when,
+        settings.options.on_error,
+        settings.options.timeout,
+    )
     assert ((), ()) == (settings.entries, settings.problems)
 
 
 def test_entry_defaults() -> None:
     """An entry is required, goes to the GPU, has its file's name and knows its line."""
-    assert Entry("sd15", "checkpoint", "CheckpointLoaderSimple", {"ckpt_name": "sd15.safetensors"}, line=2) == entry(
-        "checkpoint: sd15.safetensors"
-    )
+    assert Entry(
+        "sd15", "checkpoint", "CheckpointLoaderSimple", {"ckpt_name": "sd15.safetensors"}, line=2
+    ) == entry("checkpoint: sd15.safetensors")
 
 
 @pytest.mark.parametrize(
     ("text", "loader", "inputs"),
     [
-        pytest.param("checkpoint: a.safetensors", "CheckpointLoaderSimple", {"ckpt_name": "a.safetensors"}, id="checkpoint"),
+        pytest.param(
+            "checkpoint: a.safetensors",
+            "CheckpointLoaderSimple",
+            {"ckpt_name": "a.safetensors"},
+            id="checkpoint",
+        ),
         pytest.param(
             "{unet: a.sft, weight_dtype: fp8_e4m3fn}",
             "UNETLoader",
@@ -57,14 +66,25 @@ def test_entry_defaults() -> None:
         pytest.param("{clip: a, type: sd3}", "CLIPLoader", {"clip_name": "a", "type": "sd3"}, id="clip"),
         pytest.param("clip: [a]", "CLIPLoader", {"clip_name": "a"}, id="clip-list-of-one"),
         pytest.param("clip: [a, b]", "DualCLIPLoader", {"clip_name1": "a", "clip_name2": "b"}, id="clip-2"),
-        pytest.param("clip: [a, b, c]", "TripleCLIPLoader", {f"clip_name{i}": n for i, n in enumerate("abc", 1)}, id="clip-3"),
         pytest.param(
-            "clip: [a, b, c, d]", "QuadrupleCLIPLoader", {f"clip_name{i}": n for i, n in enumerate("abcd", 1)}, id="clip-4"
+            "clip: [a, b, c]",
+            "TripleCLIPLoader",
+            {f"clip_name{i}": n for i, n in enumerate("abc", 1)},
+            id="clip-3",
+        ),
+        pytest.param(
+            "clip: [a, b, c, d]",
+            "QuadrupleCLIPLoader",
+            {f"clip_name{i}": n for i, n in enumerate("abcd", 1)},
+            id="clip-4",
         ),
         pytest.param("vae: taesd", "VAELoader", {"vae_name": "taesd"}, id="vae"),
         pytest.param("loader: AnyLoader", "AnyLoader", {}, id="loader"),
         pytest.param(
-            "{loader: L, inputs: {a: 1, b: 2.5, c: true, d: null}}", "L", {"a": 1, "b": 2.5, "c": True, "d": None}, id="inputs"
+            "{loader: L, inputs: {a: 1, b: 2.5, c: true, d: null}}",
+            "L",
+            {"a": 1, "b": 2.5, "c": True, "d": None},
+            id="inputs",
         ),
     ],
 )
@@ -85,7 +105,9 @@ def test_shorthand(text: str, loader: str, inputs: dict[str, Any]) -> None:
         pytest.param("clip: [clip_l.safetensors, t5.safetensors]", "clip_l+t5", id="two-files"),
         pytest.param("vae: taesd", "taesd", id="no-ending"),
         pytest.param("loader: AnyLoader", "AnyLoader", id="loader-without-file"),
-        pytest.param("{loader: G, inputs: {unet_name: flux-Q4.gguf, n: 1}}", "flux-Q4", id="loader-with-file"),
+        pytest.param(
+            "{loader: G, inputs: {unet_name: flux-Q4.gguf, n: 1}}", "flux-Q4", id="loader-with-file"
+        ),
         pytest.param("{vae: a.safetensors, name: 模型 50%}", "模型 50%", id="chosen"),
     ],
 )
@@ -96,7 +118,9 @@ def test_name(text: str, name: str) -> None:
 
 def test_default_names_are_numbered() -> None:
     """Equal default names get a number, in the file's order; chosen names are never changed."""
-    text = "models: [{vae: a/x.pt}, {vae: b/x.pt}, {vae: c.pt, name: x}, {vae: d.pt, name: x-2}, {vae: e/x.pt}]"
+    text = (
+        "models: [{vae: a/x.pt}, {vae: b/x.pt}, {vae: c.pt, name: x}, {vae: d.pt, name: x-2}, {vae: e/x.pt}]"
+    )
 
     assert ["x-3", "x-4", "x", "x-2", "x-5"] == [e.name for e in settled(text).entries]
 
@@ -182,11 +206,16 @@ _words = st.sampled_from(
     ]
 )
 _trees = st.recursive(
-    _scalars, lambda c: st.lists(c, max_size=4) | st.dictionaries(_words | st.text(), c, max_size=5), max_leaves=30
+    _scalars,
+    lambda c: st.lists(c, max_size=4) | st.dictionaries(_words | st.text(), c, max_size=5),
+    max_leaves=30,
 )
 
 
-@given(_trees | st.fixed_dictionaries({"models": st.lists(st.dictionaries(_words, _trees, max_size=4), max_size=4)}))
+@given(
+    _trees
+    | st.fixed_dictionaries({"models": st.lists(st.dictionaries(_words, _trees, max_size=4), max_size=4)})
+)
 def test_any_data(tree: Any) -> None:
     """Whatever a YAML file holds, there are settings: each entry has a name of its own and problems have lines."""
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from preload_plugin.core.document import parse
-from preload_plugin.core.errors import Problem
-from preload_plugin.core.settings import MAX_ENTRIES, Entry, Settings, settle
+from comfy_preload.core.errors import Problem
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import MAX_ENTRIES, Entry, Settings, settle
 
 
 def settled(text: str) -> Settings:
@@ -27,27 +27,81 @@ def only(problems: tuple[Problem, ...]) -> Problem:
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
-        pytest.param("timeout: soon", 1, "timeout is 'soon'; wanted a valid number", "docs/settings.md", id="number"),
-        pytest.param("timeout: 0", 1, "timeout is 0; wanted greater than 0", "docs/settings.md", id="zero"),
-        pytest.param("timeout: -1", 1, "timeout is -1; wanted greater than 0", "docs/settings.md", id="negative"),
-        pytest.param("timeout: .inf", 1, "timeout is inf; wanted less than or equal to 86400", "docs/settings.md", id="infinite"),
-        pytest.param("timeout: [1]", 1, "timeout is a list of 1 values; wanted a valid number", "docs/settings.md", id="list"),
-        pytest.param("\nwhen: startupp", 2, "when is 'startupp'; wanted 'startup'", "Did you mean 'startup'?", id="when"),
         pytest.param(
-            "when: true", 1, "when is True; wanted 'startup', 'background' or 'off'", "docs/settings.md", id="when-true"
+            "timeout: soon", 1, "timeout is 'soon'; wanted a valid number", "docs/settings.md", id="number"
         ),
-        pytest.param("on_error: Exit", 1, "on_error is 'Exit'; wanted", "Did you mean 'exit'?", id="on_error"),
-        pytest.param("timeuot: 5", 1, "unknown key 'timeuot'; wanted one of: when, on_error, timeout, ", "'timeout'?", id="typo"),
+        pytest.param("timeout: 0", 1, "timeout is 0; wanted greater than 0", "docs/settings.md", id="zero"),
+        pytest.param(
+            "timeout: -1", 1, "timeout is -1; wanted greater than 0", "docs/settings.md", id="negative"
+        ),
+        pytest.param(
+            "timeout: .inf",
+            1,
+            "timeout is inf; wanted less than or equal to 86400",
+            "docs/settings.md",
+            id="infinite",
+        ),
+        pytest.param(
+            "timeout: [1]",
+            1,
+            "timeout is a list of 1 values; wanted a valid number",
+            "docs/settings.md",
+            id="list",
+        ),
+        pytest.param(
+            "\nwhen: startupp",
+            2,
+            "when is 'startupp'; wanted 'startup'",
+            "Did you mean 'startup'?",
+            id="when",
+        ),
+        pytest.param(
+            "when: true",
+            1,
+            "when is True; wanted 'startup', 'background' or 'off'",
+            "docs/settings.md",
+            id="when-true",
+        ),
+        pytest.param(
+            "on_error: Exit", 1, "on_error is 'Exit'; wanted", "Did you mean 'exit'?", id="on_error"
+        ),
+        pytest.param(
+            "timeuot: 5",
+            1,
+            "unknown key 'timeuot'; wanted one of: when, on_error, timeout, ",
+            "'timeout'?",
+            id="typo",
+        ),
         pytest.param("zzz: 5", 1, "unknown key 'zzz'", "Remove it.", id="unknown"),
         pytest.param("model: []", 1, "unknown key 'model'", "Did you mean 'models'?", id="model"),
-        pytest.param("models: {checkpoint: a}", 1, "models is a mapping with 1 keys; wanted a list", "'- '", id="models-mapping"),
-        pytest.param("models: a.safetensors", 1, "models is 'a.safetensors'; wanted a list of entries", "'- '", id="models-text"),
-        pytest.param("? [a]\n: 1", 1, "unknown key '[…]'", "Remove it.", id="complex-key"),
-        pytest.param("when: off\nwhen: off", 2, "key 'when' stands twice, first in line 1", "Keep one", id="duplicate"),
         pytest.param(
-            "- checkpoint: a", 1, "the settings file holds a list of 1 values", "under the key 'models:'", id="list-document"
+            "models: {checkpoint: a}",
+            1,
+            "models is a mapping with 1 keys; wanted a list",
+            "'- '",
+            id="models-mapping",
         ),
-        pytest.param("a.safetensors", 1, "holds a single value (str)", "under the key 'models:'", id="text-document"),
+        pytest.param(
+            "models: a.safetensors",
+            1,
+            "models is 'a.safetensors'; wanted a list of entries",
+            "'- '",
+            id="models-text",
+        ),
+        pytest.param("? [a]\n: 1", 1, "unknown key '[…]'", "Remove it.", id="complex-key"),
+        pytest.param(
+            "when: off\nwhen: off", 2, "key 'when' stands twice, first in line 1", "Keep one", id="duplicate"
+        ),
+        pytest.param(
+            "- checkpoint: a",
+            1,
+            "the settings file holds a list of 1 values",
+            "under the key 'models:'",
+            id="list-document",
+        ),
+        pytest.param(
+            "a.safetensors", 1, "holds a single value (str)", "under the key 'models:'", id="text-document"
+        ),
     ],
 )
 def test_file_problem(text: str, line: int, message: str, hint: str) -> None:
@@ -65,35 +119,97 @@ def test_file_problem(text: str, line: int, message: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "message", "hint"),
     [
-        pytest.param("{}", "entry_unclear", "an entry has a mapping with 0 keys", "an entry ('- ') of its own", id="empty"),
+        pytest.param(
+            "{}",
+            "entry_unclear",
+            "an entry has a mapping with 0 keys",
+            "an entry ('- ') of its own",
+            id="empty",
+        ),
         pytest.param("", "entry_unclear", "an entry has nothing", "of its own", id="null"),
-        pytest.param("a.safetensors", "entry_unclear", "an entry has a single value (str)", "of its own", id="text"),
+        pytest.param(
+            "a.safetensors", "entry_unclear", "an entry has a single value (str)", "of its own", id="text"
+        ),
         pytest.param("[a, b]", "entry_unclear", "an entry has a list of 2 values", "of its own", id="list"),
         pytest.param("{chekpoint: a}", "entry_unclear", "only the keys: chekpoint", "of its own", id="typo"),
-        pytest.param("{checkpoint: a, vae: b}", "entry_unclear", "checkpoint and vae", "of its own", id="two"),
-        pytest.param("checkpoint: 5", "wrong_value", "checkpoint is 5; wanted a valid string", "docs/", id="number"),
+        pytest.param(
+            "{checkpoint: a, vae: b}", "entry_unclear", "checkpoint and vae", "of its own", id="two"
+        ),
+        pytest.param(
+            "checkpoint: 5", "wrong_value", "checkpoint is 5; wanted a valid string", "docs/", id="number"
+        ),
         pytest.param("checkpoint: ''", "wrong_value", "checkpoint is ''; wanted", "docs/", id="no-file"),
-        pytest.param("checkpoint:", "wrong_value", "checkpoint is None; wanted a valid string", "docs/", id="no-value"),
+        pytest.param(
+            "checkpoint:", "wrong_value", "checkpoint is None; wanted a valid string", "docs/", id="no-value"
+        ),
         pytest.param("clip: []", "wrong_value", "clip is a list of 0 values", "docs/", id="no-clip"),
-        pytest.param("clip: [a, b, c, d, e]", "wrong_value", "clip is a list of 5 values", "docs/", id="five-clips"),
-        pytest.param("{vae: a, device: cpu}", "wrong_value", "device is 'cpu'; wanted 'gpu' or 'ram'", "", id="device"),
-        pytest.param("{vae: a, device: GPU}", "wrong_value", "device is 'GPU'", "Did you mean 'gpu'?", id="device-case"),
         pytest.param(
-            "{vae: a, required: maybe}", "wrong_value", "required is 'maybe'; wanted a valid boolean", "docs/", id="required"
+            "clip: [a, b, c, d, e]", "wrong_value", "clip is a list of 5 values", "docs/", id="five-clips"
         ),
         pytest.param(
-            "{vae: a, name: a/b}", "wrong_value", "wanted a text without '/' and control characters", "docs/", id="slash"
+            "{vae: a, device: cpu}", "wrong_value", "device is 'cpu'; wanted 'gpu' or 'ram'", "", id="device"
         ),
-        pytest.param('{vae: a, name: "a\\nb"}', "wrong_value", "wanted a text without '/' and control", "docs/", id="newline"),
         pytest.param(
-            "{vae: a, type: [1]}", "wrong_value", "type is a list of 1 values; wanted a valid string or", "docs/", id="input"
+            "{vae: a, device: GPU}", "wrong_value", "device is 'GPU'", "Did you mean 'gpu'?", id="device-case"
         ),
-        pytest.param("{loader: L, input: {}}", "unknown_key", "unknown key 'input'", "Did you mean 'inputs'?", id="unknown-key"),
-        pytest.param("{loader: L, inputs: [a]}", "wrong_value", "inputs is a list of 1 values", "docs/", id="inputs-list"),
-        pytest.param("{loader: L, inputs: {a: {b: 1}}}", "wrong_value", "a is a mapping with 1 keys", "docs/", id="nested-input"),
-        pytest.param("{vae: a, vae: b}", "duplicate_key", "key 'vae' stands twice", "Keep one", id="duplicate"),
-        pytest.param("vae: ${NOT_SET_ANYWHERE}", "env_unset", "NOT_SET_ANYWHERE is not set", "Set it", id="env"),
-        pytest.param("{vae: a, name: 2026-11-22}", "wrong_value", "name is datetime.date", "docs/", id="date"),
+        pytest.param(
+            "{vae: a, required: maybe}",
+            "wrong_value",
+            "required is 'maybe'; wanted a valid boolean",
+            "docs/",
+            id="required",
+        ),
+        pytest.param(
+            "{vae: a, name: a/b}",
+            "wrong_value",
+            "wanted a text without '/' and control characters",
+            "docs/",
+            id="slash",
+        ),
+        pytest.param(
+            '{vae: a, name: "a\\nb"}',
+            "wrong_value",
+            "wanted a text without '/' and control",
+            "docs/",
+            id="newline",
+        ),
+        pytest.param(
+            "{vae: a, type: [1]}",
+            "wrong_value",
+            "type is a list of 1 values; wanted a valid string or",
+            "docs/",
+            id="input",
+        ),
+        pytest.param(
+            "{loader: L, input: {}}",
+            "unknown_key",
+            "unknown key 'input'",
+            "Did you mean 'inputs'?",
+            id="unknown-key",
+        ),
+        pytest.param(
+            "{loader: L, inputs: [a]}",
+            "wrong_value",
+            "inputs is a list of 1 values",
+            "docs/",
+            id="inputs-list",
+        ),
+        pytest.param(
+            "{loader: L, inputs: {a: {b: 1}}}",
+            "wrong_value",
+            "a is a mapping with 1 keys",
+            "docs/",
+            id="nested-input",
+        ),
+        pytest.param(
+            "{vae: a, vae: b}", "duplicate_key", "key 'vae' stands twice", "Keep one", id="duplicate"
+        ),
+        pytest.param(
+            "vae: ${NOT_SET_ANYWHERE}", "env_unset", "NOT_SET_ANYWHERE is not set", "Set it", id="env"
+        ),
+        pytest.param(
+            "{vae: a, name: 2026-11-22}", "wrong_value", "name is datetime.date", "docs/", id="date"
+        ),
     ],
 )
 def test_entry_problem(text: str, code: str, message: str, hint: str) -> None:
@@ -110,7 +226,9 @@ def test_entry_problem(text: str, code: str, message: str, hint: str) -> None:
 
 def test_all_at_once() -> None:
     """One reading reports everything, in the file's order, each under its own line."""
-    settings = settled("when: soon\ntimeout: x\nfoo: 1\nmodels:\n  - checkpoint: 5\n    device: tpu\n    required: 9\n  - {}\n")
+    settings = settled(
+        "when: soon\ntimeout: x\nfoo: 1\nmodels:\n  - checkpoint: 5\n    device: tpu\n    required: 9\n  - {}\n"
+    )
 
     assert [1, 2, 3] == [p.line for p in settings.problems]
     assert [5, 6, 7] == [p.line for p in settings.entries[0].problems]
@@ -121,7 +239,11 @@ def test_good_options_stay() -> None:
     """A bad key falls back to its default and costs no other key."""
     settings = settled("when: sometimes\ntimeout: 5\non_error: serve\nnonsense: 1")
 
-    assert ("startup", 5, "serve") == (settings.options.when, settings.options.timeout, settings.options.on_error)
+    assert ("startup", 5, "serve") == (
+        settings.options.when,
+        settings.options.timeout,
+        settings.options.on_error,
+    )
     assert 2 == len(settings.problems)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.errors import problem
-from preload_plugin.core.snapshot import ModelState, Overrides, Phase, Status, WarmUp, WarmUpState, judge
-from preload_plugin.tests.support.snapshots import model
+from comfy_preload.core.errors import problem
+from comfy_preload.core.state.snapshot import ModelState, Overrides, Phase, Status, WarmUp, WarmUpState, judge
+from tests.support.snapshots import model
 
 BROKEN = problem("file_empty", file="x")
 
@@ -69,14 +69,17 @@ def test_verdict(phase: Phase, key: tuple[str, bool, bool], late: bool, status: 
     assert serves is (status in (Status.READY, Status.DEGRADED))
 
 
-@pytest.mark.parametrize("state", [s for s in ModelState if s not in (ModelState.FAILED, ModelState.RELEASED)], ids=str)
+@pytest.mark.parametrize(
+    "state", [s for s in ModelState if s not in (ModelState.FAILED, ModelState.RELEASED)], ids=str
+)
 def test_only_what_is_missing_matters(state: ModelState) -> None:
     """Where a model is does not change the verdict: an evicted one needs no file either."""
     assert (Status.READY, True) == judge(Phase.SETTLED, (model(state=state),), (), ())
 
 
 @pytest.mark.parametrize(
-    ("required", "serve", "serves"), [(True, False, False), (True, True, True), (False, False, True), (False, True, True)]
+    ("required", "serve", "serves"),
+    [(True, False, False), (True, True, True), (False, False, True), (False, True, True)],
 )
 def test_released(required: bool, serve: bool, serves: bool) -> None:  # noqa: FBT001 â€” columns of the table
     """A released model is missed: without a required one no traffic, unless failures do not matter."""
@@ -92,7 +95,9 @@ def test_warm_up(state: WarmUpState, required: bool) -> None:  # noqa: FBT001 â€
     failed = state is WarmUpState.FAILED
     warmups = (WarmUp("w", required, state),)
 
-    expected = (Status.FAILED if required else Status.DEGRADED, not required) if failed else (Status.READY, True)
+    expected = (
+        (Status.FAILED if required else Status.DEGRADED, not required) if failed else (Status.READY, True)
+    )
     assert expected == judge(Phase.SETTLED, (model(),), warmups, ())
     assert (Status.WARMING, False) == judge(Phase.WARMING, (model(),), warmups, ())
 
@@ -101,5 +106,7 @@ def test_warm_up(state: WarmUpState, required: bool) -> None:  # noqa: FBT001 â€
 @pytest.mark.parametrize("serve", [True, False])
 def test_fault_and_drain_come_first(phase: Phase, serve: bool) -> None:  # noqa: FBT001 â€” a column of the table
     """Whatever else is true, and whatever `on_error` says."""
-    assert (Status.DRAINING, False) == judge(phase, (model(),), (), (), Overrides(serve=serve, draining=True, faulty=True))
+    assert (Status.DRAINING, False) == judge(
+        phase, (model(),), (), (), Overrides(serve=serve, draining=True, faulty=True)
+    )
     assert (Status.FAILED, False) == judge(phase, (model(),), (), (), Overrides(serve=serve, faulty=True))

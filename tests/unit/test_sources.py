@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from preload_plugin.core import warmup
-from preload_plugin.core.document import parse
-from preload_plugin.core.locate import MOST_FILES, locate
-from preload_plugin.core.node_types import NodeSpec, NodeTypes, declared
-from preload_plugin.core.schema import Shape
-from preload_plugin.core.settings import Settings, settle
-from preload_plugin.core.snapshot import WarmUpState
-from preload_plugin.core.sources import Expansion, expand
+from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
+from comfy_preload.core.planning import warm_up as warmup
+from comfy_preload.core.planning.expansion import Expansion, expand
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.schema import Shape
+from comfy_preload.core.settings.validation import Settings, settle
+from comfy_preload.core.state.snapshot import WarmUpState
+from comfy_preload.core.workflow.locate import MOST_FILES, locate
 
 _INT = ("INT", {"default": 1})
 
@@ -62,7 +62,9 @@ def read(text: str) -> Settings:
 
 def expanded(folder: Path, text: str, /, **files: object) -> Expansion:
     for name, content in files.items():
-        (folder / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        (folder / f"{name}.json").write_text(
+            content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
+        )
     return expand(read(text).workflows, [folder], Types(), ["a"])
 
 
@@ -97,7 +99,9 @@ def test_entries(tmp_path: Path) -> None:
     text = "workflows: [{path: f.json, required: false, device: ram}, {path: f.json, warmup: true}]"
     found = expanded(tmp_path, text, f=workflow())
     assert ["a-2", "taesd", "a-3", "taesd-2"] == [entry.name for entry in found.entries]
-    assert [("unet", False, "ram"), ("vae", True, "gpu")] == [(e.kind, e.required, e.device) for e in found.entries[::3]]
+    assert [("unet", False, "ram"), ("vae", True, "gpu")] == [
+        (e.kind, e.required, e.device) for e in found.entries[::3]
+    ]
     assert {"unet_name": "a.safetensors"} == found.entries[0].inputs
     assert [("f.json", WarmUpState.PENDING, ("512x512, batch 1",))] == [
         (r.row.name, r.row.state, r.row.shapes) for r in found.runs
@@ -116,7 +120,9 @@ workflows:
     (runs,) = expanded(tmp_path, text, f=workflow()).runs
     assert ("64x512, batch 3", "128x96, batch 1") == runs.row.shapes
     assert [2, 2] == [prompt["4"]["inputs"]["steps"] for prompt in runs.prompts]
-    assert [(64, 512), (128, 96)] == [(p["3"]["inputs"]["width"], p["3"]["inputs"]["height"]) for p in runs.prompts]
+    assert [(64, 512), (128, 96)] == [
+        (p["3"]["inputs"]["width"], p["3"]["inputs"]["height"]) for p in runs.prompts
+    ]
 
 
 def test_nothing_is_saved(tmp_path: Path) -> None:

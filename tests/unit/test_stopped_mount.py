@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from preload_plugin.core import prefetch
-from preload_plugin.core.prefetch import CHUNK, Prefetch
+from comfy_preload.core.machine import prefetch
+from comfy_preload.core.machine.prefetch import CHUNK, Prefetch
 
 PLENTY = 1 << 40
 
@@ -45,7 +45,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     for name in ("a.bin", "b.bin"):
         with (below / name).open("wb") as file:
             file.write(b"x" * (8 * CHUNK))
-    process = subprocess.Popen([bindfs, "-f", "-o", "direct_io", str(below), str(above)])  # noqa: S603 — our own
+    process = subprocess.Popen([bindfs, "-f", "-o", "direct_io", str(below), str(above)])
     end = time.monotonic() + 10
     while not above.is_mount() and time.monotonic() < end:
         time.sleep(0.02)
@@ -54,7 +54,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         pytest.skip("FUSE cannot be mounted here")
     yield Mount(above, process)
     process.send_signal(signal.SIGCONT)
-    subprocess.run([unmount, "-u", "-z", str(above)], check=False)  # noqa: S603 — our own
+    subprocess.run([unmount, "-u", "-z", str(above)], check=False)
     with suppress(subprocess.TimeoutExpired):
         process.wait(5)
     process.kill()

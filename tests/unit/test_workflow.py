@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core import workflow
-from preload_plugin.core.errors import PreloadError
-from preload_plugin.core.workflow import MAX_BYTES, MAX_PROBLEMS, Workflow, parse
-from preload_plugin.core.workflow_scopes import MAX_NODES
-from preload_plugin.tests.support.node_table import NodeTable, file, node, subgraph
+from comfy_preload.core.errors import PreloadError
+from comfy_preload.core.workflow import reader as workflow
+from comfy_preload.core.workflow.reader import MAX_BYTES, MAX_PROBLEMS, Workflow, parse
+from comfy_preload.core.workflow.subgraphs import MAX_NODES
+from tests.support.node_table import NodeTable, file, node, subgraph
 
 CHECKPOINT = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.ckpt"}}
 ENCODE = {"class_type": "CLIPTextEncode", "inputs": {"text": "cat", "clip": ["1", 1]}}
@@ -35,19 +35,26 @@ def test_api_format(around: dict[str, Any] | None) -> None:
 
 def test_api_bytes() -> None:
     """A file is bytes, and may begin with a byte order mark."""
-    assert {"1": CHECKPOINT} == parse(b"\xef\xbb\xbf" + json.dumps({"1": CHECKPOINT}).encode(), NodeTable()).prompt
+    assert {"1": CHECKPOINT} == parse(
+        b"\xef\xbb\xbf" + json.dumps({"1": CHECKPOINT}).encode(), NodeTable()
+    ).prompt
 
 
 def test_api_title() -> None:
     """What ComfyUI ignores in a node is left out, and a link's node is named by text."""
     found = read({"1": {**CHECKPOINT, "_meta": {"title": "x"}}, "2": {**ENCODE, "inputs": {"clip": [1, 1]}}})
 
-    assert {"1": CHECKPOINT, "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1]}}} == found.prompt
+    assert {
+        "1": CHECKPOINT,
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1]}},
+    } == found.prompt
 
 
 def test_nan() -> None:
     """What is no JSON but stands in such files is null."""
-    assert parse('{"1": {"class_type": "KSampler", "inputs": {"cfg": NaN}}}', NodeTable()).prompt["1"]["inputs"] == {"cfg": None}
+    assert parse('{"1": {"class_type": "KSampler", "inputs": {"cfg": NaN}}}', NodeTable()).prompt["1"][
+        "inputs"
+    ] == {"cfg": None}
 
 
 @pytest.mark.parametrize(
@@ -110,10 +117,14 @@ def test_unknown_class_in_subgraph() -> None:
     strange = node(1, "Odd", strength=1)
     strange["inputs"][0]["widget"] = {"name": "strength"}
     loader = node(2, "CheckpointLoaderSimple", ["a.ckpt"], ckpt_name=2)
-    inner = subgraph("s", strange, loader, links=[[1, -10, 0, 1, 0], [2, -10, 1, 2, 0]], inputs="strength name")
+    inner = subgraph(
+        "s", strange, loader, links=[[1, -10, 0, 1, 0], [2, -10, 1, 2, 0]], inputs="strength name"
+    )
     found = read(file(node(9, "s", [0.5, "b.ckpt"]), definitions={"subgraphs": [inner]}))
 
-    assert {"9:2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "b.ckpt"}}} == found.prompt
+    assert {
+        "9:2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "b.ckpt"}}
+    } == found.prompt
 
 
 @pytest.mark.parametrize("key", ["aux_id", "cnr_id"])
@@ -126,7 +137,9 @@ def test_unknown_class_origin(key: str) -> None:
 
 def test_unknown_class_api() -> None:
     """The same in a prompt."""
-    found = read({"1": {"class_type": "Odd", "inputs": {}}, "2": {**ENCODE, "inputs": {"text": "x", "clip": ["1", 0]}}})
+    found = read(
+        {"1": {"class_type": "Odd", "inputs": {}}, "2": {**ENCODE, "inputs": {"text": "x", "clip": ["1", 0]}}}
+    )
 
     assert ({"2": {"class_type": "CLIPTextEncode", "inputs": {"text": "x"}}}, ["workflow_node_unknown"]) == (
         found.prompt,
@@ -161,10 +174,15 @@ def test_bad_node_editor(bad: Any) -> None:
     assert ({"1": CHECKPOINT}, ["workflow_node_invalid"]) == (found.prompt, codes(found))
 
 
-@pytest.mark.parametrize("link", [[], [[7, 99, 0, 2, 0]], [[7, 1]], [None], [[7, 1, "x", 2, 0]], [[7, 1, -1, 2, 0]]])
+@pytest.mark.parametrize(
+    "link", [[], [[7, 99, 0, 2, 0]], [[7, 1]], [None], [[7, 1, "x", 2, 0]], [[7, 1, -1, 2, 0]]]
+)
 def test_link_to_nothing(link: list[Any]) -> None:
     """A link that leads nowhere costs that input."""
-    data = {**file(node(1, "CheckpointLoaderSimple"), node(2, "CLIPTextEncode", ["cat"], clip=7)), "links": link}
+    data = {
+        **file(node(1, "CheckpointLoaderSimple"), node(2, "CLIPTextEncode", ["cat"], clip=7)),
+        "links": link,
+    }
     found = read(data)
 
     assert {"text": "cat"} == found.prompt["2"]["inputs"]

@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.workflow import parse
-from preload_plugin.tests.support.node_table import NodeTable, file, node, subgraph
+from comfy_preload.core.workflow.reader import parse
+from tests.support.node_table import NodeTable, file, node, subgraph
 
 LOADER = node(1, "CheckpointLoaderSimple", ["a.ckpt"], outputs="MODEL CLIP VAE")
 
 
-def prompt(*nodes: dict[str, Any], links: list[Any] | None = None, subgraphs: list[Any] | None = None) -> dict[str, Any]:
+def prompt(
+    *nodes: dict[str, Any], links: list[Any] | None = None, subgraphs: list[Any] | None = None
+) -> dict[str, Any]:
     """{node: its inputs}, of a file that has no problem."""
-    found = parse(json.dumps(file(*nodes, links=links, definitions={"subgraphs": subgraphs or []})), NodeTable())
+    found = parse(
+        json.dumps(file(*nodes, links=links, definitions={"subgraphs": subgraphs or []})), NodeTable()
+    )
     assert () == found.problems
     return {name: dict(made["inputs"]) for name, made in found.prompt.items()}
 
@@ -26,7 +30,9 @@ def test_links(version: float) -> None:
     data = file(LOADER, node(2, "CLIPTextEncode", ["cat"], clip=7), links=[[7, 1, 1, 2, 1]])
     data["version"] = version
     if version == 1:
-        data["links"] = [{"id": 7, "origin_id": 1, "origin_slot": 1, "target_id": 2, "target_slot": 1, "type": "CLIP"}]
+        data["links"] = [
+            {"id": 7, "origin_id": 1, "origin_slot": 1, "target_id": 2, "target_slot": 1, "type": "CLIP"}
+        ]
     found = parse(json.dumps(data), NodeTable())
 
     assert {"text": "cat", "clip": ["1", 1]} == found.prompt["2"]["inputs"]
@@ -60,7 +66,9 @@ def test_reroute() -> None:
     reroutes = [node(i, "Reroute", outputs="*", **{"": i}) for i in (2, 3)]
     links = [[2, 1, 1, 2, 0], [3, 2, 0, 3, 0], [4, 3, 0, 5, 1]]
 
-    assert ["1", 1] == prompt(LOADER, *reroutes, node(5, "CLIPTextEncode", ["x"], clip=4), links=links)["5"]["clip"]
+    assert ["1", 1] == prompt(LOADER, *reroutes, node(5, "CLIPTextEncode", ["x"], clip=4), links=links)["5"][
+        "clip"
+    ]
 
 
 def test_set_and_get() -> None:
@@ -68,7 +76,9 @@ def test_set_and_get() -> None:
     links = [[2, 1, 1, 2, 0], [3, 3, 0, 5, 1]]
     nodes = [node(2, "SetNode", ["name"], CLIP=2), node(3, "GetNode", ["name"], outputs="CLIP")]
 
-    assert ["1", 1] == prompt(LOADER, *nodes, node(5, "CLIPTextEncode", ["x"], clip=3), links=links)["5"]["clip"]
+    assert ["1", 1] == prompt(LOADER, *nodes, node(5, "CLIPTextEncode", ["x"], clip=3), links=links)["5"][
+        "clip"
+    ]
 
 
 def test_notes() -> None:
@@ -119,7 +129,11 @@ def test_old_names() -> None:
 def test_autogrow() -> None:
     """Inputs that grow with their links are taken from the file."""
     links = [[7, 1, 0, 2, 0], [8, 1, 0, 2, 1]]
-    made = prompt(node(1, "LoadImage", ["p.png", "image", 3]), node(2, "Batch", images__image0=7, images__image1=8), links=links)
+    made = prompt(
+        node(1, "LoadImage", ["p.png", "image", 3]),
+        node(2, "Batch", images__image0=7, images__image1=8),
+        links=links,
+    )
 
     assert {"images.image0": ["1", 0], "images.image1": ["1", 0]} == made["2"]
 
@@ -127,7 +141,9 @@ def test_autogrow() -> None:
 def test_match_type() -> None:
     """An input that takes any type is bridged like another."""
     switch = node(2, "Switch", [True], mode=4, outputs="*", on=7)
-    made = prompt(LOADER, switch, node(3, "CLIPTextEncode", ["x"], clip=8), links=[[7, 1, 1, 2, 0], [8, 2, 0, 3, 1]])
+    made = prompt(
+        LOADER, switch, node(3, "CLIPTextEncode", ["x"], clip=8), links=[[7, 1, 1, 2, 0], [8, 2, 0, 3, 1]]
+    )
 
     assert ["1", 1] == made["3"]["clip"]
 
@@ -144,7 +160,13 @@ ENCODER = subgraph(
 def test_subgraph() -> None:
     """Nodes inside are named by their path, and linked to what is outside."""
     host = node(9, "enc", ["outside"], outputs="CONDITIONING", clip=7)
-    made = prompt(LOADER, host, node(10, "KSampler", positive=8), links=[[7, 1, 1, 9, 1], [8, 9, 0, 10, 1]], subgraphs=[ENCODER])
+    made = prompt(
+        LOADER,
+        host,
+        node(10, "KSampler", positive=8),
+        links=[[7, 1, 1, 9, 1], [8, 9, 0, 10, 1]],
+        subgraphs=[ENCODER],
+    )
 
     assert {"text": "outside", "clip": ["1", 1]} == made["9:5"]
     assert ["9:5", 0] == made["10"]["positive"]
@@ -164,7 +186,12 @@ def test_subgraph_twice() -> None:
 
 def test_subgraph_input_linked() -> None:
     """A link to a subgraph's input counts more than its widget."""
-    made = prompt(node(1, "PrimitiveString", ["s"]), node(9, "enc", ["x"], text=7), links=[[7, 1, 0, 9, 0]], subgraphs=[ENCODER])
+    made = prompt(
+        node(1, "PrimitiveString", ["s"]),
+        node(9, "enc", ["x"], text=7),
+        links=[[7, 1, 0, 9, 0]],
+        subgraphs=[ENCODER],
+    )
 
     assert ["1", 0] == made["9:5"]["text"]
 
@@ -224,7 +251,11 @@ def test_pass_through() -> None:
     through = subgraph("t", links=[[1, -10, 0, -20, 0]], inputs="clip", outputs="clip")
     host = node(9, "t", outputs="CLIP", clip=7)
     made = prompt(
-        LOADER, host, node(3, "CLIPTextEncode", ["x"], clip=8), links=[[7, 1, 1, 9, 0], [8, 9, 0, 3, 1]], subgraphs=[through]
+        LOADER,
+        host,
+        node(3, "CLIPTextEncode", ["x"], clip=8),
+        links=[[7, 1, 1, 9, 0], [8, 9, 0, 3, 1]],
+        subgraphs=[through],
     )
 
     assert ["1", 1] == made["3"]["clip"]

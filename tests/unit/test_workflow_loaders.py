@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preload_plugin.core.errors import PreloadError
-from preload_plugin.core.node_types import declared
-from preload_plugin.core.workflow import parse
-from preload_plugin.core.workflow_files import files_of
-from preload_plugin.core.workflow_loaders import Call, is_loader, loader_calls
-from preload_plugin.tests.support.node_table import NodeTable, file, names, node, subgraph
+from comfy_preload.core.errors import PreloadError
+from comfy_preload.core.node_types import declared
+from comfy_preload.core.workflow.files import files_of
+from comfy_preload.core.workflow.loaders import Call, is_loader, loader_calls
+from comfy_preload.core.workflow.reader import parse
+from tests.support.node_table import NodeTable, file, names, node, subgraph
 
 
 def calls(data: Any) -> tuple[Call, ...]:
@@ -61,7 +61,9 @@ def test_calls() -> None:
 
 def test_value_from_a_node() -> None:
     """A node that only hands on a value is looked through, also behind a reroute and into a subgraph."""
-    inner = subgraph("s", node(5, "CheckpointLoaderSimple", ["x"], ckpt_name=1), links=[[1, -10, 0, 5, 0]], inputs="name")
+    inner = subgraph(
+        "s", node(5, "CheckpointLoaderSimple", ["x"], ckpt_name=1), links=[[1, -10, 0, 5, 0]], inputs="name"
+    )
     data = file(
         node(1, "PrimitiveString", ["b.ckpt"]),
         node(2, "Reroute", outputs="*", **{"": 6}),
@@ -86,10 +88,17 @@ def test_value_from_nodes_in_a_row() -> None:
 
 def test_value_computed() -> None:
     """A value that a node computes is told, and left out."""
-    data = file(node(1, "Shout", ["a", 2]), node(2, "UNETLoader", ["a.sft", "fp8"], unet_name=7), links=[[7, 1, 0, 2, 0]])
+    data = file(
+        node(1, "Shout", ["a", 2]),
+        node(2, "UNETLoader", ["a.sft", "fp8"], unet_name=7),
+        links=[[7, 1, 0, 2, 0]],
+    )
     (call,) = calls(data)
 
-    assert ({"weight_dtype": "fp8"}, ["workflow_value_computed"]) == (call.inputs, [p.code for p in call.problems])
+    assert ({"weight_dtype": "fp8"}, ["workflow_value_computed"]) == (
+        call.inputs,
+        [p.code for p in call.problems],
+    )
     assert "'unet_name' of UNETLoader (node 2)" in call.problems[0].message
 
 
@@ -146,27 +155,40 @@ JSON = st.recursive(
 )
 SMALL = st.integers(-1, 6)
 PORT = st.fixed_dictionaries(
-    {}, optional={"name": st.sampled_from(["text", "clip", "ckpt_name", "x"]) | JSON, "type": JSON, "link": SMALL | JSON}
+    {},
+    optional={
+        "name": st.sampled_from(["text", "clip", "ckpt_name", "x"]) | JSON,
+        "type": JSON,
+        "link": SMALL | JSON,
+    },
 )
 NODE = st.fixed_dictionaries(
     {
         "id": SMALL,
-        "type": st.sampled_from([*names(), "Reroute", "PrimitiveNode", "GetNode", "SetNode", "Broken", *("s", "t") * 6]),
+        "type": st.sampled_from(
+            [*names(), "Reroute", "PrimitiveNode", "GetNode", "SetNode", "Broken", *("s", "t") * 6]
+        ),
     },
     optional={
         "mode": st.sampled_from([0, 2, 4]) | JSON,
         "inputs": st.lists(PORT, max_size=3) | JSON,
         "outputs": st.lists(PORT, max_size=2) | JSON,
         "widgets_values": st.lists(JSON, max_size=4) | JSON,
-        "properties": st.fixed_dictionaries({"proxyWidgets": st.lists(st.lists(SMALL | JSON, max_size=3), max_size=3) | JSON})
+        "properties": st.fixed_dictionaries(
+            {"proxyWidgets": st.lists(st.lists(SMALL | JSON, max_size=3), max_size=3) | JSON}
+        )
         | JSON,
     },
 )
 LINK = st.lists(SMALL, min_size=5, max_size=6) | st.fixed_dictionaries(
-    {key: st.sampled_from([-10, -20, 0, 1, 2]) | JSON for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")}
+    {
+        key: st.sampled_from([-10, -20, 0, 1, 2]) | JSON
+        for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    }
 )
 SLOT = st.fixed_dictionaries(
-    {"name": st.sampled_from(["text", "clip"]) | JSON}, optional={"linkIds": st.lists(SMALL, max_size=3) | JSON}
+    {"name": st.sampled_from(["text", "clip"]) | JSON},
+    optional={"linkIds": st.lists(SMALL, max_size=3) | JSON},
 )
 GRAPH = {"nodes": st.lists(NODE | JSON, max_size=5), "links": st.lists(LINK | JSON, max_size=6) | JSON}
 SUBGRAPH = st.fixed_dictionaries(
@@ -182,7 +204,9 @@ API = st.dictionaries(
     st.fixed_dictionaries(
         {"class_type": st.sampled_from(names()) | JSON},
         optional={
-            "inputs": st.dictionaries(st.sampled_from(["model", "x"]), st.tuples(st.sampled_from(["1", "2", 3]), SMALL) | JSON)
+            "inputs": st.dictionaries(
+                st.sampled_from(["model", "x"]), st.tuples(st.sampled_from(["1", "2", 3]), SMALL) | JSON
+            )
             | JSON
         },
     )
@@ -198,7 +222,11 @@ def everything(text: str | bytes) -> None:
         return
     for made in found.prompt.values():
         json.dumps(made)
-        links = [v for v in made["inputs"].values() if isinstance(v, list) and len(v) == 2 and isinstance(v[0], str)]
+        links = [
+            v
+            for v in made["inputs"].values()
+            if isinstance(v, list) and len(v) == 2 and isinstance(v[0], str)
+        ]
         assert all(link[0] in found.prompt for link in links if isinstance(link[1], int))
     for call in loader_calls(found, types):
         assert call.inputs.keys() <= found.prompt[call.node_id]["inputs"].keys()

@@ -7,40 +7,55 @@ from typing import Any
 
 import pytest
 
-from preload_plugin.core.node_types import accepts, declared
-from preload_plugin.core.workflow import parse
-from preload_plugin.core.workflow_widgets import filled, first_choice
-from preload_plugin.tests.support.node_table import NodeTable, file, node
+from comfy_preload.core.node_types import accepts, declared
+from comfy_preload.core.workflow.reader import parse
+from comfy_preload.core.workflow.widgets import filled, first_choice
+from tests.support.node_table import NodeTable, file, node
 
 
 @pytest.mark.parametrize(
     ("kind", "values", "sent"),
     [
-        pytest.param("KSampler", [7, "randomize", 20, 8], {"seed": 7, "steps": 20, "cfg": 8}, id="control-declared"),
+        pytest.param(
+            "KSampler", [7, "randomize", 20, 8], {"seed": 7, "steps": 20, "cfg": 8}, id="control-declared"
+        ),
         pytest.param("OldSeed", [7, "randomize", 20], {"noise_seed": 7, "steps": 20}, id="control-by-name"),
         pytest.param("Picker", ["y", "fixed", "", 3], {"choice": "y", "after": 3}, id="control-of-combo"),
-        pytest.param("LoadImage", ["q.png", 4, "image"], {"image": "q.png", "scale": 4}, id="upload-button-last"),
+        pytest.param(
+            "LoadImage", ["q.png", 4, "image"], {"image": "q.png", "scale": 4}, id="upload-button-last"
+        ),
         pytest.param("LoadOutput", ["q.png"], {"image": "q.png [output]"}, id="upload-folder"),
         pytest.param("LoadOutput", ["q.png [temp]"], {"image": "q.png [temp]"}, id="upload-folder-told"),
         pytest.param("LoadOutput", [["q.png", "r.png"]], {"image": "q.png [output]"}, id="upload-list"),
         pytest.param("Forced", [1, 2], {"own": 2}, id="forced-input-stored"),
         pytest.param("Forced", [2], {"own": 2}, id="forced-input-not-stored"),
         pytest.param("Many", [["x", "y"]], {"names": {"__value__": ["x", "y"]}}, id="list"),
-        pytest.param("Resize", ["by", 1.5, "fine"], {"mode": "by", "mode.factor": 1.5, "method": "fine"}, id="dynamic"),
         pytest.param(
-            "Resize", ["to", 3, 4, "fine"], {"mode": "to", "mode.width": 3, "mode.height": 4, "method": "fine"}, id="dynamic-more"
+            "Resize", ["by", 1.5, "fine"], {"mode": "by", "mode.factor": 1.5, "method": "fine"}, id="dynamic"
+        ),
+        pytest.param(
+            "Resize",
+            ["to", 3, 4, "fine"],
+            {"mode": "to", "mode.width": 3, "mode.height": 4, "method": "fine"},
+            id="dynamic-more",
         ),
         pytest.param("Resize", ["odd", "fine"], {"mode": "odd", "method": "fine"}, id="dynamic-unknown"),
-        pytest.param("Resize", None, {"mode": "by", "mode.factor": 2, "method": "fast"}, id="dynamic-default"),
+        pytest.param(
+            "Resize", None, {"mode": "by", "mode.factor": 2, "method": "fast"}, id="dynamic-default"
+        ),
         pytest.param("KSampler", None, {"seed": 0, "steps": 20, "cfg": 8}, id="defaults"),
         pytest.param("KSampler", [7], {"seed": 7, "steps": 20, "cfg": 8}, id="too-few"),
-        pytest.param("KSampler", [7, "fixed", 20, 8, 9, 9], {"seed": 7, "steps": 20, "cfg": 8}, id="too-many"),
+        pytest.param(
+            "KSampler", [7, "fixed", 20, 8, 9, 9], {"seed": 7, "steps": 20, "cfg": 8}, id="too-many"
+        ),
         pytest.param("KSampler", {"steps": 3, "seed": 1}, {"seed": 1, "steps": 3, "cfg": 8}, id="by-name"),
         pytest.param("KSampler", "odd", {"seed": 0, "steps": 20, "cfg": 8}, id="no-list"),
         pytest.param("KSampler", [7, "fixed", 20.0, 8.5], {"seed": 7, "steps": 20, "cfg": 8.5}, id="numbers"),
         pytest.param("CLIPTextEncode", [None], {"text": ""}, id="text-null"),
         pytest.param("CLIPTextEncode", ["a\r\nb"], {"text": "a\nb"}, id="text-lines"),
-        pytest.param("CLIPTextEncode", ["a {red|blue} cat // no"], {"text": "a red cat "}, id="dynamic-prompt"),
+        pytest.param(
+            "CLIPTextEncode", ["a {red|blue} cat // no"], {"text": "a red cat "}, id="dynamic-prompt"
+        ),
         pytest.param("PrimitiveString", ["{a|b} // c"], {"value": "{a|b} // c"}, id="no-dynamic-prompt"),
     ],
 )

@@ -20,7 +20,10 @@ import folder_paths
 log = logging.getLogger("loaders")
 Inputs = dict[str, dict[str, Any]]
 
-log.info("loaders: imported %s the plugin", "after" if any("comfyui-preload" in name for name in sys.modules) else "before")
+log.info(
+    "loaders: imported %s the plugin",
+    "after" if any("comfyui-preload" in name for name in sys.modules) else "before",
+)
 
 
 class Brick:
@@ -58,7 +61,9 @@ class TestHiddenLoader(_Loader):
         hidden = {"unique_id": "UNIQUE_ID", "prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
         return {"required": {"number": ("INT", {"default": 1})}, "hidden": hidden}
 
-    def load(self, number: int, unique_id: str, prompt: dict[str, Any], extra_pnginfo: dict[str, Any] | None) -> tuple[Brick]:
+    def load(
+        self, number: int, unique_id: str, prompt: dict[str, Any], extra_pnginfo: dict[str, Any] | None
+    ) -> tuple[Brick]:
         del prompt, extra_pnginfo
         return (Brick("TestHiddenLoader", f"{number} in node {unique_id}"),)
 

@@ -15,7 +15,10 @@ from comfy_api.latest import ComfyExtension, io
 
 log = logging.getLogger("loaders_v3")
 
-log.info("loaders_v3: imported %s the plugin", "after" if any("comfyui-preload" in name for name in sys.modules) else "before")
+log.info(
+    "loaders_v3: imported %s the plugin",
+    "after" if any("comfyui-preload" in name for name in sys.modules) else "before",
+)
 
 
 class Stone:

@@ -29,13 +29,20 @@ _AT_IMPORT = _attributes()
 
 def _touched() -> list[str]:
     """Classes whose own function is another object than it was when this was imported."""
-    return sorted(name for name, value in _attributes().items() if name in _AT_IMPORT and value is not _AT_IMPORT[name])
+    return sorted(
+        name for name, value in _attributes().items() if name in _AT_IMPORT and value is not _AT_IMPORT[name]
+    )
 
 
 def _wrapped() -> list[str]:
     """Classes whose function has `__wrapped__`, whoever put it there."""
-    functions = {name: inspect.getattr_static(cls, _function(cls), None) for name, cls in nodes.NODE_CLASS_MAPPINGS.items()}
-    return sorted(name for name, value in functions.items() if hasattr(getattr(value, "__func__", value), "__wrapped__"))
+    functions = {
+        name: inspect.getattr_static(cls, _function(cls), None)
+        for name, cls in nodes.NODE_CLASS_MAPPINGS.items()
+    }
+    return sorted(
+        name for name, value in functions.items() if hasattr(getattr(value, "__func__", value), "__wrapped__")
+    )
 
 
 @PromptServer.instance.routes.get("/window")

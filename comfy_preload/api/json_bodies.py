@@ -1,0 +1,178 @@
+"""Snapshot -> JSON. The same keys in every state; no path, token or environment."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+from comfy_preload.core.errors import Problem
+from comfy_preload.core.machine.prefetch import PrefetchProgress
+from comfy_preload.core.settings.document import FILE_NAME
+from comfy_preload.core.state.jobs import Job
+from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, WarmUp
+
+MOST_FAILING = 100
+"""So many failing models are listed; `models.failed` counts them all."""
+MOST_SENTENCES = 10
+"""So many problems of one model, or of the settings file, are told."""
+LAST_JOBS = 10
+"""So many jobs are listed in `/preload`; older ones can still be asked for one by one."""
+
+
+def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
+    """The body of `/ready`."""
+    states = [model.state for model in snapshot.models]
+    models: dict[str, Any] = {
+        "total": len(states),
+        "ready": sum(state.loaded for state in states),
+        "failed": sum(state is ModelState.FAILED for state in states),
+    }
+    if verbose:
+        models["items"] = [row(model) for model in snapshot.models]
+    failing = {FILE_NAME: snapshot.problems} if snapshot.problems else {}
+    failing |= snapshot.failing()
+    progress = snapshot.progress
+    return {
+        "status": snapshot.status.value,
+        "since": _utc(snapshot.since),
+        "models": models,
+        "progress": {
+            "fraction": progress.fraction,
+            "bytes": progress.bytes,
+            "bytes_total": progress.bytes_total,
+            "seconds": progress.seconds,
+            "eta": progress.eta,
+        },
+        "failing": {name: _error(p) for name, p in list(failing.items())[:MOST_FAILING]},
+        "fault": _error((snapshot.fault,)) if snapshot.fault else None,
+    }
+
+
+def alive(snapshot: Snapshot) -> dict[str, Any]:
+    """The body of `/livez`."""
+    return {
+        "status": "alive" if snapshot.alive else "dead",
+        "fault": _error((snapshot.fault,)) if snapshot.fault else None,
+    }
+
+
+def model(item: Model) -> dict[str, Any]:
+    """The body of `/ready/{name}`."""
+    return {"status": "ready" if item.state.loaded else item.state.value, **row(item)}
+
+
+def everything(snapshot: Snapshot) -> dict[str, Any]:
+    """The body of `/preload`."""
+    host = snapshot.host
+    return {
+        **ready(snapshot, verbose=True),
+        "hits": sum(item.hits for item in snapshot.models),
+        "misses": snapshot.misses,
+        "queue_remaining": snapshot.queue_remaining,
+        "warmups": [_warmup(item) for item in snapshot.warmups],
+        "jobs": [job(item) for item in snapshot.jobs[-LAST_JOBS:]],
+        "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
+        "host": {
+            "comfyui": host.comfyui,
+            "python": host.python,
+            "torch": host.torch,
+            "device": host.device,
+        }
+        if host
+        else None,
+    }
+
+
+def job(item: Job) -> dict[str, Any]:
+    """One order: the body of `/preload/jobs/{id}`, and of the answer to a command."""
+    return {
+        "id": item.id,
+        "command": item.command.value,
+        "model": item.model,
+        "reason": item.reason,
+        "state": item.state.value,
+        "created": _utc(item.created),
+        "started": None if item.started is None else _utc(item.started),
+        "ended": None if item.ended is None else _utc(item.ended),
+        "loaded": list(item.loaded),
+        "kept": list(item.kept),
+        "released": list(item.released),
+        "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def refusal(wrong: Problem) -> dict[str, Any]:
+    """The body of an answer to a request that cannot be answered."""
+    return {"error": {"code": wrong.code, "message": wrong.message, "hint": wrong.hint}}
+
+
+def _warmup(item: WarmUp) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "required": item.required,
+        "state": item.state.value,
+        "seconds": _rounded(item.seconds),
+        "shapes": list(item.shapes),
+        "dtypes": list(item.dtypes),
+        "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def _prefetch(progress: PrefetchProgress) -> dict[str, Any]:
+    return {
+        "running": progress.running,
+        "bytes": progress.bytes,
+        "bytes_total": progress.bytes_total,
+        "cached": progress.cached,
+        "seconds": round(progress.seconds, 3),
+        "gb_per_second": round(progress.rate / 1e9, 3),
+        "readers": progress.readers,
+    }
+
+
+def row(item: Model) -> dict[str, Any]:
+    """One model of `?verbose`. `move` is not measured for each model: null."""
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "loader": item.loader,
+        "required": item.required,
+        "state": item.state.value,
+        "device": item.device,
+        "bytes": item.bytes,
+        "bytes_on_device": item.bytes_on_device,
+        "seconds": {
+            "read": _rounded(item.read_seconds),
+            "load": _rounded(item.load_seconds),
+            "move": None,
+            "warm": _rounded(item.warm_seconds),
+        },
+        "hits": item.hits,
+        "evictions": item.evictions,
+        "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def retry_after(snapshot: Snapshot) -> int:
+    """Seconds after which asking again makes sense."""
+    eta = snapshot.progress.eta
+    return max(1, min(60, math.ceil(eta))) if eta else 5
+
+
+def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
+    """The first problem, with the sentences of all of them, or of the first ten."""
+    first = problems[0]
+    sentences = [p.message for p in problems[:MOST_SENTENCES]]
+    if left := len(problems) - len(sentences):
+        sentences.append(f"and {left} more")
+    message = "; ".join(sentences)
+    return {"code": first.code, "message": message, "hint": first.hint, "line": first.line}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _utc(unix: float) -> str:
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

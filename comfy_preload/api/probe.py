@@ -1,0 +1,189 @@
+"""The early listener: answers from the first second, on a port of its own, and goes on when ComfyUI's port is open.
+
+Standard library only, so that it can start before torch is imported. It answers questions and nothing else: there is no
+command here. One thread serves all; whoever is slow, sends garbage or does not read is cut off and hinders nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from comfy_preload.api.queries import Answer, answer, error
+from comfy_preload.core.errors import problem
+from comfy_preload.core.log import log
+from comfy_preload.core.state.snapshot import Snapshot
+
+MOST_HEAD = 8 << 10
+"""Bytes of request line and headers."""
+PATIENCE = 5.0
+"""Seconds that one connection may last."""
+LINGER = 0.5
+"""Seconds to read on after the answer: closing before the other end has read would take the answer back."""
+MOST_CONNECTIONS = 64
+"""Then the one that is there longest makes room: it is the slowest."""
+
+_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.[01]\r?")
+
+
+class Probe:
+    """A running listener. `snapshot` may be replaced: what it is asked at each question."""
+
+    def __init__(self, sockets: Sequence[socket.socket], snapshot: Callable[[], Snapshot]) -> None:
+        self.snapshot = snapshot
+        self.addresses: tuple[tuple[str, int], ...] = tuple(
+            (s.getsockname()[0], s.getsockname()[1]) for s in sockets
+        )
+        self._sockets = sockets
+        self._connections: dict[asyncio.Task[None], None] = {}
+        """In the order of their arrival."""
+        self._loop = asyncio.new_event_loop()
+        self._closed = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="preload-probe", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; returns when the ports are free. May be called again."""
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._listen())
+        finally:
+            self._loop.close()
+
+    async def _listen(self) -> None:
+        servers = [
+            await asyncio.start_server(self._accept, sock=one, limit=MOST_HEAD) for one in self._sockets
+        ]
+        await self._closed.wait()
+        while others := asyncio.all_tasks() - {
+            asyncio.current_task()
+        }:  # asyncio must not be in the middle of an accept
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.wait(others)
+        for server in servers:
+            server.close()
+        await asyncio.sleep(0)  # connections are really closed one round later
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or self._closed.is_set():
+            writer.transport.abort()
+            return
+        if len(self._connections) >= MOST_CONNECTIONS:
+            next(iter(self._connections)).cancel()
+        self._connections[task] = None
+        try:
+            await asyncio.wait_for(self._serve(reader, writer), PATIENCE)
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # whoever it was, it is gone or as good as gone; nobody else has to know
+        except Exception:  # noqa: BLE001 — the next question may be answered
+            log.exception("probe: a question could not be answered")
+        finally:
+            del self._connections[task]
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            head = b""
+        writer.write(self._reply(head))
+        writer.write_eof()
+        await writer.drain()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_read_off(reader), LINGER)
+
+    def _reply(self, head: bytes) -> bytes:
+        found = _LINE.fullmatch(head.partition(b"\n")[0])
+        if not found:
+            return _http(
+                error(
+                    400, problem("path_unknown", found="what is no request of HTTP/1.1", wanted="GET or HEAD")
+                )
+            )
+        method, target = found[1].decode(), found[2].decode()
+        if method not in ("GET", "HEAD"):
+            return _http(
+                error(
+                    405, problem("path_unknown", found=method, wanted="GET or HEAD"), {"Allow": "GET, HEAD"}
+                )
+            )
+        path, _, query = target.partition("#")[0].partition("?")
+        if not path.startswith("/"):  # as sent to a proxy
+            with suppress(ValueError):
+                path = urlsplit(path).path
+        return _http(answer(path, query, self.snapshot()), with_body=method == "GET")
+
+
+def start(addresses: Sequence[str], port: int, snapshot: Callable[[], Snapshot]) -> Probe | None:
+    """Listen on every address that can be had. None, and one warning, if there is none; never raises."""
+    sockets: list[socket.socket] = []
+    failed: list[str] = []
+    for address in addresses:
+        try:
+            sockets += _bound(address, port)
+        except (OSError, UnicodeError, OverflowError) as wrong:
+            reason = wrong.strerror if isinstance(wrong, OSError) else None
+            failed.append(f"{address} ({reason or type(wrong).__name__})")
+        port = port or (sockets[0].getsockname()[1] if sockets else 0)
+    if failed:
+        left = "it goes on with the rest" if sockets else "no early answers; choose another probe.port"
+        log.warning("probe: port %d cannot be opened on %s: %s", port, ", ".join(failed), left)
+    return Probe(sockets, snapshot) if sockets else None
+
+
+def _bound(address: str, port: int) -> list[socket.socket]:
+    """One socket for each address that the name stands for; all of them or OSError."""
+    found: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            found.append(_listening(family, (str(where[0]), int(where[1]))))
+    except BaseException:
+        for listener in found:
+            listener.close()
+        raise
+    return found
+
+
+def _listening(family: int, where: tuple[str, int]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it would share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # so that 0.0.0.0 and :: can stand beside each other
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(where)
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def _read_off(reader: asyncio.StreamReader) -> None:
+    while await reader.read(MOST_HEAD):
+        pass
+
+
+def _http(given: Answer, *, with_body: bool = True) -> bytes:
+    lines = [
+        f"HTTP/1.1 {given.status} {HTTPStatus(given.status).phrase}",
+        *(f"{name}: {value}" for name, value in given.headers.items()),
+        f"Content-Length: {len(given.body)}",
+        "Connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (given.body if with_body else b"")

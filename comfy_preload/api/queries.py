@@ -1,0 +1,168 @@
+"""The answer to every question, for ComfyUI's port and for the early one: a table from path to a pure function of a snapshot.
+
+No lock, no disk, no device, and no import of aiohttp or prometheus_client but where metrics are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+from comfy_preload.api import json_bodies as body
+from comfy_preload.core.errors import Problem, problem, unknown_model
+from comfy_preload.core.state.snapshot import Snapshot
+
+JSON = "application/json; charset=utf-8"
+PREFIX = "/api"
+"""ComfyUI registers each route under it too (`PromptServer.add_routes`, server.py)."""
+MOST_LOCATED = 16
+"""So many models can be looked for at once."""
+LONGEST_WORD = 100
+"""So much of an unknown name is repeated, and compared with the known ones: that takes time."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent, whoever sends it."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def answer(path: str, query: str, now: Snapshot) -> Answer:
+    """Answer GET. `path` and `query` are as they came, percent-encoded; `/api` may stand before the path."""
+    parts = [unquote(part) for part in path.split("/")]  # cut before it is decoded: a name may hold `%2F`
+    if parts[1:2] == [PREFIX[1:]]:
+        del parts[1]
+    for pattern, question in QUESTIONS.items():
+        names = _match(pattern.split("/"), parts)
+        if names is not None:
+            return question(now, query, *names)
+    return error(404, problem("path_unknown", found=_word(path), wanted=", ".join(QUESTIONS)))
+
+
+def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
+    """JSON, never to be kept by anyone on the way, nor taken by a browser for anything else."""
+    always = {"Content-Type": JSON, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Answer(status, json.dumps(content).encode(), {**always, **(headers or {})})
+
+
+def error(status: int, wrong: Problem, headers: Mapping[str, str] | None = None) -> Answer:
+    """The one shape of errors."""
+    return as_json(status, body.refusal(wrong), headers)
+
+
+def _match(pattern: list[str], parts: list[str]) -> list[str] | None:
+    """The values of the pattern's {names}, or None."""
+    if len(pattern) != len(parts):
+        return None
+    names: list[str] = []
+    for wanted, found in zip(pattern, parts, strict=True):
+        if wanted.startswith("{") and found:
+            names.append(found)
+        elif found != wanted:
+            return None
+    return names
+
+
+def _word(text: str) -> str:
+    return text[:LONGEST_WORD]
+
+
+def _known(now: Snapshot) -> list[str]:
+    return [model.name for model in now.models[: body.MOST_FAILING]]
+
+
+def _verdict(good: bool, content: Mapping[str, Any], now: Snapshot) -> Answer:  # noqa: FBT001 — it is what the answer says
+    return (
+        as_json(200, content) if good else as_json(503, content, {"Retry-After": str(body.retry_after(now))})
+    )
+
+
+def _ready(now: Snapshot, query: str) -> Answer:
+    verbose = any(word.partition("=")[0] == "verbose" for word in query.split("&"))
+    return _verdict(now.serves, body.ready(now, verbose=verbose), now)
+
+
+def _ready_model(now: Snapshot, _: str, name: str) -> Answer:
+    item = now.model(name)
+    if item is None:
+        wrong = unknown_model(_word(name), _known(now))
+        return as_json(404, {"status": "unknown", **body.refusal(wrong), "models": _known(now)})
+    return _verdict(item.state.loaded, body.model(item), now)
+
+
+def _livez(now: Snapshot, _: str) -> Answer:
+    return as_json(200 if now.alive else 503, body.alive(now))
+
+
+def _preload(now: Snapshot, _: str) -> Answer:
+    return as_json(200, body.everything(now))
+
+
+def _job(now: Snapshot, _: str, job_id: str) -> Answer:
+    item = next((job for job in now.jobs if job.id == job_id), None)
+    if item is None:
+        return error(404, problem("job_unknown", found=_word(job_id)))
+    return as_json(200, body.job(item))
+
+
+def _metrics(now: Snapshot, _: str) -> Answer:
+    try:
+        from comfy_preload.api import metrics
+    except ModuleNotFoundError as missing:
+        if missing.name != "prometheus_client":
+            raise
+        return error(501, problem("metrics_unavailable"))
+    return Answer(
+        200, metrics.render(now), {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"}
+    )
+
+
+def _replicas(now: Snapshot, _: str) -> Answer:
+    return as_json(200, now.fleet.listing()) if now.fleet else error(501, problem("registry_off"))
+
+
+def _locate(now: Snapshot, query: str) -> Answer:
+    given = [word.partition("=")[2] for word in query.split("&") if word.partition("=")[0] == "model"]
+    wanted = [
+        {unquote(word), unquote_plus(word)} for word in given if word
+    ]  # `+` is in names, and some clients' space
+    if not 0 < len(wanted) <= MOST_LOCATED or len(wanted) < len(given):
+        return error(400, problem("locate_unclear", found=len(wanted), wanted=MOST_LOCATED))
+    return as_json(200, now.fleet.locate(wanted)) if now.fleet else error(501, problem("registry_off"))
+
+
+def _kserve_live(now: Snapshot, _: str) -> Answer:
+    return as_json(200 if now.alive else 503, {"live": now.alive})
+
+
+def _kserve_ready(now: Snapshot, _: str) -> Answer:
+    return _verdict(now.serves, {"ready": now.serves}, now)
+
+
+def _kserve_model(now: Snapshot, _: str, name: str) -> Answer:
+    item = now.model(name)
+    if item is None:  # that protocol's own shape of errors
+        return as_json(404, {"error": unknown_model(_word(name), _known(now)).message})
+    return _verdict(item.state.loaded, {"name": name, "ready": item.state.loaded}, now)
+
+
+QUESTIONS: dict[str, Callable[..., Answer]] = {
+    "/ready": _ready,
+    "/ready/{name}": _ready_model,
+    "/livez": _livez,
+    "/preload": _preload,
+    "/preload/jobs/{id}": _job,
+    "/preload/metrics": _metrics,
+    "/preload/replicas": _replicas,
+    "/preload/locate": _locate,
+    "/v2/health/live": _kserve_live,
+    "/v2/health/ready": _kserve_ready,
+    "/v2/models/{name}/ready": _kserve_model,
+}
+"""Every GET route. What stands in braces is handed on, decoded."""

@@ -1,0 +1,201 @@
+"""The routes on ComfyUI's port: questions are answered by `answers.py`, commands go through the gate to the door.
+
+ComfyUI registers each route under `/api` too (`PromptServer.add_routes`, server.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from comfy_preload.api import access as gate
+from comfy_preload.api import json_bodies as body
+from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, answer, as_json, error
+from comfy_preload.core.errors import PreloadError, problem
+from comfy_preload.core.state.jobs import Command, Door
+from comfy_preload.core.state.snapshot import Snapshot
+
+MOST_BYTES = 64 << 10
+"""Of the body of a command."""
+MOST_GRAPH_BYTES = 4 << 20
+"""Of the body with a graph."""
+PATIENCE = 10.0
+"""Seconds for a body to arrive."""
+_STATUS = {
+    "command_too_early": 409,
+    "model_unknown": 404,
+    "settings_changed": 412,
+    "settings_not_written": 409,
+}
+
+
+def register(routes: web.RouteTableDef, snapshot: Callable[[], Snapshot], door: Door) -> None:
+    """Add the routes to a table. `snapshot` is called once for each question; `door` takes the commands."""
+
+    async def question(request: web.Request) -> web.Response:
+        url = request.rel_url
+        return _response(answer(url.raw_path, url.raw_query_string, snapshot()))
+
+    for path in QUESTIONS:  # by itself aiohttp would not take names with braces
+        routes.get(path.replace("}", ":[^/]+}"))(question)
+    commands = Commands(door, snapshot, gate.token_from(os.environ))
+    for command in Command:
+        routes.post(f"/preload/{command.value}")(partial(commands.take, command))
+    routes.post("/preload/entries")(commands.entries)
+
+
+class Commands:
+    """Lets in who may, reads what is wanted, and orders it."""
+
+    def __init__(self, door: Door, snapshot: Callable[[], Snapshot], token: bytes) -> None:
+        self._door = door
+        self._snapshot = snapshot
+        self._token = token
+        self._allowed = gate.Bucket(gate.COMMANDS_A_MINUTE)
+        self._refused = gate.Bucket(gate.REFUSALS_A_MINUTE)
+        """One of its own: a flood of wrong tokens does not lock out the right one."""
+
+    async def take(self, command: Command, request: web.Request) -> web.Response:
+        return _response(await self._answer(command, request))
+
+    async def entries(self, request: web.Request) -> web.Response:
+        """The lines of preload.yaml for the graph in the body; with `If-Match` they are written into the file."""
+        if refused := self._refusal(request):
+            return _response(refused)
+        tag = request.headers.get("If-Match", "").strip('"') or None
+        try:
+            graph = _graph(await _read(request, MOST_GRAPH_BYTES))
+            text, now = await asyncio.to_thread(self._door.entries, graph, tag)
+        except _BadRequestError as wrong:
+            return _response(
+                error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
+            )
+        except PreloadError as wrong:
+            return _response(error(_STATUS.get(wrong.problem.code, 400), wrong.problem))
+        headers = {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Cache-Control": "no-store",
+            "ETag": f'"{now}"',
+        }
+        return _response(Answer(200, text.encode(), {**headers, "X-Content-Type-Options": "nosniff"}))
+
+    def _refusal(self, request: web.Request) -> Answer | None:
+        reason = gate.refusal(_facts(request), self._token)
+        bucket = self._refused if reason else self._allowed
+        if wait := bucket.take():
+            return error(
+                429, problem("too_many_commands", wanted=bucket.size), {"Retry-After": str(math.ceil(wait))}
+            )
+        return error(403, problem("command_refused", reason=reason)) if reason else None
+
+    async def _answer(self, command: Command, request: web.Request) -> Answer:
+        if refused := self._refusal(request):
+            return refused
+        try:
+            job = self._door.order(command, _model(command, await _read(request)))
+        except _BadRequestError as wrong:
+            return error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
+        except PreloadError as refused:
+            status = _STATUS.get(refused.problem.code, 409)
+            headers = {"Retry-After": str(body.retry_after(self._snapshot()))} if status == 409 else None
+            return error(status, refused.problem, headers)
+        prefix = PREFIX if request.path.startswith(PREFIX + "/") else ""
+        return as_json(202, body.job(job), {"Location": f"{prefix}/preload/jobs/{job.id}"})
+
+
+class _BadRequestError(Exception):
+    def __init__(self, status: int, found: str, wanted: str) -> None:
+        super().__init__(found)
+        self.status = status
+        self.found = found
+        self.wanted = wanted
+
+
+async def _read(request: web.Request, most: int = MOST_BYTES) -> Any:
+    """The body as JSON; an empty mapping if there is none."""
+    if "Content-Encoding" in request.headers:
+        raise _BadRequestError(415, "encoded", "plain application/json")
+    too_large = _BadRequestError(413, "too large", f"at most {most} bytes")
+    if (request.content_length or 0) > most:
+        raise too_large
+    try:
+        data = await asyncio.wait_for(_up_to(request, most + 1), PATIENCE)
+    except asyncio.TimeoutError:
+        raise _BadRequestError(400, "not there in time", f"all of it within {PATIENCE:.0f} s") from None
+    except web.RequestPayloadError:
+        raise _BadRequestError(400, "broken off", "all of it, in the encoding that its headers say") from None
+    if len(data) > most:
+        raise too_large
+    if not data:
+        return {}
+    if (
+        request.content_type != "application/json"
+    ):  # with no body the type means nothing, and many clients send one
+        raise _BadRequestError(415, "of another type", "application/json")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise _BadRequestError(400, "not JSON", "a mapping such as {'model': 'name'}, or no body") from None
+
+
+async def _up_to(request: web.Request, most: int) -> bytes:
+    data = bytearray()
+    while len(data) < most and (chunk := await request.content.read(most - len(data))):
+        data += chunk
+    return bytes(data)
+
+
+def _model(command: Command, content: Any) -> str | None:
+    """The one model that is meant, None for all."""
+    if not isinstance(content, dict):
+        raise _BadRequestError(400, "no mapping", "a mapping such as {'model': 'name'}, or no body")
+    if not content:
+        return None
+    if not command.takes_model:
+        raise _BadRequestError(400, "not empty", f"none: {command.value} is for all models at once")
+    model = content.get("model")
+    if content.keys() != {"model"} or not isinstance(model, str) or not model:
+        raise _BadRequestError(400, "another mapping", "the one key 'model' with a name")
+    return model
+
+
+def _graph(content: Any) -> dict[str, Any]:
+    prompt = content.get("prompt") if isinstance(content, dict) else None
+    if not isinstance(prompt, dict) or not prompt or not all(map(_is_node, prompt.values())):
+        raise _BadRequestError(400, "another mapping", "the key 'prompt' with a graph in API format")
+    return prompt
+
+
+def _is_node(node: Any) -> bool:
+    return (
+        isinstance(node, dict)
+        and isinstance(node.get("class_type"), str)
+        and isinstance(node.get("inputs", {}), dict)
+    )
+
+
+def _facts(request: web.Request) -> gate.Facts:
+    peer: Any = request.transport.get_extra_info("peername") if request.transport else None
+
+    def all_of(name: str) -> tuple[str, ...]:
+        return tuple(request.headers.getall(name, ()))
+
+    return gate.Facts(
+        peer=str(peer[0]) if isinstance(peer, tuple) and peer else None,
+        host=all_of("Host"),
+        origin=all_of("Origin"),
+        fetch_site=all_of("Sec-Fetch-Site"),
+        authorization=all_of("Authorization"),
+        forwarded=request.version < (1, 1) or any(gate.is_forwarding(name) for name in request.headers),
+    )
+
+
+def _response(given: Answer) -> web.Response:
+    return web.Response(status=given.status, body=given.body, headers=given.headers)

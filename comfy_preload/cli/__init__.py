@@ -1,0 +1,15 @@
+"""The command line: `python preload.py check | plan | capture | wait | convert`. Starts no ComfyUI, imports no torch.
+
+Importing this costs nothing: a health check runs it every few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 good, 1 findings or not ready, 2 usage."""
+    from comfy_preload.cli.parser import run
+
+    return run(argv)

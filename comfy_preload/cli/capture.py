@@ -1,0 +1,218 @@
+"""`capture URL`: the settings for what a running ComfyUI was asked for, most used first.
+
+Which nodes are loaders is asked of that server (/object_info): one that gives out a model and takes none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult
+
+import yaml
+
+from comfy_preload.cli.client import address, get
+from comfy_preload.cli.output import remark, say, say_json
+from comfy_preload.core.errors import PreloadError, problem
+from comfy_preload.core.host import Value
+from comfy_preload.core.node_types import NodeSpec, declared
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import MAX_ENTRIES, settle
+from comfy_preload.core.workflow.loaders import is_loader
+
+PATIENCE = 60.0
+"""Seconds for an answer: /object_info looks into every model folder, and thousands of prompts may be in the history."""
+ENTRY_KEYS = ("name", "required", "device", "checkpoint", "unet", "clip", "vae", "loader", "inputs")
+_SHORT = {
+    "CheckpointLoaderSimple": ("checkpoint", ("ckpt_name",)),
+    "UNETLoader": ("unet", ("unet_name",)),
+    "CLIPLoader": ("clip", ("clip_name",)),
+    "DualCLIPLoader": ("clip", ("clip_name1", "clip_name2")),
+    "TripleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3")),
+    "QuadrupleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3", "clip_name4")),
+    "VAELoader": ("vae", ("vae_name",)),
+}
+_AS_LEFT_OUT: dict[tuple[str, str], Value] = {
+    ("UNETLoader", "weight_dtype"): "default",
+    ("CLIPLoader", "device"): "default",
+    ("DualCLIPLoader", "device"): "default",
+}
+"""Inputs that mean the same when they are left out, in every version of ComfyUI."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One loader call that was in a prompt."""
+
+    loader: str
+    inputs: tuple[tuple[str, Value], ...]
+
+
+def as_call(loader: str, inputs: Mapping[str, Value]) -> Call:
+    """Without what means the same when it is left out: the front end always writes it, programs often do not."""
+    same = object()
+    return Call(loader, tuple((k, v) for k, v in inputs.items() if v != _AS_LEFT_OUT.get((loader, k), same)))
+
+
+@dataclass
+class Capture:
+    """What was found. `uses`: in how many prompts each call was, most first."""
+
+    prompts: int = 0
+    uses: dict[Call, int] = field(default_factory=dict[Call, int])
+    warnings: dict[str, None] = field(default_factory=dict[str, None])
+
+
+def run(options: argparse.Namespace) -> int:
+    """1 if there was nothing to capture."""
+    if options.output and options.output.exists() and not options.force:
+        hint = "Choose another name, or --force to replace it."
+        raise PreloadError(
+            problem("output_refused", file=options.output.name, found="is there already", suggestion=hint)
+        )
+    found = gather(address(options.url))
+    text, rows = write(found)
+    if not rows:
+        raise PreloadError(problem("capture_empty", prompts=found.prompts))
+    if options.output:
+        _save(options.output, text)
+    if options.json:
+        say_json({"prompts": found.prompts, "models": rows, "warnings": list(found.warnings), "yaml": text})
+    elif not options.output:
+        say(text.rstrip("\n"))
+    for warning in found.warnings:
+        remark(f"preload.py: {warning}")
+    return 0
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PreloadError(
+            problem("output_failed", file=path.name, reason=error.strerror or "not writable")
+        ) from error
+
+
+def gather(server: SplitResult) -> Capture:
+    """Ask the server. Raises PreloadError: server_unreachable, server_answer."""
+    known = _ask(server, "/object_info")
+    prompts = [*_prompts_of_history(_ask(server, "/history")), *_prompts_of_queue(_ask(server, "/queue"))]
+    found = Capture(len(prompts))
+    for prompt in reversed(prompts):  # of two that were used as often, the later one first
+        for call in dict.fromkeys(_calls(prompt, known, found.warnings)):
+            found.uses[call] = found.uses.get(call, 0) + 1
+    found.uses = dict(sorted(found.uses.items(), key=lambda item: -item[1]))
+    return found
+
+
+def _ask(server: SplitResult, path: str) -> dict[str, Any]:
+    try:
+        answer = get(server, path, PATIENCE)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise PreloadError(problem("server_unreachable", path=path, reason=reason)) from error
+    body = answer.json()
+    if answer.status != 200 or not isinstance(body, dict):
+        raise PreloadError(problem("server_answer", path=path, found=f"status {answer.status}"))
+    return body
+
+
+def _prompts_of_history(history: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Oldest first. Each is kept as [number, id, prompt, extra_data, outputs]."""
+    for entry in history.values():
+        yield from _graph(entry.get("prompt") if isinstance(entry, dict) else None)
+
+
+def _prompts_of_queue(queue: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for waiting in ("queue_running", "queue_pending"):
+        for item in queue.get(waiting) or ():
+            yield from _graph(item)
+
+
+def _graph(item: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(item, list) and len(item) > 2 and isinstance(item[2], dict):
+        yield item[2]
+
+
+def _calls(prompt: Mapping[str, Any], known: Mapping[str, Any], warnings: dict[str, None]) -> Iterator[Call]:
+    for node in prompt.values():
+        loader = node.get("class_type") if isinstance(node, dict) else None
+        spec = _spec(loader, known)
+        if spec is None or not is_loader(spec):
+            continue
+        given = node.get("inputs") or {}
+        inputs = {wanted.name: given[wanted.name] for wanted in spec.inputs if wanted.name in given}
+        linked = [name for name, value in inputs.items() if isinstance(value, list)]
+        plain = all(value is None or isinstance(value, str | int | float) for value in inputs.values())
+        if linked:
+            warnings[f"a {spec.name} takes its {' and '.join(linked)} from another node; it is left out"] = (
+                None
+            )
+        elif not plain:
+            warnings[f"a {spec.name} has an input that is no plain value; it is left out"] = None
+        else:
+            yield as_call(spec.name, inputs)
+
+
+def _spec(loader: Any, known: Mapping[str, Any]) -> NodeSpec | None:
+    """What the server says of a node class; its words are those of INPUT_TYPES()."""
+    told = known.get(loader) if isinstance(loader, str) else None
+    if not isinstance(told, dict) or not isinstance(told.get("input"), dict):
+        return None
+    return declared(str(loader), told["input"], told.get("output") or ())
+
+
+def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:
+    """The YAML, and a row for each entry in it. What our own settings would complain about is left out with a warning."""
+    lines = [f"# What ComfyUI was asked for in {found.prompts} prompts, most used first.", "models:"]
+    rows: list[dict[str, Any]] = []
+    for call, uses in found.uses.items():
+        row = entry(call)
+        written = text(row)
+        complaint = wrong(call, written)
+        if complaint or len(rows) == MAX_ENTRIES:
+            found.warnings[
+                f"{call.loader} is left out: {complaint or f'no more than {MAX_ENTRIES} entries are allowed'}"
+            ] = None
+            continue
+        lines += [f"  # in {uses} of {found.prompts}", *(f"  {line}" for line in written.splitlines())]
+        rows.append({"uses": uses, "loader": call.loader, "inputs": dict(call.inputs), "entry": row})
+    return "\n".join(lines) + "\n", rows
+
+
+def entry(call: Call) -> dict[str, Any]:
+    """The shorthand if there is one and no input clashes with its keys, else the loader with its inputs."""
+    inputs = dict(call.inputs)
+    key, names = _SHORT.get(call.loader, ("", ()))
+    files = [inputs.pop(name) for name in names if isinstance(inputs.get(name), str)]
+    if key and len(files) == len(names) and not inputs.keys() & set(ENTRY_KEYS):
+        return {key: files[0] if len(files) == 1 else files, **inputs}
+    return {"loader": call.loader, **({"inputs": dict(call.inputs)} if call.inputs else {})}
+
+
+def text(row: dict[str, Any]) -> str:
+    """A key a line, as people write it; lists and inputs in one line."""
+    lines: list[str] = []
+    for key, value in row.items():
+        flow = None if isinstance(value, list | dict) else False
+        dumped: str = yaml.safe_dump(
+            {key: value}, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10_000
+        )
+        lines += dumped.splitlines()
+    return "- " + "\n  ".join(lines)
+
+
+def wrong(call: Call, written: str) -> str:
+    """Read it back: it must mean the same call, `${…}` in a file name for example does not."""
+    entries = settle(parse(f"models:\n{written}\n")).entries
+    problems: Iterable[str] = (p.message for entry in entries for p in entry.problems)
+    if complaint := "; ".join(problems):
+        return complaint
+    same = [(entry.loader, dict(entry.inputs)) == (call.loader, dict(call.inputs)) for entry in entries]
+    return "" if same == [True] else f"it cannot be written as YAML: {json.dumps(dict(call.inputs))[:200]}"

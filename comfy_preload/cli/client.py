@@ -1,0 +1,62 @@
+"""GET, with the least that has to be imported: `wait` starts every few seconds. No proxy is asked: the server is near."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from comfy_preload.core.errors import PreloadError, problem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whatever its status is."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    def json(self) -> Any:
+        """None if the body is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+def address(url: str) -> SplitResult:
+    """Check what was typed. Raises PreloadError: url_invalid."""
+    try:
+        parts = urlsplit(url)
+        if (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and parts.port != 0
+            and not parts.query
+            and not parts.fragment
+        ):
+            return parts
+    except ValueError:
+        pass
+    raise PreloadError(problem("url_invalid", url=url))
+
+
+def get(server: SplitResult, path: str, timeout: float) -> Answer:
+    """Ask for `path` below what the address names. Raises OSError or http.client.HTTPException if there is no answer."""
+    kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
+    connection = kind(str(server.hostname), server.port, timeout=timeout)
+    try:
+        connection.request(
+            "GET",
+            server.path.rstrip("/") + path,
+            headers={"Accept": "application/json", "Connection": "close"},
+        )
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()

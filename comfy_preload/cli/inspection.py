@@ -1,0 +1,154 @@
+"""Settings + ComfyUI's folders + files -> what would be loaded and what is wrong with it. `plan` and `check` show it.
+
+The very stages that run at start-up, over a table of the core loaders in place of ComfyUI's node classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comfy_preload.cli import comfyui
+from comfy_preload.cli.loaders import CoreLoaders
+from comfy_preload.cli.machine import free_vram
+from comfy_preload.cli.output import Row, problem_json, say, table
+from comfy_preload.cli.workflows import WorkflowFile, look
+from comfy_preload.core.errors import PreloadError, Problem, nearest
+from comfy_preload.core.machine import memory
+from comfy_preload.core.planning.plan import LoaderCall, Plan, build
+from comfy_preload.core.planning.preflight import check
+from comfy_preload.core.planning.safetensors import inspect
+from comfy_preload.core.settings.document import read, settings_path
+from comfy_preload.core.settings.schema import Options
+from comfy_preload.core.settings.validation import Settings, settle
+
+FULLY, FILES, AT_START = "fully", "its files", "at start-up only"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found, before anything is shown."""
+
+    comfyui: str | None
+    problems: tuple[Problem, ...]
+    """Of the whole file."""
+    plan: Plan
+    bytes: dict[str, int]
+    loaders: CoreLoaders
+    workflows: tuple[WorkflowFile, ...]
+
+    @property
+    def good(self) -> bool:
+        return not self.problems and not any(one.problems for one in (*self.plan.calls, *self.workflows))
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files, each once."""
+        return sum(size(path) for path in self.paths)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, in the plan's order, each once."""
+        every = (file.path for one in (*self.plan.calls, *self.workflows) for file in one.files)
+        return list(dict.fromkeys(every))
+
+    def checked(self, call: LoaderCall) -> str:
+        """How far its inputs could be looked at."""
+        return FULLY if not call.loader or self.loaders.knows(call.loader) else AT_START
+
+
+def survey(options: argparse.Namespace) -> Survey:
+    """Read the settings, find the files, look into them. Raises PreloadError if there is no ComfyUI."""
+    if options.config:
+        os.environ["PRELOAD_CONFIG"] = str(options.config)
+    place = comfyui.find(options.comfyui)
+    comfyui.enter(place, options.base_directory, options.extra_model_paths_config)
+    settings = _settings()
+    loaders = CoreLoaders(settings.entries)
+    checked = check(build(settings.entries, loaders), inspect, memory.available() + free_vram())
+    workflows = tuple(look(settings.workflows, (settings.folder, comfyui.user_folder()), loaders))
+    return Survey(comfyui.version(place), settings.problems, checked.plan, checked.bytes, loaders, workflows)
+
+
+def _settings() -> Settings:
+    try:
+        file = settings_path()
+        return replace(settle(read(file)), folder=file.parent)
+    except PreloadError as error:  # a finding like any other
+        return Settings(Options(), (), (error.problem,))
+
+
+def model_json(found: Survey, call: LoaderCall) -> dict[str, Any]:
+    """One row of `models` in the JSON of both commands."""
+    return {
+        "name": call.name,
+        "kind": call.kind,
+        "loader": call.loader,
+        "inputs": dict(call.target.inputs) if call.target else {},
+        "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in call.files],
+        "bytes": found.bytes[call.name],
+        "device": call.device,
+        "required": call.required,
+        "checked": found.checked(call),
+        "problems": [problem_json(p) for p in call.problems],
+    }
+
+
+def survey_json(found: Survey) -> dict[str, Any]:
+    """What the JSON of both commands begins with."""
+    return {
+        "ok": found.good,
+        "comfyui": found.comfyui,
+        "bytes": found.total,
+        "models": [model_json(found, call) for call in found.plan.calls],
+        "duplicates": [{"name": name, "same_as": same} for name, same in found.plan.duplicates],
+        "workflows": [_workflow_json(source) for source in found.workflows],
+        "problems": [problem_json(p) for p in found.problems],
+    }
+
+
+def _workflow_json(found: WorkflowFile) -> dict[str, Any]:
+    return {
+        "path": found.name,
+        "required": found.required,
+        "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in found.files],
+        "checked": FILES,
+        "problems": [problem_json(p) for p in found.problems],
+    }
+
+
+def say_findings(found: Survey) -> None:
+    """Every problem with its line and hint, then what could not be looked at."""
+    for name, same in found.plan.duplicates:
+        say(f"{name} is the same call as {same} and is left out")
+    for call in found.plan.calls:
+        if found.checked(call) == AT_START:
+            near = nearest(
+                call.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1
+            )
+            close = near and abs(len(near[0]) - len(call.loader)) < 2
+            say(
+                f"{call.name}: {call.loader} is checked at start-up only"
+                + (f"; or is it '{near[0]}'?" if close else "")
+            )
+    for one in found.workflows:
+        if not one.problems:
+            say(
+                f"{one.name}: {len(one.files)} model files, all there; its nodes are looked up at start-up only"
+            )
+    findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
+    findings += [(one.name, str(p)) for one in found.workflows for p in one.problems]
+    findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]
+    if findings:
+        table("Findings", ("model", "problem"), findings)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

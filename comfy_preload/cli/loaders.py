@@ -1,0 +1,157 @@
+"""The core loader nodes as a table, for where ComfyUI's node classes cannot be asked: they import torch.
+
+A loader of another plugin takes what it is given, and is looked at only when ComfyUI starts. So are the values of inputs
+that differ from one version of ComfyUI to the next, such as the `type` of CLIPLoader.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from comfy_preload.core.host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.settings.validation import Entry
+
+DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
+DEVICES = ("default", "cpu")
+TINY_VAES = ("taesd", "taesdxl", "taesd3", "taef1")
+"""VAELoader offers one if vae_approx has its encoder and its decoder (VAELoader.vae_list, nodes.py)."""
+VIDEO_TINY_VAES = ("taehv", "lighttaew2_2", "lighttaew2_1", "lighttaehy1_5")
+
+FILES: dict[str, tuple[tuple[str, str], ...]] = {
+    "CheckpointLoader": (("config_name", "configs"), ("ckpt_name", "checkpoints")),
+    "CheckpointLoaderSimple": (("ckpt_name", "checkpoints"),),
+    "unCLIPCheckpointLoader": (("ckpt_name", "checkpoints"),),
+    "ImageOnlyCheckpointLoader": (("ckpt_name", "checkpoints"),),
+    "UNETLoader": (("unet_name", "diffusion_models"),),
+    "CLIPLoader": (("clip_name", "text_encoders"),),
+    "DualCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2)),
+    "TripleCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2, 3)),
+    "QuadrupleCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2, 3, 4)),
+    "VAELoader": (("vae_name", "vae"),),
+    "ControlNetLoader": (("control_net_name", "controlnet"),),
+    "DiffControlNetLoader": (("control_net_name", "controlnet"),),
+    "CLIPVisionLoader": (("clip_name", "clip_vision"),),
+    "StyleModelLoader": (("style_model_name", "style_models"),),
+    "GLIGENLoader": (("gligen_name", "gligen"),),
+    "UpscaleModelLoader": (("model_name", "upscale_models"),),
+    "LatentUpscaleModelLoader": (("model_name", "latent_upscale_models"),),
+    "AudioEncoderLoader": (("audio_encoder_name", "audio_encoders"),),
+    "PhotoMakerLoader": (("photomaker_model_name", "photomaker"),),
+    "ModelPatchLoader": (("name", "model_patches"),),
+    "LoraLoader": (("lora_name", "loras"),),
+    "LoraLoaderModelOnly": (("lora_name", "loras"),),
+}
+"""Node class -> its inputs that name a file, each with the folder that is searched."""
+
+LINKS = {
+    "DiffControlNetLoader": ("model",),
+    "LoraLoader": ("model", "clip"),
+    "LoraLoaderModelOnly": ("model",),
+}
+"""Inputs that come from another node: these cannot be preloaded."""
+
+MORE: dict[str, tuple[InputSpec, ...]] = {
+    "UNETLoader": (
+        InputSpec("weight_dtype", required=True, type="COMBO", options=DTYPES, default="default"),
+    ),
+    "CLIPLoader": (
+        InputSpec("type", required=True, type="COMBO", default="stable_diffusion"),
+        InputSpec("device", required=False, type="COMBO", options=DEVICES, default="default"),
+    ),
+    "DualCLIPLoader": (
+        InputSpec("type", required=True, type="COMBO", default="sdxl"),
+        InputSpec("device", required=False, type="COMBO", options=DEVICES, default="default"),
+    ),
+    "LoraLoader": tuple(
+        InputSpec(f"strength_{n}", required=True, type="FLOAT", default=1.0) for n in ("model", "clip")
+    ),
+    "LoraLoaderModelOnly": (InputSpec("strength_model", required=True, type="FLOAT", default=1.0),),
+}
+"""The other inputs. `options=None`: the values are not the same in every version, any goes here."""
+
+
+class CoreLoaders(Loaders):
+    """Answers what `plan` asks, from the table and ComfyUI's `folder_paths`. After `comfyui.enter`."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """`entries`: what loaders outside the table are given is all that is known of their inputs."""
+        self._folder_paths = importlib.import_module("folder_paths")
+        self._files = importlib.import_module("comfy_preload.host.files")
+        self._foreign: dict[str, dict[str, None]] = {}
+        for entry in entries:
+            if entry.loader and entry.loader not in FILES:
+                self._foreign.setdefault(entry.loader, {}).update(dict.fromkeys(entry.inputs))
+
+    def loader_names(self) -> Collection[str]:
+        return [*FILES, *self._foreign]
+
+    def knows(self, loader: str) -> bool:
+        """False for a loader that only ComfyUI's start can check."""
+        return loader in FILES
+
+    def loader(self, name: str) -> LoaderSpec | None:
+        if name in self._foreign:
+            return LoaderSpec(
+                name, name, tuple(InputSpec(n, required=False, type="STRING") for n in self._foreign[name])
+            )
+        if name not in FILES:
+            return None
+        links = (InputSpec(n, required=True, type=n.upper()) for n in LINKS.get(name, ()))
+        files = (self._file_input(n, folder) for n, folder in FILES[name])
+        return LoaderSpec(name, name, (*links, *files, *MORE.get(name, ())))
+
+    def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
+        found: dict[Path, ModelFile] = {}
+        for wanted in spec.inputs:
+            value = inputs.get(wanted.name)
+            usual = self._files.usual_folder(wanted.name)
+            folders = wanted.folders or ((usual,) if usual else ())
+            if isinstance(value, str) and value and (wanted.folders or wanted.type == "STRING"):
+                found |= {file.path: file for file in self._files.find(value, folders)}
+        return tuple(found.values())
+
+    def searched(self, folder: str) -> int:
+        return int(self._files.searched(folder))
+
+    def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        defaults = {i.name: i.default for i in MORE.get(spec.name, ()) if i.default is not NO_DEFAULT}
+        return {**defaults, **inputs}
+
+    def anywhere(self, name: str) -> ModelFile | None:
+        """The first model file of that name, whatever kind of folder it lies in."""
+        for folder in self._folders():
+            if path := self._folder_paths.get_full_path(folder, name):
+                return ModelFile(name, folder, Path(path))
+        return None
+
+    def model_files(self) -> list[str]:
+        """The names of all model files."""
+        return [name for folder in self._folders() for name in self._folder_paths.get_filename_list(folder)]
+
+    def folder_count(self) -> int:
+        """How many directories ComfyUI searches in all."""
+        return sum(self.searched(folder) for folder in self._folders())
+
+    def _folders(self) -> list[str]:
+        return [
+            name
+            for name in self._folder_paths.folder_names_and_paths
+            if name not in ("custom_nodes", "configs")
+        ]
+
+    def has_tiny_vae(self, name: str) -> bool:
+        """Are its encoder and its decoder there?"""
+        return len(self._files.find(name, ("vae",))) == 2
+
+    def _file_input(self, name: str, folder: str) -> InputSpec:
+        options = list(self._folder_paths.get_filename_list(folder))
+        if folder == "vae":
+            options += [tiny for tiny in TINY_VAES if self.has_tiny_vae(tiny)]
+            options += [
+                f for f in self._folder_paths.get_filename_list("vae_approx") if f.startswith(VIDEO_TINY_VAES)
+            ]
+            options.append("pixel_space")
+        return InputSpec(name, required=True, type="COMBO", options=tuple(options), folders=(folder,))

@@ -1,0 +1,69 @@
+"""The workflows of the settings, as far as they can be looked at without node classes: which model files they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from comfy_preload.cli.loaders import CoreLoaders
+from comfy_preload.core.errors import PreloadError, Problem, nearest, problem
+from comfy_preload.core.host import ModelFile, stem
+from comfy_preload.core.settings.validation import WorkflowSource
+from comfy_preload.core.workflow.files import files_of
+from comfy_preload.core.workflow.locate import locate
+from comfy_preload.core.workflow.reader import MAX_BYTES
+
+
+@dataclass(frozen=True)
+class WorkflowFile:
+    """One workflow, or an entry that none was found for."""
+
+    name: str
+    required: bool
+    files: tuple[ModelFile, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def look(
+    sources: Iterable[WorkflowSource], folders: Sequence[Path], loaders: CoreLoaders
+) -> Iterator[WorkflowFile]:
+    """Read every workflow file, and search for every model file that it names."""
+    for source in sources:
+        given = source.given
+        found = () if source.problems else locate(given.path, folders)
+        if not found:
+            missing = (problem("workflow_missing", line=source.line, path=Path(given.path).name),)
+            yield WorkflowFile(given.path, given.required, problems=source.problems or missing)
+        for name, path in found:
+            files, problems = _read(path, name, loaders)
+            yield WorkflowFile(
+                name, given.required, files, tuple(replace(p, line=source.line) for p in problems)
+            )
+
+
+def _read(path: Path, name: str, loaders: CoreLoaders) -> tuple[tuple[ModelFile, ...], list[Problem]]:
+    try:
+        with path.open("rb") as stream:
+            names = files_of(stream.read(MAX_BYTES + 1))
+    except PreloadError as error:
+        return (), [error.problem]
+    except OSError as error:
+        return (), [problem("file_unreadable", file=name, reason=error.strerror or type(error).__name__)]
+    found = {wanted: loaders.anywhere(wanted) for wanted in names}
+    return tuple(file for file in found.values() if file), [
+        _missing(wanted, loaders) for wanted, file in found.items() if not file
+    ]
+
+
+def _missing(name: str, loaders: CoreLoaders) -> Problem:
+    by_stem = {stem(file): file for file in loaders.model_files()}
+    near = [by_stem[found] for found in nearest(stem(name), by_stem)]
+    suggestion = f"nearest: {', '.join(near)}" if near else "Is it mounted?"
+    return problem(
+        "file_missing",
+        file=name,
+        count=loaders.folder_count(),
+        folder="models of any kind",
+        suggestion=suggestion,
+    )

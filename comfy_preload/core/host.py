@@ -1,0 +1,215 @@
+"""The few questions and acts this plugin needs from ComfyUI, and the facts it gets back.
+
+`host/` answers them for a real ComfyUI; nothing else in the plugin imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # it imports from here
+    from comfy_preload.core.node_types import NodeTypes
+
+Value = str | int | float | bool | None
+"""What a widget of a loader node can hold."""
+
+Outputs = Any
+"""What a loader node returned, exactly as returned. Opaque outside `host/`."""
+
+NO_DEFAULT: Any = object()
+
+
+def stem(file: str) -> str:
+    """sub/dir/model.safetensors -> model."""
+    return PurePosixPath(file.replace("\\", "/")).stem or file
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a loader node, as its INPUT_TYPES() declares it."""
+
+    name: str
+    required: bool
+    type: str
+    """COMBO, STRING, INT, FLOAT, BOOLEAN, or the type of a link such as MODEL."""
+    options: tuple[Value, ...] | None = None
+    """The values of a COMBO; None where any value goes."""
+    default: Any = NO_DEFAULT
+    folders: tuple[str, ...] = ()
+    """The model folders ("checkpoints", "vae") whose files the options list."""
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """One node class. Two names of the same class share `identity`."""
+
+    name: str
+    identity: str
+    inputs: tuple[InputSpec, ...]
+
+    def input(self, name: str) -> InputSpec | None:
+        return next((i for i in self.inputs if i.name == name), None)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that an input names. `path` is for opening it, never for showing."""
+
+    name: str
+    folder: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights of one loader call are, as ComfyUI's bookkeeping has it at this moment."""
+
+    bytes: int
+    """All weights, in the dtype they have in memory; 0 if ComfyUI does not manage them."""
+    bytes_on_device: int
+    device: str
+    dynamic: bool
+    """True on hosts with dynamic VRAM: only a forward pass makes weights resident (U 4.3)."""
+
+
+NOWHERE = Placement(bytes=0, bytes_on_device=0, device="", dynamic=False)
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What is running here, for `/preload` and the log."""
+
+    comfyui: str
+    python: str
+    torch: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A prompt that did not complete: at which node, and what it raised. Raw text: may hold paths."""
+
+    node: str
+    node_type: str
+    reason: str
+    error: str = ""
+    """The exception's class, with its module."""
+
+
+Identity = tuple[tuple[int, int, int], ...]
+"""(mtime_ns, size, inode) of each file: changes when a file is replaced."""
+
+
+class Watcher(Protocol):
+    """Asked at every call of a watched loader node, in the thread that makes the call."""
+
+    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> Outputs | None:
+        """The outputs kept for these arguments, or None: then the node is really run."""
+        ...
+
+    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> None:
+        """Told what the node returned after `recall` gave None."""
+        ...
+
+
+class Loaders(Protocol):
+    """The loader nodes of this ComfyUI. Asked only once all custom nodes are registered."""
+
+    def loader_names(self) -> Collection[str]: ...
+    def loader(self, name: str) -> LoaderSpec | None: ...
+    def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]: ...
+    def searched(self, folder: str) -> int:
+        """How many directories ComfyUI searches for that kind of model."""
+        ...
+
+    def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Inputs with the node function's own defaults applied, as a watcher will see them."""
+        ...
+
+
+class Host(Loaders, Protocol):
+    """ComfyUI, as far as this plugin needs it."""
+
+    def facts(self) -> HostFacts: ...
+    def node_types(self) -> NodeTypes:
+        """All node classes, for reading workflows. Asked only once all custom nodes are registered."""
+        ...
+
+    # acts: only in the thread that runs prompts, that is, inside a job
+    def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
+        """Queue `job` like a prompt, or before all that wait. Done when it has run; it never raises into the queue."""
+        ...
+
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
+        """Run the node as the executor would: V1 or V3, sync or async. Raises what it raises."""
+        ...
+
+    def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:
+        """From now on `watcher` is asked at each call of that node class. Returns the way back."""
+        ...
+
+    def values(self, outputs: Outputs) -> tuple[Any, ...]:
+        """Return what the outputs hold, one value for each output of the node."""
+        ...
+
+    def usable(self, outputs: Outputs) -> str:
+        """Empty if the outputs can be kept, else what they are."""
+        ...
+
+    def push(self, outputs: Collection[Outputs]) -> None:
+        """Move the models in all these outputs to their device, in one go."""
+        ...
+
+    def repair(self, outputs: Outputs) -> None:
+        """Mend ComfyUI's list of loaded models if it lost track of one of these."""
+        ...
+
+    def relieve(self) -> None:
+        """After out-of-memory, and to sleep: move every model off the device, and give freed memory back."""
+        ...
+
+    def collect(self) -> None:
+        """After letting go of outputs: give their memory back to the system."""
+        ...
+
+    def free_device_memory(self) -> int:
+        """Free bytes on the compute device; 0 where that is the main memory."""
+        ...
+
+    # on the event loop
+    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
+        """Run an API-format prompt to its end, before those that wait. Returns what went wrong."""
+        ...
+
+    def new_errors(self) -> tuple[Failed, ...]:
+        """What raised in the prompts that ended since one last asked."""
+        ...
+
+    def queue_remaining(self) -> int:
+        """Prompts that run or wait, without our jobs."""
+        ...
+
+    def is_busy(self) -> bool:
+        """Something runs or waits, be it our job."""
+        ...
+
+    # may be asked from any thread at any time: no lock, no disk, no device
+    def changed(self) -> None:
+        """Tell open pages that there is something new to ask for."""
+        ...
+
+    def loads_pickles_safely(self) -> bool: ...
+    def is_out_of_memory(self, error: BaseException) -> bool: ...
+    def is_interrupt(self, error: BaseException) -> bool: ...
+    def placement(self, outputs: Outputs) -> Placement: ...
+    def dtypes(self, outputs: Outputs) -> tuple[str, ...]:
+        """What the weights are kept in: float16, bfloat16 and the like."""
+        ...
+
+    def user_folder(self) -> Path:
+        """Where ComfyUI keeps what its one user saves; his workflows lie below it."""
+        ...

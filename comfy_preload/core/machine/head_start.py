@@ -1,0 +1,40 @@
+"""What begins before torch is imported and is waited for, or ended, by the stages of the preload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from comfy_preload.core.machine.prefetch import Prefetch, PrefetchProgress
+from comfy_preload.core.machine.pretouch import Pretouch
+
+
+class HeadStart:
+    """The prefetch and the pre-touch of this process, if there are any. Made once, then handed on."""
+
+    def __init__(self) -> None:
+        self.prefetch: Prefetch | None = None
+        self.pretouch: Pretouch | None = None
+
+    def progress(self) -> PrefetchProgress | None:
+        """How far the prefetch got, or None without one. Takes no lock."""
+        return self.prefetch.progress() if self.prefetch else None
+
+    def wait_for(self, paths: Iterable[Path]) -> float | None:
+        """Wait until these files are cached or given up. Return the seconds it took, or None without a prefetch."""
+        return self.prefetch.wait(paths) if self.prefetch else None
+
+    def free_memory(self) -> None:
+        """Give the pre-touched memory back: loading is about to need it."""
+        if self.pretouch:
+            self.pretouch.release()
+
+    def end_prefetch(self) -> None:
+        """Read no further chunk: everything is loaded."""
+        if self.prefetch:
+            self.prefetch.stop()
+
+    def touch_spare_memory(self) -> None:
+        """Pre-touch what the first prompt needs beside the models, right before it."""
+        if self.pretouch:
+            self.pretouch.renew()

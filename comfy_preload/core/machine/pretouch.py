@@ -1,0 +1,112 @@
+"""Memory that loading is about to need: written to once while Python still imports torch, then given back.
+
+On a virtual machine the first write to a page is many times dearer than the next, for the hypervisor
+has yet to find memory for it. Without this, most of a first load is spent so (docs/performance.md).
+Huge pages make a 512th as many first writes of it, here and in torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import sys
+import threading
+import time
+
+from comfy_preload.core.log import log
+from comfy_preload.core.planning.preflight import gigabytes
+
+STEP = 32 << 20
+NICE = 10
+"""Imports, which the start waits for, come first where cores are few."""
+HOLD = 120.0
+"""Seconds after which the memory is given back even if nobody came to load."""
+
+
+class Pretouch:
+    """One region of anonymous memory, filled by a daemon thread and held until it is released."""
+
+    def __init__(self, size: int, spare: int = 0) -> None:
+        """In bytes. `size`: what loading will need. `spare`: what the first prompt will need beside.
+
+        Linux only: elsewhere it does nothing.
+        """
+        self._size, self._spare = (size, spare) if sys.platform == "linux" else (0, 0)
+        self._touched = 0
+        self._full = threading.Event()
+        self._release = threading.Event()
+        self._gone = threading.Event()
+
+    @property
+    def touched(self) -> int:
+        """Bytes written to so far."""
+        return self._touched
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        if self._size < STEP:
+            self._full.set()
+            self._gone.set()
+        else:
+            threading.Thread(target=self._run, name="preload-pretouch", daemon=True).start()
+
+    def release(self) -> None:
+        """Give the memory back, at once before it is needed. Returns when it is free."""
+        self._release.set()
+        self._gone.wait(5.0)
+
+    def finish(self) -> None:
+        """Wait until all of it was written to, then give it back."""
+        self._full.wait(5.0)
+        self.release()
+
+    def renew(self) -> None:
+        """Write to the spare memory and give it back, at once before the first prompt. Returns when it is free.
+
+        Later than the rest, for hypervisors take back what has lain idle (Linux' free page reporting: after 2 s).
+        """
+        halves = [
+            Pretouch(self._spare // 2) for _ in range(2)
+        ]  # nobody imports any more: a second processor is free
+        for half in halves:
+            half.start()
+        for half in halves:
+            half.finish()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        try:
+            with mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
+                if hasattr(mmap, "MADV_HUGEPAGE"):
+                    with contextlib.suppress(OSError):  # a kernel built without them
+                        region.madvise(mmap.MADV_HUGEPAGE)
+                start = ctypes.c_char.from_buffer(region)
+                while self._touched + STEP <= self._size and not self._release.is_set():
+                    ctypes.memset(
+                        ctypes.addressof(start) + self._touched, 0, STEP
+                    )  # ctypes lets go of the GIL
+                    self._touched += STEP
+                seconds = time.monotonic() - began
+                self._full.set()
+                self._release.wait(HOLD)
+                del start  # a region that is still referred to cannot be closed
+            log.info("pre-touched %s of memory in %.2f s", gigabytes(self._touched), seconds)
+        except OSError as error:  # no such amount of address space
+            log.warning("memory is not pre-touched: %s", error.strerror)
+        finally:
+            self._full.set()
+            self._gone.set()
+
+
+def prefer_huge_pages() -> None:
+    """Have torch ask the kernel for huge pages for every tensor in RAM of 2 MB or more. To be called before torch is imported.
+
+    Torch's own switch (c10/core/impl/alloc_cpu.cpp, since 2.2; older ones do not look at it). Linux only; where transparent
+    huge pages are off (`never`), nothing changes. If the variable is set already, whoever set it has decided.
+    """
+    if sys.platform == "linux":
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

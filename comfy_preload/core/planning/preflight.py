@@ -1,0 +1,68 @@
+"""Plan + files + memory -> the plan again, each call with what is wrong with its files.
+
+All findings at once, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.planning.plan import LoaderCall, Plan
+
+Inspect = Callable[[Path, str], tuple[int, Problem | None]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A plan that was looked at, and how many bytes each of its calls will read."""
+
+    plan: Plan
+    bytes: dict[str, int]
+
+
+PICKLES = (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl")
+"""Endings under which ComfyUI opens a file as a pickle (`supported_pt_extensions`, folder_paths.py)."""
+
+
+def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> Checked:
+    """Look into every file. `room`: bytes of main and device memory that can be had together.
+
+    `pickles`: this ComfyUI opens pickles without running the code in them.
+
+    Files are counted at the size they have on disk, once each, in the plan's order: what no longer
+    fits is refused rather than have the kernel kill the process. A model may need more in memory
+    than on disk (fp16 computed as fp32 on a CPU), so this finds the hopeless, not the tight.
+    """
+    seen: dict[Path, tuple[int, Problem | None]] = {}
+    counted: dict[Path, int] = {}
+    bytes_of: dict[str, int] = {}
+    calls: list[LoaderCall] = []
+    for call in plan.calls:
+        problems = list(call.problems)
+        own: dict[Path, int] = {}
+        for file in call.files:
+            if file.path not in seen:
+                seen[file.path] = inspect(file.path, file.name)
+            own[file.path], wrong = seen[file.path]
+            if wrong is not None:
+                problems.append(replace(wrong, line=call.line))
+            elif not pickles and file.name.lower().endswith(PICKLES):
+                problems.append(problem("pickle_refused", line=call.line, file=file.name))
+        needed = sum((counted | own).values())
+        if not problems and needed > room:
+            values = {"found": gigabytes(needed), "wanted": gigabytes(room)}
+            names = ", ".join(file.name for file in call.files)
+            problems.append(problem("too_big", line=call.line, file=names, **values))
+        if not problems:
+            counted |= own
+        bytes_of[call.name] = sum(own.values())
+        calls.append(replace(call, problems=tuple(problems)))
+    return Checked(replace(plan, calls=tuple(calls)), bytes_of)
+
+
+def gigabytes(count: float) -> str:
+    """1234567890 -> '1.23 GB'; small counts in MB."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,1 @@
+"""Everything about `preload.yaml`: finding, parsing, validating, writing and editing it."""

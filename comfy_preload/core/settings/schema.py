@@ -1,0 +1,302 @@
+"""The settings file format, as pydantic models. `config/preload.schema.json` is made from it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from comfy_preload.core.host import Value, stem
+
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+OverrideKey = Annotated[str, StringConstraints(pattern=r"^[^.]+(:[^.]+)*\.[^.]+$", max_length=300)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+
+
+_REDIS = re.compile(r"rediss?://\S+")
+_ADVERTISE = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
+
+
+def _redis_url(value: str) -> str:
+    if not _REDIS.fullmatch(value):
+        raise PydanticCustomError(
+            "redis_url", "a URL such as redis://host:6379/0 or rediss://:${PASSWORD}@host:6380/0"
+        )
+    return value
+
+
+def _advertise_url(value: str) -> str:
+    if not _ADVERTISE.fullmatch(value):
+        raise PydanticCustomError(
+            "advertise_url", "a URL such as http://${POD_IP}:8188, without user and password"
+        )
+    return value
+
+
+def _without_password(value: Any) -> Any:
+    """What is no URL of Redis is shown in a message, and may hold a password all the same."""
+    return value if not isinstance(value, str) or _REDIS.fullmatch(value) else value.rpartition("@")[2]
+
+
+def _mapping_or_nothing(value: Any) -> Any:
+    """A URL in place of the mapping would be shown in a message."""
+    return value if isinstance(value, dict) or value is None else {}
+
+
+def _with_both_urls(value: Any) -> Any:
+    if value is not None and not {"redis", "advertise"} <= value.keys():
+        raise PydanticCustomError("registry_keys", "a mapping with the keys redis and advertise")
+    return value
+
+
+def _yaml_off(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PrefetchOptions(_Base):
+    """Reading the model files into the page cache while ComfyUI still imports torch."""
+
+    enabled: bool = True
+    """false: files are read only when they are loaded."""
+    readers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    """How many threads read. auto: one; four from when loading waits for it, where that proves faster."""
+    pretouch: bool = True
+    """Write to the memory that loading will need before it needs it: on virtual machines the first write is slow."""
+    memory: float = Field(default=0.8, ge=0, le=1)
+    """The share of the available memory (cgroup limits included) that may be filled."""
+
+
+class ProbeOptions(_Base):
+    """A listener of its own for probes, which answers while ComfyUI still imports torch."""
+
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """Its port. Without one there is no such listener."""
+
+
+class RegistryOptions(_Base):
+    """Telling other replicas through Redis which models are here. See docs/registry.md."""
+
+    redis: Annotated[str, AfterValidator(_redis_url), BeforeValidator(_without_password)] = Field(repr=False)
+    """Its URL, with the password if it wants one: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
+    advertise: Annotated[str, AfterValidator(_advertise_url), BeforeValidator(_without_password)]
+    """Where other replicas and gateways reach this ComfyUI: http://${POD_IP}:8188."""
+    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.:\[\]-]{1,100}$")
+    """What this replica is called. Default: the machine's name and the advertised port."""
+    prefix: str = Field(default="comfy-preload", pattern=r"^[A-Za-z0-9_.:-]{1,100}$")
+    """With which the keys in Redis begin: one for each fleet."""
+    readers: int | None = Field(default=None, ge=1, le=64)
+    """How many replicas that share a storage read the same file at once. Default: 4 on a network volume, else any number."""
+
+
+class Options(_Base):
+    """The keys of the settings file other than the lists of models and workflows."""
+
+    when: Annotated[Literal["startup", "background", "off"], BeforeValidator(_yaml_off)] = "startup"
+    """startup: load before the port opens. background: the port opens at once, prompts wait."""
+    on_error: Literal["unready", "serve", "exit"] = "unready"
+    """If a required model fails. unready: /ready stays 503. serve: ready, degraded. exit: end."""
+    timeout: float = Field(default=600, gt=0, le=86_400)
+    """Seconds for the whole preload."""
+    drain: float = Field(default=25, ge=0, le=86_400)
+    """Seconds that running and queued prompts get to finish after SIGTERM. Keep it below the pod's grace period."""
+    memory_floor: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the memory (cgroup limits included) below which entries with `required: false` are released."""
+    probe: ProbeOptions = ProbeOptions()
+    """The early probe; see there."""
+    prefetch: PrefetchOptions = PrefetchOptions()
+    """Reading ahead; see there."""
+    registry: Annotated[
+        RegistryOptions | None, BeforeValidator(_with_both_urls), BeforeValidator(_mapping_or_nothing)
+    ] = None
+    """The fleet; see there."""
+
+
+class _Entry(_Base):
+    """What every entry of `models:` may have."""
+
+    name: ModelName | None = None
+    """How /ready/{name} and the metrics call it. Default: the file's name without its ending."""
+    required: bool = True
+    """If false and it fails, /ready answers 200 all the same, with the status 'degraded'."""
+    device: Literal["gpu", "ram"] = "gpu"
+    """gpu: pushed to the compute device. ram: loaded and left in main memory."""
+
+    def kind(self) -> str:
+        """The word that stands for this kind of entry."""
+        raise NotImplementedError
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        """The loader node class and its inputs."""
+        raise NotImplementedError
+
+    def default_name(self) -> str:
+        raise NotImplementedError
+
+
+class _Shorthand(_Entry):
+    """Every key that is not listed here is an input of the loader node."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Value] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def files(self) -> list[str]:
+        raise NotImplementedError
+
+    def default_name(self) -> str:
+        return "+".join(stem(file) for file in self.files())
+
+    def extra(self) -> dict[str, Value]:
+        return dict(self.__pydantic_extra__)
+
+
+class CheckpointEntry(_Shorthand):
+    """A checkpoint: UNet, text encoder and VAE in one file (CheckpointLoaderSimple)."""
+
+    checkpoint: FileName
+    """File in models/checkpoints."""
+
+    def kind(self) -> str:
+        return "checkpoint"
+
+    def files(self) -> list[str]:
+        return [self.checkpoint]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "CheckpointLoaderSimple", {"ckpt_name": self.checkpoint, **self.extra()}
+
+
+class UnetEntry(_Shorthand):
+    """A diffusion model alone (UNETLoader)."""
+
+    unet: FileName
+    """File in models/diffusion_models or models/unet."""
+
+    def kind(self) -> str:
+        return "unet"
+
+    def files(self) -> list[str]:
+        return [self.unet]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "UNETLoader", {"unet_name": self.unet, **self.extra()}
+
+
+class ClipEntry(_Shorthand):
+    """One to four text encoders (CLIPLoader, DualCLIPLoader, Triple…, Quadruple…)."""
+
+    clip: FileName | Annotated[list[FileName], Field(min_length=1, max_length=4)]
+    """File in models/text_encoders or models/clip, or a list of up to four."""
+
+    def kind(self) -> str:
+        return "clip"
+
+    def files(self) -> list[str]:
+        return [self.clip] if isinstance(self.clip, str) else list(self.clip)
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        files = self.files()
+        loader = ("", "Dual", "Triple", "Quadruple")[len(files) - 1] + "CLIPLoader"
+        if len(files) == 1:
+            return loader, {"clip_name": files[0], **self.extra()}
+        names: dict[str, Value] = {f"clip_name{i}": file for i, file in enumerate(files, 1)}
+        return loader, {**names, **self.extra()}
+
+
+class VaeEntry(_Shorthand):
+    """A VAE (VAELoader)."""
+
+    vae: FileName
+    """File in models/vae, or a tiny VAE's name such as taesd."""
+
+    def kind(self) -> str:
+        return "vae"
+
+    def files(self) -> list[str]:
+        return [self.vae]
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return "VAELoader", {"vae_name": self.vae, **self.extra()}
+
+
+class LoaderEntry(_Entry):
+    """Any loader node of any plugin."""
+
+    loader: ClassName
+    """The node's class name, as in an API-format workflow."""
+    inputs: dict[str, Value] = {}
+    """Its inputs; those left out take the node's defaults."""
+
+    def kind(self) -> str:
+        return "loader"
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        return self.loader, dict(self.inputs)
+
+    def default_name(self) -> str:
+        files = [v for v in self.inputs.values() if isinstance(v, str) and "." in v]
+        return "+".join(stem(file) for file in files) or self.loader
+
+
+AnyEntry = CheckpointEntry | UnetEntry | ClipEntry | VaeEntry | LoaderEntry
+ENTRIES: dict[str, type[AnyEntry]] = {
+    "checkpoint": CheckpointEntry,
+    "unet": UnetEntry,
+    "clip": ClipEntry,
+    "vae": VaeEntry,
+    "loader": LoaderEntry,
+}
+"""The key that tells an entry's kind."""
+
+
+class Shape(_Base):
+    """One size to warm up with. What is not given stays as the workflow has it."""
+
+    width: int | None = Field(default=None, ge=16, le=16_384)
+    """Pixels."""
+    height: int | None = Field(default=None, ge=16, le=16_384)
+    """Pixels."""
+    batch: int | None = Field(default=None, ge=1, le=4096)
+    """Images at once."""
+
+
+class WorkflowEntry(_Base):
+    """A workflow file, or several: every loader in it is preloaded."""
+
+    path: FileName
+    """API-format or UI-format JSON: a file, a directory or a pattern (`workflows/*.json`). Searched for in the folder of
+    the settings file, then in ComfyUI's `user/default`."""
+    warmup: bool = False
+    """Run it once before ready, through ComfyUI's executor; nothing is saved."""
+    overrides: dict[OverrideKey, Value] = {}
+    """Inputs to set for the warm-up: {"3.steps": 1} is the input `steps` of node 3."""
+    shapes: Annotated[list[Shape], Field(max_length=16)] = []
+    """Sizes to warm up with, one run for each; without any, one run at the workflow's own size."""
+    required: bool = True
+    """If false, what fails of it does not keep /ready at 503."""
+    device: Literal["gpu", "ram"] = "gpu"
+    """As in `models`, for all of its loaders."""
+
+
+class SettingsFile(Options):
+    """config/preload.yaml of Comfy Preload."""
+
+    models: list[AnyEntry] | None = None
+    """What to load, in order of importance."""
+    workflows: list[WorkflowEntry] | None = None
+    """Workflows to load the models of, after `models`."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema that editors complete preload.yaml with."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SettingsFile.model_json_schema(),
+    }

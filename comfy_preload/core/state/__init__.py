@@ -1,0 +1,1 @@
+"""What is loaded, whether the server is ready, and the snapshots that everyone else reads."""

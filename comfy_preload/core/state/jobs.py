@@ -1,0 +1,124 @@
+"""Commands given while ComfyUI runs, and what became of them. Each runs as one job on the prompt queue."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from comfy_preload.core.errors import Problem
+
+MOST_KEPT = 100
+"""So many ended jobs can still be asked for; older ones are forgotten."""
+
+
+class Command(str, Enum):
+    """What can be ordered at `POST /preload/{command}`."""
+
+    RELOAD = "reload"
+    RELEASE = "release"
+    SLEEP = "sleep"
+    WAKE = "wake"
+
+    @property
+    def takes_model(self) -> bool:
+        """It can be given for one model alone."""
+        return self in (Command.RELOAD, Command.RELEASE)
+
+
+class JobState(str, Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+JOB_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED}),
+    JobState.DONE: frozenset(),
+    JobState.FAILED: frozenset(),
+}
+
+
+@dataclass
+class Job:
+    """One order. Made on the event loop; afterwards changed only by `move` and the thread that runs it."""
+
+    command: Command
+    model: str | None = None
+    """None: all of them."""
+    reason: str = "command"
+    """command, or memory: released because memory ran short."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    state: JobState = JobState.QUEUED
+    created: float = field(default_factory=time.time)
+    started: float | None = None
+    ended: float | None = None
+    loaded: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return not JOB_MOVES[self.state]
+
+    def move(self, to: JobState) -> None:
+        """The only way the state changes. Raises ValueError for a move that JOB_MOVES does not list."""
+        if to not in JOB_MOVES[self.state]:
+            raise ValueError(f"{self.state.value} -> {to.value} is no legal move")
+        if to is JobState.RUNNING:
+            self.started = time.time()
+        else:
+            self.ended = time.time()
+        self.state = to
+
+
+class Door(Protocol):
+    """The one way in for commands: `Preloader`, or what stands in for it while there is nothing to preload."""
+
+    def order(self, command: Command, model: str | None = None) -> Job:
+        """Queue the command, or return the same one that is under way. On the event loop only.
+
+        Raises PreloadError: command_too_early, model_unknown.
+        """
+        ...
+
+    def entries(self, prompt: Mapping[str, Any], tag: str | None = None) -> tuple[str, str]:
+        """The lines of preload.yaml for the loaders of a graph in API format that it does not list yet, and the file's tag.
+
+        With a tag they are written into the file, if it is still the one that had it. In any thread.
+        Raises PreloadError: workflow_…, yaml_…, settings_changed, settings_not_written.
+        """
+        ...
+
+
+class Jobs:
+    """The jobs that run or wait, and the last that are over, oldest first. Added to on the event loop only."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def add(self, job: Job) -> None:
+        self._jobs = {**self._without_oldest(), job.id: job}
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def all(self) -> tuple[Job, ...]:
+        return tuple(self._jobs.values())
+
+    def pending(self, command: Command, model: str | None) -> Job | None:
+        """The same order, if it was given already and is not over."""
+        return next(
+            (j for j in self.all() if not j.is_over and (j.command, j.model) == (command, model)), None
+        )
+
+    def _without_oldest(self) -> dict[str, Job]:
+        over: Iterable[str] = [job.id for job in self.all() if job.is_over]
+        dropped = set(list(over)[: max(0, len(self._jobs) - MOST_KEPT + 1)])
+        return {i: job for i, job in self._jobs.items() if i not in dropped}

@@ -1,0 +1,117 @@
+"""The `Host` protocol answered by the ComfyUI that runs here: one place to see all we ask of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comfy_preload.core.host import Failed, HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
+from comfy_preload.core.node_types import NodeTypes
+from comfy_preload.host import catalogue, devices, files, loaders, prompts, queue
+from comfy_preload.host.intercept import Watch
+from comfy_preload.host.node_types import ComfyNodeTypes
+
+import nodes
+
+
+class ComfyHost:
+    """Stateless but for the server it queues jobs on, and which errors of prompts it has told already."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._errors = prompts.Errors(server)
+
+    def changed(self) -> None:
+        """`send_sync` hands over to the event loop; web/watch.js listens."""
+        self._server.send_sync("comfy_preload.changed", {})
+
+    def facts(self) -> HostFacts:
+        try:
+            from comfyui_version import __version__ as version
+        except ImportError:
+            version = "unknown"
+        device = devices.device_name()
+        return HostFacts(version, platform.python_version(), torch.__version__, device)
+
+    def loader_names(self) -> Collection[str]:
+        return nodes.NODE_CLASS_MAPPINGS.keys()
+
+    def loader(self, name: str) -> LoaderSpec | None:
+        return catalogue.spec_of(name)
+
+    def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
+        return catalogue.files_of(spec, inputs)
+
+    def searched(self, folder: str) -> int:
+        return files.searched(folder)
+
+    def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return loaders.arguments(spec, inputs)
+
+    def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
+        return queue.submit(self._server, job, front=front)
+
+    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
+        return await prompts.run(self._server, prompt)
+
+    def new_errors(self) -> tuple[Failed, ...]:
+        return self._errors.new()
+
+    def queue_remaining(self) -> int:
+        return queue.remaining(self._server)
+
+    def is_busy(self) -> bool:
+        return bool(queue.items(self._server))
+
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
+        return await loaders.call(spec, inputs)
+
+    def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:
+        return Watch(spec, watcher).remove
+
+    def values(self, outputs: Outputs) -> tuple[Any, ...]:
+        return devices.values(outputs)
+
+    def usable(self, outputs: Outputs) -> str:
+        return loaders.usable(outputs)
+
+    def push(self, outputs: Collection[Outputs]) -> None:
+        devices.push(outputs)
+
+    def repair(self, outputs: Outputs) -> None:
+        devices.repair(outputs)
+
+    def relieve(self) -> None:
+        devices.relieve()
+
+    def collect(self) -> None:
+        devices.collect()
+
+    def loads_pickles_safely(self) -> bool:
+        return loaders.pickles_are_safe()
+
+    def free_device_memory(self) -> int:
+        return devices.free_device_memory()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return devices.is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return devices.is_interrupt(error)
+
+    def node_types(self) -> NodeTypes:
+        return ComfyNodeTypes()
+
+    def user_folder(self) -> Path:
+        return files.user_folder()
+
+    def dtypes(self, outputs: Outputs) -> tuple[str, ...]:
+        return devices.dtypes(outputs)
+
+    def placement(self, outputs: Outputs) -> Placement:
+        return devices.placement(outputs)

@@ -1,0 +1,78 @@
+"""Model files by name. Of ComfyUI it needs `folder_paths` and `comfy.cli_args` alone, so it works before torch is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import folder_paths
+
+from comfy_preload.core.host import ModelFile
+
+_USUAL_FOLDERS = {
+    "ckpt_name": "checkpoints",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "vae_name": "vae",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "gligen_name": "gligen",
+    "lora_name": "loras",
+}
+"""Where the core loaders look, by input: needed while a folder is still empty, and before there are loader nodes to ask."""
+
+
+def usual_folder(input_name: str) -> str | None:
+    """Where a core loader looks for what this input names: clip_name2 -> text_encoders."""
+    return _USUAL_FOLDERS.get(input_name.rstrip("0123456789"))
+
+
+def find(name: str, folders: Iterable[str] = ()) -> tuple[ModelFile, ...]:
+    """The file of that name in the first of these kinds of folders that has it.
+
+    Without kinds: in any, but only if no other has a file of that name too. `taesd` and the like stand for
+    two files in vae_approx (VAELoader.load_taesd, nodes.py). `..` in a name does not lead out of the folders
+    (`get_full_path`, folder_paths.py).
+    """
+    kinds = tuple(folders)
+    found: dict[str, ModelFile] = {}
+    for folder in kinds or tuple(folder_paths.folder_names_and_paths):
+        path = folder_paths.get_full_path(folder, name)
+        if path is not None:
+            found.setdefault(path, ModelFile(name, folder, Path(path)))
+            if kinds:
+                break
+    if not found and "vae" in kinds:
+        return _tiny_vae(name)
+    return tuple(found.values()) if len(found) == 1 else ()
+
+
+def _tiny_vae(name: str) -> tuple[ModelFile, ...]:
+    parts = (f"{name}_encoder.", f"{name}_decoder.")
+    files = (f for f in folder_paths.get_filename_list("vae_approx") if f == name or f.startswith(parts))
+    found = ((file, folder_paths.get_full_path("vae_approx", file)) for file in files)
+    return tuple(ModelFile(file, "vae_approx", Path(path)) for file, path in found if path)
+
+
+def computes_in_ram() -> bool:
+    """`--cpu`: fp16 weights become fp32 in main memory, twice as large, and prompts need main memory to compute in."""
+    from comfy.cli_args import args
+
+    return bool(args.cpu)
+
+
+def listens_at() -> tuple[list[str], int]:
+    """The addresses and the port that ComfyUI will listen at: `--listen`, `--port`."""
+    from comfy.cli_args import args
+
+    return args.listen.split(","), args.port
+
+
+def searched(folder: str) -> int:
+    """How many directories ComfyUI searches for that kind of model."""
+    return len(folder_paths.get_folder_paths(folder))
+
+
+def user_folder() -> Path:
+    """`user/default`, below which the editor saves workflows (app/user_manager.py)."""
+    return Path(folder_paths.get_user_directory()) / "default"

@@ -1,0 +1,109 @@
+"""Prompts of our own, such as a warm-up, and what became of everybody's.
+
+Source: `PromptQueue`, `PromptExecutor` and `validate_prompt` in execution.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import execution
+
+from comfy_preload.core.host import Failed
+from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
+from comfy_preload.host import queue
+
+import nodes
+
+POLL = 0.05
+
+
+class SinkNode:
+    """Takes whatever a workflow would save, and lets it go. Marked deprecated so that no menu shows it."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    CATEGORY = "_for_testing"
+    DEPRECATED = True
+    DESCRIPTION = "Ends a warm-up of Comfy Preload. Not for use in graphs."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}, "optional": {f"any{i}": ("*",) for i in range(SINK_INPUTS)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types: Any) -> bool:  # noqa: ARG003 — that it is asked for turns off ComfyUI's own check of types
+        return True
+
+    def run(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+
+async def run(server: Any, prompt: Mapping[str, Any]) -> Failed | None:
+    """Run an API-format prompt before those that wait, and leave no trace in the history. On the event loop.
+
+    Returns what went wrong, or None. It is validated as `POST /prompt` does.
+    """
+    nodes.NODE_CLASS_MAPPINGS.setdefault(SINK, SinkNode)
+    prompt_id = str(uuid.uuid4())
+    valid, error, outputs, node_errors = (await execution.validate_prompt(prompt_id, dict(prompt), None))[:4]
+    if not valid:
+        return _refused(error, node_errors)
+    queue.put(server, prompt_id, prompt, outputs, front=True)
+    history = server.prompt_queue.history
+    absent = 0
+    while prompt_id not in history:
+        await asyncio.sleep(POLL)
+        absent = 0 if any(item[1] == prompt_id for item in queue.items(server)) else absent + 1
+        if absent == 10:  # whoever clears the queue clears his own prompts
+            queue.put(server, prompt_id, prompt, outputs, front=True)
+            absent = 0
+    status = history[prompt_id].get("status") or {}
+    server.prompt_queue.delete_history_item(prompt_id)
+    if status.get("status_str") == "success":
+        return None
+    return next(_errors(status), Failed("", "", "it did not complete"))
+
+
+def _refused(error: Any, node_errors: Any) -> Failed:
+    for node, found in (node_errors or {}).items():
+        first = next(iter(found.get("errors", ())), {})
+        reason = ": ".join(str(first[key]) for key in ("message", "details") if first.get(key))
+        return Failed(str(node), str(found.get("class_type", "")), reason)
+    found = error if isinstance(error, dict) else {"message": error}
+    return Failed("", "", ": ".join(str(found[key]) for key in ("message", "details") if found.get(key)))
+
+
+def _errors(status: Mapping[str, Any]) -> Iterator[Failed]:
+    for event, data in status.get("messages") or ():
+        if event == "execution_error":
+            node, kind = str(data.get("node_id", "")), str(data.get("node_type", ""))
+            yield Failed(
+                node,
+                kind,
+                str(data.get("exception_message", "")).strip(),
+                str(data.get("exception_type", "")),
+            )
+        elif event == "execution_interrupted":
+            yield Failed(str(data.get("node_id", "")), str(data.get("node_type", "")), "it was interrupted")
+
+
+class Errors:
+    """What raised in the prompts that ended since one last asked."""
+
+    def __init__(self, server: Any) -> None:
+        self._queue = server.prompt_queue
+        self._seen: str | None = None
+
+    def new(self) -> tuple[Failed, ...]:
+        """Reads the newest entries of the history, without the queue's lock."""
+        ids = list(self._queue.history)
+        since = ids.index(self._seen) + 1 if self._seen in ids else 0
+        if ids:
+            self._seen = ids[-1]
+        entries = (self._queue.history.get(prompt_id) or {} for prompt_id in ids[since:])
+        return tuple(failed for entry in entries for failed in _errors(entry.get("status") or {}))

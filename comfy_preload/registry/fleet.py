@@ -1,0 +1,109 @@
+"""The fleet as this replica knows it: frozen, made by the registry's thread, read by request handlers. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from comfy_preload.core.errors import Problem
+from comfy_preload.registry.statement import Entry, Held, RefusedError
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All that is known of the fleet at one moment, this replica included, even while Redis is away."""
+
+    own: Entry
+    others: tuple[Entry, ...] = ()
+    """As last read. They expire by themselves: that is found out when they are asked for."""
+    ignored: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Entries of the last reading that were not believed, by reason."""
+    connected: bool = False
+    problems: tuple[Problem, ...] = ()
+    offset: float = 0.0
+    """Redis' clock minus ours, seconds."""
+
+    def listing(self, now: float | None = None) -> dict[str, Any]:
+        """The body of `/preload/replicas`."""
+        at = (time.time() if now is None else now) + self.offset
+        ignored = Counter(self.ignored)
+        alive = [self.own, *self._alive(at, ignored)]
+        return {
+            "connected": self.connected,
+            "id": self.own.id,
+            "clock_offset": round(self.offset, 3),
+            "replicas": [_row(one, at) for one in sorted(alive, key=lambda one: one.id)],
+            "ignored": dict(ignored),
+            "problems": [{"code": p.code, "message": p.message, "hint": p.hint} for p in self.problems],
+        }
+
+    def locate(self, wanted: Sequence[Collection[str]], now: float | None = None) -> dict[str, Any]:
+        """The body of `/preload/locate`: who has all these models on the device, least queue first.
+
+        Each is given as the words that may mean it: its name, or the identity of its content.
+        """
+        at = (time.time() if now is None else now) + self.offset
+        found: list[tuple[Entry, list[Held]]] = []
+        for one in (self.own, *self._alive(at, Counter())):
+            held = [_find(one, words) for words in wanted] if one.ready else []
+            there = [model for model in held if model is not None]
+            if wanted and len(there) == len(wanted):
+                found.append((one, there))
+        found.sort(key=lambda pair: (pair[0].queue, pair[0].id))
+        return {
+            "connected": self.connected,
+            "replicas": [
+                {
+                    "id": one.id,
+                    "address": one.address,
+                    "queue": one.queue,
+                    "age": _age(one, at),
+                    "models": [_model(m) for m in held],
+                }
+                for one, held in found
+            ],
+        }
+
+    def _alive(self, now: float, ignored: Counter[str]) -> Iterator[Entry]:
+        for one in self.others:
+            if one.id == self.own.id:
+                continue
+            try:
+                one.check_age(now)
+            except RefusedError as refused:
+                ignored[refused.reason] += 1
+            else:
+                yield one
+
+
+def _find(one: Entry, words: Collection[str]) -> Held | None:
+    return next(
+        (held for held in one.models if held.on_device and (held.name in words or held.content in words)),
+        None,
+    )
+
+
+def _row(one: Entry, now: float) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "address": one.address,
+        "version": one.version,
+        "format": one.format,
+        "status": one.status,
+        "ready": one.ready,
+        "queue": one.queue,
+        "age": _age(one, now),
+        "models": [_model(held) for held in one.models],
+        "models_total": one.models_total,
+    }
+
+
+def _model(held: Held) -> dict[str, Any]:
+    return {**asdict(held), "on_device": held.on_device}
+
+
+def _age(one: Entry, now: float) -> float:
+    return round(max(0.0, now - one.updated), 3)

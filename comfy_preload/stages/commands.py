@@ -1,0 +1,148 @@
+"""What `POST /preload/…` orders: reload, release, sleep, wake. Each runs in the thread that runs prompts, inside a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from comfy_preload.core.errors import Problem, problem, unknown_model
+from comfy_preload.core.host import Host
+from comfy_preload.core.log import log
+from comfy_preload.core.planning.plan import LoaderCall, Plan
+from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.state.jobs import Command, Job
+from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
+from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.stages.loading import Loading
+
+MakePlan = Callable[[], tuple[Plan, tuple[Problem, ...]]]
+"""Reads the settings anew: the plan, and what is wrong with the file as a whole."""
+
+
+class Commands:
+    """The four commands. Each changes what is loaded only after it is known to work."""
+
+    def __init__(self, host: Host, residency: Residency, readiness: Readiness, loading: Loading) -> None:
+        self._host = host
+        self._residency = residency
+        self._readiness = readiness
+        self._loading = loading
+
+    async def run(self, job: Job, make_plan: MakePlan) -> None:
+        """Do what the job says; it fails by having problems."""
+        if job.command is Command.RELOAD:
+            await self._reload(job, make_plan)
+        elif job.command is Command.RELEASE:
+            self._release(job)
+        elif job.command is Command.SLEEP:
+            self._sleep(job)
+        else:
+            self._wake(job)
+
+    def _release(self, job: Job) -> None:
+        slots = [
+            slot for slot in self._residency.slots if slot.loaded and job.model in (None, slot.call.name)
+        ]
+        for slot in slots:
+            slot.evictions += job.reason == "memory"
+            slot.release()
+        self._host.collect()
+        job.released = _names(slots)
+        log.info("released %s (%s)", ", ".join(job.released) or "nothing", job.reason)
+
+    def _sleep(self, job: Job) -> None:
+        self._host.relieve()
+        if self._readiness.phase is Phase.SETTLED:
+            self._readiness.move(Phase.SLEEPING)
+        left = [self._host.placement(s.loaded.outputs) for s in self._residency.slots if s.loaded]
+        on_device = sum(at.bytes_on_device for at in left)
+        if on_device:
+            devices = " and ".join(sorted({at.device for at in left}))
+            job.problems = (problem("not_freed", found=gigabytes(on_device), device=devices),)
+        log.info("sleeping: models are in RAM, %s left on the device", gigabytes(on_device))
+
+    def _wake(self, job: Job) -> None:
+        slots = [slot for slot in self._residency.slots if slot.loaded]
+        self._loading.push(slots)
+        if self._readiness.phase is Phase.SLEEPING:
+            self._readiness.move(Phase.SETTLED)
+        job.loaded = _names(slots)
+        self._loading.report()
+
+    # -- reload -----------------------------------------------------------------------------------
+
+    async def _reload(self, job: Job, make_plan: MakePlan) -> None:
+        """Load what is new beside what is there; then change over, or keep the old."""
+        plan, problems = make_plan()
+        if problems:
+            self._keep_old(job, problems)
+            return
+        calls = self._wanted(job, plan)
+        if not calls and job.model:
+            self._keep_old(job, (unknown_model(job.model, [call.name for call in plan.calls]),))
+            return
+        kept = {call.name: slot for call in calls if (slot := self._carried(call))}
+        checked = self._loading.check(Plan(tuple(call for call in calls if call.name not in kept)))
+        fresh = [Slot.of(call, checked.bytes[call.name]) for call in checked.plan.calls]
+        self._loading.watch(slot.call for slot in fresh)
+        self._residency.expect(fresh)
+        await self._loading.load(fresh)
+        if lost := self._would_lose(fresh):
+            self._residency.expect(())
+            self._loading.unwatch_others(slot.call for slot in self._residency.slots)
+            self._keep_old(job, lost)
+            return
+        job.kept = tuple(kept)
+        self._change_over(job, plan, [*kept.values(), *fresh])
+
+    def _wanted(self, job: Job, plan: Plan) -> list[LoaderCall]:
+        return [call for call in plan.calls if job.model in (None, call.name)]
+
+    def _carried(self, call: LoaderCall) -> Slot | None:
+        """What is loaded for this very call from these very files, under the names and options of now."""
+        if call.target is None or call.problems:
+            return None
+        same = (s for s in self._residency.slots if s.call.target and s.call.target.key == call.target.key)
+        slot = next((s for s in same if s.loaded and identify(call.files) == s.loaded.identity), None)
+        return replace(slot, call=call) if slot else None
+
+    def _would_lose(self, fresh: Iterable[Slot]) -> tuple[Problem, ...]:
+        """Why not to change over: something that works now would not any more."""
+        now = self._readiness.snapshot()
+        serves = now.serves or now.status is Status.SLEEPING
+        lost: list[Problem] = []
+        for slot in fresh:
+            if slot.stage is Stage.FAILED:
+                before = self._residency.find(slot.call.name)
+                if (before and before.loaded) or (serves and slot.call.required):
+                    lost += [replace(p, message=f"{slot.call.name}: {p.message}") for p in slot.problems]
+        return tuple(lost)
+
+    def _change_over(self, job: Job, plan: Plan, slots: list[Slot]) -> None:
+        now = {slot.call.name: slot for slot in slots}
+        if job.model is None:
+            order = [call.name for call in plan.calls]
+        else:  # the others stay as they are, whatever the file says of them
+            now = {slot.call.name: slot for slot in self._residency.slots} | now
+            order = list(now)
+        still = {id(slot.loaded) for slot in now.values()}
+        gone = [slot for slot in self._residency.slots if slot.loaded and id(slot.loaded) not in still]
+        self._residency.reset(now[name] for name in order)
+        self._loading.unwatch_others(slot.call for slot in self._residency.slots)
+        self._readiness.problems = ()
+        self._host.collect()
+        if self._readiness.phase is Phase.SETTLED:
+            self._loading.push(slot for slot in now.values())
+        job.loaded = _names(slot for slot in slots if slot.loaded and slot.call.name not in job.kept)
+        job.released = _names(gone)
+        self._loading.report()
+
+    def _keep_old(self, job: Job, reasons: tuple[Problem, ...]) -> None:
+        reason = "; ".join(p.message for p in reasons[:3]) + ("; …" if len(reasons) > 3 else "")
+        job.problems = (problem("reload_kept_old", reason=reason), *reasons)
+        log.error("%s", job.problems[0])
+
+
+def _names(slots: Iterable[Slot]) -> tuple[str, ...]:
+    return tuple(slot.call.name for slot in slots)

@@ -1,0 +1,82 @@
+"""Warm-ups: workflows run once before traffic, so that the first prompt finds nothing left to do. On the event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from comfy_preload.core.errors import Problem, problem, without_paths
+from comfy_preload.core.host import Failed, Host
+from comfy_preload.core.log import log
+from comfy_preload.core.planning.expansion import Runs
+from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.snapshot import Phase, WarmUp, WarmUpState
+
+
+class Warming:
+    """The workflows of the plan, and which of them were run."""
+
+    def __init__(self, host: Host, residency: Residency, readiness: Readiness) -> None:
+        self._host = host
+        self._residency = residency
+        self._readiness = readiness
+        self._runs: tuple[Runs, ...] = ()
+
+    def take(self, runs: Sequence[Runs], *, keep: bool = False) -> None:
+        """Take on the workflows of a new plan. `keep`: no model changed, so what is warm and the same stays warm."""
+        warm = {one.row.name: one for one in self._runs if keep and one.row.state is WarmUpState.WARM}
+        before = [warm.get(one.row.name, one) for one in runs]
+        self._set(
+            tuple(old if old.prompts == new.prompts else new for old, new in zip(before, runs, strict=True))
+        )
+
+    async def run(self) -> tuple[Problem, ...]:
+        """Run what was not run yet, one after the other. One that fails costs the others nothing. Returns what went wrong."""
+        waiting = [one for one in self._runs if one.row.state is WarmUpState.PENDING]
+        if waiting and self._readiness.phase is Phase.LOADING:
+            self._readiness.move(Phase.WARMING)
+        for one in waiting:
+            self._show(replace(one.row, state=WarmUpState.RUNNING))
+            self._show(await self._run(one))
+        names = {one.row.name for one in waiting}
+        return tuple(wrong for one in self._runs if one.row.name in names for wrong in one.row.problems)
+
+    async def _run(self, runs: Runs) -> WarmUp:
+        began = time.monotonic()
+        for prompt in runs.prompts:
+            if failed := await self._host.run(prompt):
+                self._readiness.blame(failed.error, failed.reason)
+                wrong = _problem(runs.row.name, failed)
+                log.error("%s", wrong)
+                return replace(runs.row, state=WarmUpState.FAILED, problems=(wrong,))
+        seconds = time.monotonic() - began
+        used = [
+            (slot, slot.loaded.outputs)
+            for slot in self._residency.slots
+            if slot.loaded and slot.used >= began
+        ]
+        for slot, _ in used:
+            slot.warm_seconds = seconds
+        dtypes = dict.fromkeys(name for _, outputs in used for name in self._host.dtypes(outputs))
+        log.info("warmed up with %s: %s (%.2f s)", runs.row.name, "; ".join(runs.row.shapes), seconds)
+        return replace(runs.row, state=WarmUpState.WARM, seconds=seconds, dtypes=tuple(dtypes))
+
+    def _show(self, row: WarmUp) -> None:
+        self._set(tuple(replace(one, row=row) if one.row.name == row.name else one for one in self._runs))
+
+    def _set(self, runs: tuple[Runs, ...]) -> None:
+        self._runs = runs
+        self._readiness.warmups = tuple(one.row for one in runs)
+
+
+def _problem(workflow: str, failed: Failed) -> Problem:
+    reason = without_paths(failed.reason) or "no reason"
+    return problem(
+        "warmup_failed",
+        workflow=workflow,
+        node=failed.node or "?",
+        node_type=failed.node_type or "?",
+        reason=reason,
+    )
