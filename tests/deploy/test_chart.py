@@ -64,7 +64,7 @@ def test_odd_names_in_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_odd_names_in_the_overlay(tmp_path: Path) -> None:
     """The same through kustomize: a file is taken byte by byte."""
     text = yaml.safe_dump(
-        {"probe": {"port": 8189}, "models": [{"unet": name} for name in ODD]}, allow_unicode=True
+        {"probe": {"port": 9188}, "models": [{"unet": name} for name in ODD]}, allow_unicode=True
     )
     (tmp_path / "preload.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "w.json").write_text(WORKFLOW, encoding="utf-8")

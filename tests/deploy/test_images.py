@@ -69,7 +69,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     app = context / "deploy" / "docker" / "app"
     fill(app / "models")
     (app / "workflows" / "image.json").write_text(json.dumps(prompts.image(vae="taesd3")), encoding="utf-8")
-    (app / "preload.yaml").write_text(PRELOAD.format(probe=8189), encoding="utf-8")
+    (app / "preload.yaml").write_text(PRELOAD.format(probe=9188), encoding="utf-8")
     pack_comfyui(comfyui_path(), folder / "comfyui.tar.gz")
 
     store = Store(folder / "store")
@@ -213,10 +213,10 @@ def test_description(built: Built) -> None:
 def test_ready(built: Built, tmp_path: Path) -> None:
     """Read-only root, not root, process 1: refused and 503, then 200 with a warmed-up workflow; SIGTERM ends it well."""
     with running(built.store, tmp_path) as comfy:
-        seen = [wait_for(lambda: r if (r := comfy.ready(8189))[0] else None, "answering early")]
+        seen = [wait_for(lambda: r if (r := comfy.ready(9188))[0] else None, "answering early")]
         assert (1, (None, "unreachable")) == (comfy.health(), comfy.ready(8188))
         while seen[-1][0] != 200:
-            seen.append(comfy.ready(8189))
+            seen.append(comfy.ready(9188))
             assert comfy.process.poll() is None, comfy.log
         assert (503, "starting") == seen[0]
         assert {503, 200} == {http for http, _ in seen}
@@ -235,7 +235,7 @@ def test_ready(built: Built, tmp_path: Path) -> None:
 def test_ends_while_it_imports(built: Built, tmp_path: Path) -> None:
     """Python as process 1 would ignore the signal until it has a handler."""
     with running(built.store, tmp_path) as comfy:
-        wait_for(lambda: comfy.ready(8189)[0], "answering early")
+        wait_for(lambda: comfy.ready(9188)[0], "answering early")
         os.kill(comfy.first, signal.SIGTERM)
         assert 128 + signal.SIGTERM == comfy.process.wait(10)
 

@@ -57,7 +57,7 @@ def test_garbage(start: Start, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["GET http://gpu-1:8189/ready HTTP/1.1", "GET /ready#x HTTP/1.0", "GET /ready?a=b&c HTTP/1.1"]
+    "line", ["GET http://gpu-1:9188/ready HTTP/1.1", "GET /ready#x HTTP/1.0", "GET /ready?a=b&c HTTP/1.1"]
 )
 def test_other_forms(start: Start, line: str) -> None:
     """A request as sent to a proxy, and an old one, are understood."""
