@@ -7,56 +7,22 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
 
-import yaml
-
 from comfy_preload.cli.client import address, get
 from comfy_preload.cli.output import remark, say, say_json
 from comfy_preload.core.errors import PreloadError, problem
-from comfy_preload.core.host import Value
 from comfy_preload.core.node_types import NodeSpec, declared
-from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import MAX_ENTRIES, settle
+from comfy_preload.core.settings.validation import MAX_ENTRIES
+from comfy_preload.core.settings.write import WrittenCall, as_entry, as_yaml, reading_back
 from comfy_preload.core.workflow.loaders import is_loader
 
 PATIENCE = 60.0
 """Seconds for an answer: /object_info looks into every model folder, and thousands of prompts may be in the history."""
-ENTRY_KEYS = ("name", "required", "device", "checkpoint", "unet", "clip", "vae", "loader", "inputs")
-_SHORT = {
-    "CheckpointLoaderSimple": ("checkpoint", ("ckpt_name",)),
-    "UNETLoader": ("unet", ("unet_name",)),
-    "CLIPLoader": ("clip", ("clip_name",)),
-    "DualCLIPLoader": ("clip", ("clip_name1", "clip_name2")),
-    "TripleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3")),
-    "QuadrupleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3", "clip_name4")),
-    "VAELoader": ("vae", ("vae_name",)),
-}
-_AS_LEFT_OUT: dict[tuple[str, str], Value] = {
-    ("UNETLoader", "weight_dtype"): "default",
-    ("CLIPLoader", "device"): "default",
-    ("DualCLIPLoader", "device"): "default",
-}
-"""Inputs that mean the same when they are left out, in every version of ComfyUI."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One loader call that was in a prompt."""
-
-    loader: str
-    inputs: tuple[tuple[str, Value], ...]
-
-
-def as_call(loader: str, inputs: Mapping[str, Value]) -> Call:
-    """Without what means the same when it is left out: the front end always writes it, programs often do not."""
-    same = object()
-    return Call(loader, tuple((k, v) for k, v in inputs.items() if v != _AS_LEFT_OUT.get((loader, k), same)))
 
 
 @dataclass
@@ -64,7 +30,7 @@ class Capture:
     """What was found. `uses`: in how many prompts each call was, most first."""
 
     prompts: int = 0
-    uses: dict[Call, int] = field(default_factory=dict[Call, int])
+    uses: dict[WrittenCall, int] = field(default_factory=dict[WrittenCall, int])
     warnings: dict[str, None] = field(default_factory=dict[str, None])
 
 
@@ -140,7 +106,9 @@ def _graph(item: Any) -> Iterator[dict[str, Any]]:
         yield item[2]
 
 
-def _calls(prompt: Mapping[str, Any], known: Mapping[str, Any], warnings: dict[str, None]) -> Iterator[Call]:
+def _calls(
+    prompt: Mapping[str, Any], known: Mapping[str, Any], warnings: dict[str, None]
+) -> Iterator[WrittenCall]:
     for node in prompt.values():
         loader = node.get("class_type") if isinstance(node, dict) else None
         spec = _spec(loader, known)
@@ -157,7 +125,7 @@ def _calls(prompt: Mapping[str, Any], known: Mapping[str, Any], warnings: dict[s
         elif not plain:
             warnings[f"a {spec.name} has an input that is no plain value; it is left out"] = None
         else:
-            yield as_call(spec.name, inputs)
+            yield WrittenCall.of(spec.name, inputs)
 
 
 def _spec(loader: Any, known: Mapping[str, Any]) -> NodeSpec | None:
@@ -173,9 +141,9 @@ def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:
     lines = [f"# What ComfyUI was asked for in {found.prompts} prompts, most used first.", "models:"]
     rows: list[dict[str, Any]] = []
     for call, uses in found.uses.items():
-        row = entry(call)
-        written = text(row)
-        complaint = wrong(call, written)
+        row = as_entry(call)
+        written = as_yaml(row)
+        complaint = reading_back(call, written)
         if complaint or len(rows) == MAX_ENTRIES:
             found.warnings[
                 f"{call.loader} is left out: {complaint or f'no more than {MAX_ENTRIES} entries are allowed'}"
@@ -184,35 +152,3 @@ def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:
         lines += [f"  # in {uses} of {found.prompts}", *(f"  {line}" for line in written.splitlines())]
         rows.append({"uses": uses, "loader": call.loader, "inputs": dict(call.inputs), "entry": row})
     return "\n".join(lines) + "\n", rows
-
-
-def entry(call: Call) -> dict[str, Any]:
-    """The shorthand if there is one and no input clashes with its keys, else the loader with its inputs."""
-    inputs = dict(call.inputs)
-    key, names = _SHORT.get(call.loader, ("", ()))
-    files = [inputs.pop(name) for name in names if isinstance(inputs.get(name), str)]
-    if key and len(files) == len(names) and not inputs.keys() & set(ENTRY_KEYS):
-        return {key: files[0] if len(files) == 1 else files, **inputs}
-    return {"loader": call.loader, **({"inputs": dict(call.inputs)} if call.inputs else {})}
-
-
-def text(row: dict[str, Any]) -> str:
-    """A key a line, as people write it; lists and inputs in one line."""
-    lines: list[str] = []
-    for key, value in row.items():
-        flow = None if isinstance(value, list | dict) else False
-        dumped: str = yaml.safe_dump(
-            {key: value}, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10_000
-        )
-        lines += dumped.splitlines()
-    return "- " + "\n  ".join(lines)
-
-
-def wrong(call: Call, written: str) -> str:
-    """Read it back: it must mean the same call, `${…}` in a file name for example does not."""
-    entries = settle(parse(f"models:\n{written}\n")).entries
-    problems: Iterable[str] = (p.message for entry in entries for p in entry.problems)
-    if complaint := "; ".join(problems):
-        return complaint
-    same = [(entry.loader, dict(entry.inputs)) == (call.loader, dict(call.inputs)) for entry in entries]
-    return "" if same == [True] else f"it cannot be written as YAML: {json.dumps(dict(call.inputs))[:200]}"

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from comfy_preload.cli.capture import Call, Capture, as_call, write
+from comfy_preload.cli.capture import Capture, write
 from comfy_preload.core.host import Value
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.write import WrittenCall
 
 
 def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
-    return Capture(9, {as_call(loader, inputs): uses for loader, inputs in calls})
+    return Capture(9, {WrittenCall.of(loader, inputs): uses for loader, inputs in calls})
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,11 @@ def test_entry(loader: str, inputs: dict[str, Value], entry: dict[str, Any]) -> 
 def test_order_and_counts() -> None:
     """In the order of the uses, each with its count."""
     found = Capture(
-        3, {Call("VAELoader", (("vae_name", "b"),)): 3, Call("VAELoader", (("vae_name", "a"),)): 1}
+        3,
+        {
+            WrittenCall("VAELoader", (("vae_name", "b"),)): 3,
+            WrittenCall("VAELoader", (("vae_name", "a"),)): 1,
+        },
     )
     text, rows = write(found)
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfy_preload.core.errors import PreloadError
-from comfy_preload.core.planning.missing_entries import add, entries, inserted, lines_for, tag_of
+from comfy_preload.core.planning.missing_entries import entries, lines_for
+from comfy_preload.core.settings.edit import add, inserted, tag_of
 from tests.support.node_table import NodeTable
 
 ITEM = "- vae: new.safetensors\n  device: ram\n"

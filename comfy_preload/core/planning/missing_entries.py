@@ -1,34 +1,26 @@
-"""The lines of preload.yaml for the loaders of one graph, and their way into the file, as the panel asks for them."""
+"""The lines of preload.yaml for the loaders of one graph, as the panel asks for them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from comfy_preload.cli import capture
-from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.settings.document import parse as parse_settings
+from comfy_preload.core.settings.edit import add, read_text, tag_of
 from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.write import WrittenCall, as_entry, as_yaml, reading_back
 from comfy_preload.core.workflow.loaders import loader_calls
 from comfy_preload.core.workflow.reader import parse
-
-_NULL = "tag:yaml.org,2002:null"
 
 
 def entries(
     file: Path, prompt: Mapping[str, Any], types: NodeTypes, tag: str | None = None
 ) -> tuple[str, str]:
-    """See `core.jobs.Door.entries`."""
-    text = _read(file)
+    """See `core.state.jobs.Door.entries`."""
+    text = read_text(file)
     lines = lines_for(prompt, types, text)
     if tag is not None:
         text = add(file, text, lines, tag)
@@ -36,125 +28,19 @@ def entries(
 
 
 def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -> str:
-    """YAML list items for what `settings` does not list yet; what cannot be written stands there as a comment.
+    """Return YAML list items for the loaders that `settings` does not list yet; a comment for what cannot be written.
 
-    Raises PreloadError if the graph is no workflow, or the settings are no YAML.
+    Raises PreloadError if the graph is not a workflow, or the settings are not YAML.
     """
     listed = [(entry.loader, dict(entry.inputs)) for entry in settle(parse_settings(settings)).entries]
     lines: dict[str, None] = {}
     for call in loader_calls(parse(json.dumps(prompt), types), types):
-        entry = capture.as_call(call.class_type, call.inputs)
-        text = capture.text(capture.entry(entry))
-        wrong = "; ".join(p.message for p in call.problems) or capture.wrong(entry, text)
+        written = WrittenCall.of(call.class_type, call.inputs)
+        text = as_yaml(as_entry(written))
+        wrong = "; ".join(p.message for p in call.problems) or reading_back(written, text)
+        parsed = settle(parse_settings(f"models:\n{text}\n")).entries
         if wrong:
             lines[f"# {call.class_type} is left out: {' '.join(wrong.split())}"] = None
-        elif all(
-            (one.loader, dict(one.inputs)) not in listed
-            for one in settle(parse_settings(f"models:\n{text}\n")).entries
-        ):
+        elif all((one.loader, dict(one.inputs)) not in listed for one in parsed):
             lines[text] = None
     return "".join(f"{text}\n" for text in lines)
-
-
-def tag_of(text: str) -> str:
-    """What changes when the settings file does: for ETag and If-Match. A file that is not there is an empty text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def add(file: Path, text: str, lines: str, tag: str) -> str:
-    """Put list items behind those of `models:` in the settings file, which holds `text`. Returns what it holds then.
-
-    Comments and order stay. Raises PreloadError: settings_changed if `tag` is that of another text, settings_not_written.
-    """
-    if tag != tag_of(text):
-        raise PreloadError(problem("settings_changed"))
-    after = inserted(text, "".join(f"{line}\n" for line in lines.splitlines() if not line.startswith("#")))
-    try:
-        _replace(file.resolve(), after)
-    except OSError as error:
-        raise PreloadError(
-            problem("settings_not_written", reason=error.strerror or type(error).__name__)
-        ) from error
-    return after
-
-
-def inserted(text: str, items: str) -> str:
-    """The text with more items in its list `models`. Raises PreloadError: settings_not_written, or what YAML is wrong."""
-    parse_settings(text)  # what is wrong with it is said in our words
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is not None and not isinstance(root, yaml.MappingNode):
-        raise PreloadError(problem("settings_not_written", reason="it holds no keys"))
-    rows = text.splitlines()
-    pairs = {key.value: (key, value) for key, value in root.value} if root is not None else {}
-    key, models = pairs.get("models", (None, None))
-    column, row = 2, len(rows)
-    if key is None:
-        rows.append("models:")
-        row += 1
-    elif isinstance(models, yaml.SequenceNode) and models.value and not models.flow_style:
-        column, row = models.start_mark.column, _last_row(models) + 1
-    elif models.value == [] or models.tag == _NULL:
-        row = key.start_mark.line + 1
-        # `[]` and `~` go; an empty value ends where the next key begins
-        if models.start_mark.line == models.end_mark.line == row - 1:
-            line = rows[row - 1]
-            rows[row - 1] = (
-                line[: models.start_mark.column].rstrip() + line[models.end_mark.column :]
-            ).rstrip()
-    else:
-        raise PreloadError(
-            problem("settings_not_written", reason="'models' is no list with an entry on each line")
-        )
-    rows[row:row] = [f"{' ' * column}{line}".rstrip() for line in items.splitlines()]
-    after = "\n".join(rows) + "\n"
-    _same_but_for(text, after, items)
-    return after
-
-
-def _last_row(node: yaml.Node) -> int:
-    """The row of the last value: a block's own end lies behind the comments that follow it."""
-    if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
-        last = node.value[-1]
-        return _last_row(last[1] if isinstance(last, tuple) else last)
-    mark = node.end_mark
-    return mark.line - 1 if mark.column == 0 and mark.line > node.start_mark.line else mark.line
-
-
-def _same_but_for(before: str, after: str, items: str) -> None:
-    """Nothing else changed: what a text editor cannot promise is checked."""
-    old = yaml.safe_load(before) or {}
-    wanted = {**old, "models": [*(old.get("models") or []), *(yaml.safe_load(items) or [])]}
-    try:
-        same = yaml.safe_load(after) == wanted
-    except yaml.YAMLError:
-        same = False
-    if not same:
-        raise PreloadError(
-            problem("settings_not_written", reason="the lines do not fit between those that are there")
-        )
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise PreloadError(problem("settings_not_written", reason=reason)) from error
-
-
-def _replace(file: Path, text: str) -> None:
-    """All or nothing: written beside, then renamed."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if file.exists():
-            shutil.copymode(file, name)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
