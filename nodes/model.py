@@ -90,7 +90,7 @@ def _by_kind(types: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def _missing(name: str, slot: Slot, kind: str, found: Mapping[str, Any]) -> str:
     given = " and ".join(found) or "none of these"
-    return f"'{name}' has no {kind}: {slot.call.loader} gave {given}. Take the {kind} from another entry of preload.yaml."
+    return f"'{name}' has no {kind}: {slot.call.entry.loader} gave {given}. Take the {kind} from another entry of preload.yaml."
 
 
 def _sentences(problems: Sequence[Problem]) -> str:

@@ -135,8 +135,8 @@ def row(item: Model) -> dict[str, Any]:
     """One model of `?verbose`. `move` is not measured for each model: null."""
     return {
         "name": item.name,
-        "kind": item.kind,
-        "loader": item.loader,
+        "kind": item.call.entry.kind,
+        "loader": item.call.entry.loader,
         "required": item.required,
         "state": item.state.value,
         "device": item.device,

@@ -16,7 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from comfy_preload.api.queries import Answer, answer, error
+from comfy_preload.api.queries import Answer, FleetView, answer, error
 from comfy_preload.core.errors import problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.snapshot import Snapshot
@@ -34,10 +34,11 @@ _LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.[01]\r?")
 
 
 class Probe:
-    """A running listener. `snapshot` may be replaced: what it is asked at each question."""
+    """A running listener. `snapshot` and `fleet` are called for each question and may be replaced."""
 
     def __init__(self, sockets: Sequence[socket.socket], snapshot: Callable[[], Snapshot]) -> None:
         self.snapshot = snapshot
+        self.fleet: Callable[[], FleetView | None] = lambda: None
         self.addresses: tuple[tuple[str, int], ...] = tuple(
             (s.getsockname()[0], s.getsockname()[1]) for s in sockets
         )
@@ -124,7 +125,7 @@ class Probe:
         if not path.startswith("/"):  # as sent to a proxy
             with suppress(ValueError):
                 path = urlsplit(path).path
-        return _http(answer(path, query, self.snapshot()), with_body=method == "GET")
+        return _http(answer(path, query, self.snapshot(), self.fleet()), with_body=method == "GET")
 
 
 def start(addresses: Sequence[str], port: int, snapshot: Callable[[], Snapshot]) -> Probe | None:

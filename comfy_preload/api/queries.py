@@ -6,9 +6,9 @@ No lock, no disk, no device, and no import of aiohttp or prometheus_client but w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
 from comfy_preload.api import json_bodies as body
@@ -33,7 +33,28 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def answer(path: str, query: str, now: Snapshot) -> Answer:
+class FleetView(Protocol):
+    """What is known of the other replicas (`registry/fleet.py`)."""
+
+    def listing(self) -> dict[str, Any]:
+        """Return the body of `/preload/replicas`."""
+        ...
+
+    def locate(self, wanted: Sequence[Collection[str]]) -> dict[str, Any]:
+        """Return the body of `/preload/locate` for models, each given by its possible names."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a handler is given: the state when the question came, and the question."""
+
+    now: Snapshot
+    query: str
+    fleet: FleetView | None
+
+
+def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None) -> Answer:
     """Answer GET. `path` and `query` are as they came, percent-encoded; `/api` may stand before the path."""
     parts = [unquote(part) for part in path.split("/")]  # cut before it is decoded: a name may hold `%2F`
     if parts[1:2] == [PREFIX[1:]]:
@@ -41,7 +62,7 @@ def answer(path: str, query: str, now: Snapshot) -> Answer:
     for pattern, question in QUESTIONS.items():
         names = _match(pattern.split("/"), parts)
         if names is not None:
-            return question(now, query, *names)
+            return question(Asked(now, query, fleet), *names)
     return error(404, problem("path_unknown", found=_word(path), wanted=", ".join(QUESTIONS)))
 
 
@@ -83,12 +104,13 @@ def _verdict(good: bool, content: Mapping[str, Any], now: Snapshot) -> Answer:  
     )
 
 
-def _ready(now: Snapshot, query: str) -> Answer:
-    verbose = any(word.partition("=")[0] == "verbose" for word in query.split("&"))
-    return _verdict(now.serves, body.ready(now, verbose=verbose), now)
+def _ready(asked: Asked) -> Answer:
+    verbose = any(word.partition("=")[0] == "verbose" for word in asked.query.split("&"))
+    return _verdict(asked.now.serves, body.ready(asked.now, verbose=verbose), asked.now)
 
 
-def _ready_model(now: Snapshot, _: str, name: str) -> Answer:
+def _ready_model(asked: Asked, name: str) -> Answer:
+    now = asked.now
     item = now.model(name)
     if item is None:
         wrong = unknown_model(_word(name), _known(now))
@@ -96,22 +118,22 @@ def _ready_model(now: Snapshot, _: str, name: str) -> Answer:
     return _verdict(item.state.loaded, body.model(item), now)
 
 
-def _livez(now: Snapshot, _: str) -> Answer:
-    return as_json(200 if now.alive else 503, body.alive(now))
+def _livez(asked: Asked) -> Answer:
+    return as_json(200 if asked.now.alive else 503, body.alive(asked.now))
 
 
-def _preload(now: Snapshot, _: str) -> Answer:
-    return as_json(200, body.everything(now))
+def _preload(asked: Asked) -> Answer:
+    return as_json(200, body.everything(asked.now))
 
 
-def _job(now: Snapshot, _: str, job_id: str) -> Answer:
-    item = next((job for job in now.jobs if job.id == job_id), None)
+def _job(asked: Asked, job_id: str) -> Answer:
+    item = next((job for job in asked.now.jobs if job.id == job_id), None)
     if item is None:
         return error(404, problem("job_unknown", found=_word(job_id)))
     return as_json(200, body.job(item))
 
 
-def _metrics(now: Snapshot, _: str) -> Answer:
+def _metrics(asked: Asked) -> Answer:
     try:
         from comfy_preload.api import metrics
     except ModuleNotFoundError as missing:
@@ -119,33 +141,33 @@ def _metrics(now: Snapshot, _: str) -> Answer:
             raise
         return error(501, problem("metrics_unavailable"))
     return Answer(
-        200, metrics.render(now), {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"}
+        200, metrics.render(asked.now), {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"}
     )
 
 
-def _replicas(now: Snapshot, _: str) -> Answer:
-    return as_json(200, now.fleet.listing()) if now.fleet else error(501, problem("registry_off"))
+def _replicas(asked: Asked) -> Answer:
+    return as_json(200, asked.fleet.listing()) if asked.fleet else error(501, problem("registry_off"))
 
 
-def _locate(now: Snapshot, query: str) -> Answer:
-    given = [word.partition("=")[2] for word in query.split("&") if word.partition("=")[0] == "model"]
-    wanted = [
-        {unquote(word), unquote_plus(word)} for word in given if word
-    ]  # `+` is in names, and some clients' space
+def _locate(asked: Asked) -> Answer:
+    given = [word.partition("=")[2] for word in asked.query.split("&") if word.partition("=")[0] == "model"]
+    # names may hold `+`, and some clients send it for a blank
+    wanted = [{unquote(word), unquote_plus(word)} for word in given if word]
     if not 0 < len(wanted) <= MOST_LOCATED or len(wanted) < len(given):
         return error(400, problem("locate_unclear", found=len(wanted), wanted=MOST_LOCATED))
-    return as_json(200, now.fleet.locate(wanted)) if now.fleet else error(501, problem("registry_off"))
+    return as_json(200, asked.fleet.locate(wanted)) if asked.fleet else error(501, problem("registry_off"))
 
 
-def _kserve_live(now: Snapshot, _: str) -> Answer:
-    return as_json(200 if now.alive else 503, {"live": now.alive})
+def _kserve_live(asked: Asked) -> Answer:
+    return as_json(200 if asked.now.alive else 503, {"live": asked.now.alive})
 
 
-def _kserve_ready(now: Snapshot, _: str) -> Answer:
-    return _verdict(now.serves, {"ready": now.serves}, now)
+def _kserve_ready(asked: Asked) -> Answer:
+    return _verdict(asked.now.serves, {"ready": asked.now.serves}, asked.now)
 
 
-def _kserve_model(now: Snapshot, _: str, name: str) -> Answer:
+def _kserve_model(asked: Asked, name: str) -> Answer:
+    now = asked.now
     item = now.model(name)
     if item is None:  # that protocol's own shape of errors
         return as_json(404, {"error": unknown_model(_word(name), _known(now)).message})

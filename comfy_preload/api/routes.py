@@ -17,7 +17,7 @@ from aiohttp import web
 
 from comfy_preload.api import access as gate
 from comfy_preload.api import json_bodies as body
-from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, answer, as_json, error
+from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error
 from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.state.jobs import Command, Door
 from comfy_preload.core.state.snapshot import Snapshot
@@ -36,12 +36,17 @@ _STATUS = {
 }
 
 
-def register(routes: web.RouteTableDef, snapshot: Callable[[], Snapshot], door: Door) -> None:
-    """Add the routes to a table. `snapshot` is called once for each question; `door` takes the commands."""
+def register(
+    routes: web.RouteTableDef,
+    snapshot: Callable[[], Snapshot],
+    door: Door,
+    fleet: Callable[[], FleetView | None] = lambda: None,
+) -> None:
+    """Add the routes to a table. `snapshot` and `fleet` are called for each question; `door` takes the commands."""
 
     async def question(request: web.Request) -> web.Response:
         url = request.rel_url
-        return _response(answer(url.raw_path, url.raw_query_string, snapshot()))
+        return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet()))
 
     for path in QUESTIONS:  # by itself aiohttp would not take names with braces
         routes.get(path.replace("}", ":[^/]+}"))(question)

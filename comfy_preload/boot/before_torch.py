@@ -1,7 +1,7 @@
-"""What can be done before torch is imported: read the settings, answer probes, start to read the model files.
+"""What can be done before torch is imported: answer probes, read the model files, touch memory.
 
-Imports nothing but PyYAML and psutil besides the standard library, and of ComfyUI only
-`folder_paths`, which is complete by then (extra_model_paths.yaml included), and `comfy.cli_args`.
+Imports only PyYAML and psutil besides the standard library, and of ComfyUI only `folder_paths`, which is complete by then
+(extra_model_paths.yaml included), and `comfy.cli_args`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from comfy_preload.core.log import log
 from comfy_preload.core.machine import pretouch
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
+from comfy_preload.core.settings.glance import Glance, glance
 from comfy_preload.core.state.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -31,105 +32,79 @@ _FOLDERS = {
 head_start = HeadStart()
 early_probe: Probe | None = None
 """Both are set here and read by `plugin.py`, once: this module is where prestartup and start-up meet."""
-WORKING_MEMORY = 512 << 20
-"""Bytes that a first prompt needs beside the models, at most: a quarter of what small ones have."""
 
 
 def begin() -> None:
-    """Never raises. Settings are only glanced at: `boot/plugin.py` complains about what is wrong.
+    """Start what the settings ask for. Never raises; `boot/plugin.py` reports what is wrong with the settings.
 
-    The rest is done by a thread: looking for a file may block on a mount that does not answer.
+    Files are looked for in a thread: a mount that does not answer must not delay ComfyUI.
     """
-    settings = settings_path()
+    path = settings_path()
     try:
-        data = read(settings).data
+        seen = glance(read(path))
     except PreloadError:
         return  # reported by boot/plugin.py
-    if not isinstance(data, dict):
+    if seen.probe_port is not None:
+        _start_probe(seen.probe_port)
+    if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):
         return
-    _listen(data.get("probe"))
-    options = _prefetch_options(data)
-    if options is None or not any(
-        isinstance(data.get(key), list) and data[key] for key in ("models", "workflows")
-    ):
-        return
-    if options.get("pretouch", True) is True:
+    if seen.prefetch.pretouch:
         pretouch.prefer_huge_pages()
-    threading.Thread(
-        target=_begin, args=(data, options, settings.parent), name="preload-early", daemon=True
-    ).start()
+    threading.Thread(target=_run, args=(seen, path.parent), name="preload-early", daemon=True).start()
 
 
-def _prefetch_options(data: dict[str, Any]) -> dict[str, Any] | None:
-    """None if nothing is to be read ahead."""
-    told = data.get("prefetch")
-    options = told if isinstance(told, dict) else {}
-    return None if options.get("enabled", True) is not True or data.get("when") in (False, "off") else options
-
-
-def _listen(options: Any) -> None:
+def _start_probe(port: int) -> None:
     global early_probe  # noqa: PLW0603 — see there
-    port = options.get("port") if isinstance(options, dict) else None
-    if not isinstance(port, int) or not 0 < port < 1 << 16:
-        return
     try:
         from comfy_preload.api import probe
         from comfy_preload.host.files import listens_at
 
         addresses, own = listens_at()
         if port == own:
-            log.warning("probe: port %d is ComfyUI's own; no early answers; choose another probe.port", port)
+            log.warning(
+                "probe.port %d is ComfyUI's own port; the early probe is disabled. Choose another port", port
+            )
             return
         early_probe = probe.start(addresses, port, Readiness.idle().snapshot)
     except Exception:  # noqa: BLE001 — ComfyUI must start
         log.exception("the early probe could not be started")
 
 
-def _begin(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
+def _run(seen: Glance, folder: Path) -> None:
     try:
-        _read_ahead(data, options, folder)
+        _read_ahead(seen, folder)
     except Exception:  # noqa: BLE001 — whatever it is, models are then read when they are loaded
         log.exception("the model files could not be read ahead")
 
 
-def _read_ahead(data: dict[str, Any], options: dict[str, Any], folder: Path) -> None:
-    from comfy_preload.core.machine import memory, prefetch
+def _read_ahead(seen: Glance, folder: Path) -> None:
+    from comfy_preload.core.machine import memory
+    from comfy_preload.core.machine.prefetch import Prefetch
     from comfy_preload.host.files import computes_in_ram
 
-    share, readers = options.get("memory", 0.8), options.get("readers", "auto")
-    room = int((share if isinstance(share, int | float) else 0.8) * memory.available())
-    files = list(
-        dict.fromkeys(
-            [*_files(data.get("models") or []), *_of_workflows(data.get("workflows") or [], folder)]
-        )
-    )
-    count = readers if isinstance(readers, int) and 0 < readers <= 64 else None
-    head_start.prefetch = prefetch.Prefetch(
-        files, budget=room, readers=count, gate=_gate(data.get("registry"))
+    room = int(seen.prefetch.memory * memory.available())
+    files = list(dict.fromkeys([*_files(seen.models), *_files_of_workflows(seen.workflows, folder)]))
+    head_start.prefetch = Prefetch(
+        files, budget=room, readers=seen.prefetch.readers, gate=_gate(seen.registry)
     )
     head_start.prefetch.start()
-    if options.get("pretouch", True) is True:
+    if seen.prefetch.pretouch:
         size = sum(file.stat().st_size for file in files if file.is_file())
-        if computes_in_ram():
-            head_start.pretouch = pretouch.Pretouch(
-                min(2 * size, room - size), min(WORKING_MEMORY, size // 4, room - 2 * size)
-            )
-        else:
-            head_start.pretouch = pretouch.Pretouch(min(size, room - size))
+        head_start.pretouch = pretouch.sized_for(size, room, in_ram=computes_in_ram())
         head_start.pretouch.start()
 
 
-def _gate(told: Any) -> Gate | None:
+def _gate(registry: Any) -> Gate | None:
     """Who may hold up reading: replicas that share the storage, if the settings have a registry."""
-    if not told:
+    if not registry:
         return None
     from comfy_preload.registry.lease import gate
 
-    return gate(told)
+    return gate(registry)
 
 
-def _files(entries: list[Any]) -> Iterator[Path]:
-    """The model files that the entries name, as far as they can be told without the loader nodes."""
+def _files(entries: tuple[Any, ...]) -> Iterator[Path]:
+    """The model files that the entries name, as far as they are known without the loader nodes."""
     from comfy_preload.host.files import find, usual_folder
 
     for entry in entries:
@@ -148,16 +123,15 @@ def _files(entries: list[Any]) -> Iterator[Path]:
                 yield from (file.path for file in find(value, [usual] if usual else []))
 
 
-def _of_workflows(entries: list[Any], folder: Path) -> Iterator[Path]:
-    """Every model file that the workflows name, LoRAs and the like included: these are not preloaded but soon read."""
+def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
+    """Every model file that the workflows name, LoRAs included: these are not preloaded but soon read."""
     from comfy_preload.core.workflow.files import files_of
     from comfy_preload.core.workflow.locate import locate
     from comfy_preload.core.workflow.reader import MAX_BYTES
     from comfy_preload.host.files import find, user_folder
 
-    for entry in entries:
-        path = entry.get("path") if isinstance(entry, dict) else None
-        for _, workflow in locate(path, (folder, user_folder())) if isinstance(path, str) and path else ():
+    for path in paths:
+        for _, workflow in locate(path, (folder, user_folder())):
             try:
                 with workflow.open("rb") as stream:
                     names = files_of(stream.read(MAX_BYTES + 1))

@@ -156,7 +156,7 @@ def _show(report: Report) -> None:
         for number, cells in enumerate(named):
             rows.append(
                 (
-                    *((call.name, call.loader or "?") if number == 0 else ("", "")),
+                    *((call.name, call.entry.loader or "?") if number == 0 else ("", "")),
                     *cells,
                     state if number == 0 else "",
                 )

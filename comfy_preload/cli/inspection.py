@@ -23,7 +23,7 @@ from comfy_preload.core.planning.preflight import check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.schema import Options
-from comfy_preload.core.settings.validation import Settings, settle
+from comfy_preload.core.settings.validation import Settings, validate
 
 FULLY, FILES, AT_START = "fully", "its files", "at start-up only"
 
@@ -57,7 +57,7 @@ class Survey:
 
     def checked(self, call: LoaderCall) -> str:
         """How far its inputs could be looked at."""
-        return FULLY if not call.loader or self.loaders.knows(call.loader) else AT_START
+        return FULLY if not call.entry.loader or self.loaders.knows(call.entry.loader) else AT_START
 
 
 def survey(options: argparse.Namespace) -> Survey:
@@ -76,7 +76,7 @@ def survey(options: argparse.Namespace) -> Survey:
 def _settings() -> Settings:
     try:
         file = settings_path()
-        return replace(settle(read(file)), folder=file.parent)
+        return replace(validate(read(file)), folder=file.parent)
     except PreloadError as error:  # a finding like any other
         return Settings(Options(), (), (error.problem,))
 
@@ -85,13 +85,13 @@ def model_json(found: Survey, call: LoaderCall) -> dict[str, Any]:
     """One row of `models` in the JSON of both commands."""
     return {
         "name": call.name,
-        "kind": call.kind,
-        "loader": call.loader,
+        "kind": call.entry.kind,
+        "loader": call.entry.loader,
         "inputs": dict(call.target.inputs) if call.target else {},
         "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in call.files],
         "bytes": found.bytes[call.name],
-        "device": call.device,
-        "required": call.required,
+        "device": call.entry.device,
+        "required": call.entry.required,
         "checked": found.checked(call),
         "problems": [problem_json(p) for p in call.problems],
     }
@@ -127,11 +127,11 @@ def say_findings(found: Survey) -> None:
     for call in found.plan.calls:
         if found.checked(call) == AT_START:
             near = nearest(
-                call.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1
+                call.entry.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1
             )
-            close = near and abs(len(near[0]) - len(call.loader)) < 2
+            close = near and abs(len(near[0]) - len(call.entry.loader)) < 2
             say(
-                f"{call.name}: {call.loader} is checked at start-up only"
+                f"{call.name}: {call.entry.loader} is checked at start-up only"
                 + (f"; or is it '{near[0]}'?" if close else "")
             )
     for one in found.workflows:

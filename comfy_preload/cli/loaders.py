@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile
-from comfy_preload.core.settings.validation import Entry
+from comfy_preload.core.settings.entry import Entry
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 DEVICES = ("default", "cpu")

@@ -20,14 +20,14 @@ def run(options: argparse.Namespace) -> int:
         (
             str(number),
             call.name,
-            call.loader or "?",
+            call.entry.loader or "?",
             ", ".join(
                 f"{name}: {_written(value)}"
                 for name, value in (call.target.inputs if call.target else {}).items()
             ),
             gigabytes(found.bytes[call.name]),
-            call.device,
-            "required" if call.required else "optional",
+            call.entry.device,
+            "required" if call.entry.required else "optional",
         )
         for number, call in enumerate(found.plan.calls, 1)
     ]

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from comfy_preload.core.settings.glance import (
+    ADVERTISED_URL,
+    MAX_READERS,
+    REDIS_URL,
+    REGISTRY_ID,
+    REGISTRY_PREFIX,
+)
+
 PREFIX = "comfy-preload"
-ADDRESS = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
-"""Without user and password: it is told to everybody."""
-_WORD = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,100}")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:\[\]-]+")
 
 
@@ -33,25 +38,25 @@ def where(raw: Any) -> Where | None:
     """None if that is not to be used: it is told elsewhere why."""
     told = raw if isinstance(raw, dict) else {}
     redis, advertise = told.get("redis"), told.get("advertise")
-    if not (isinstance(redis, str) and redis.startswith(("redis://", "rediss://"))):
+    if not (isinstance(redis, str) and REDIS_URL.fullmatch(redis)):
         return None
-    if not (isinstance(advertise, str) and ADDRESS.fullmatch(advertise)):
+    if not (isinstance(advertise, str) and ADVERTISED_URL.fullmatch(advertise)):
         return None
     given, prefix, readers = (
         told.get("id") or _usual_id(advertise),
         told.get("prefix") or PREFIX,
         told.get("readers"),
     )
-    if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in (given, prefix)):
+    if not (isinstance(given, str) and re.match(REGISTRY_ID, given)):
+        return None
+    if not (isinstance(prefix, str) and re.match(REGISTRY_PREFIX, prefix)):
         return None
     return Where(
         redis=redis,
         advertise=advertise.rstrip("/"),
         id=given,
         prefix=prefix,
-        readers=readers
-        if isinstance(readers, int) and not isinstance(readers, bool) and readers > 0
-        else None,
+        readers=readers if isinstance(readers, int) and 1 <= readers <= MAX_READERS else None,
     )
 
 

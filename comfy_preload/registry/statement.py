@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from comfy_preload.core.settings.glance import ADVERTISED_URL
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot
-from comfy_preload.registry.address import ADDRESS
 
 FORMAT = 1
 """Of the entry. Others are ignored: fields may be added without a new one, never changed."""
@@ -164,7 +164,7 @@ def _entry(told: Mapping[str, Any]) -> Entry:
     return Entry(
         id=_text(told["id"], 100, _WORD),
         instance=_text(told["instance"], 100, _WORD),
-        address=_text(told["address"], 500, ADDRESS),
+        address=_text(told["address"], 500, ADVERTISED_URL),
         version=_text(told["version"], 50),
         status=_text(told["status"], 50, _WORD),
         ready=_truth(told["ready"]),

@@ -1,4 +1,4 @@
-"""What `POST /preload/…` orders: reload, release, sleep, wake. Each runs in the thread that runs prompts, inside a job."""
+"""Carries out `POST /preload/…`: reload, release, sleep, wake. Each runs in the thread that runs prompts, inside a job."""
 
 from __future__ import annotations
 
@@ -10,35 +10,47 @@ from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.planning.plan import LoaderCall, Plan
 from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
 from comfy_preload.core.state.snapshot import Phase, Status
 from comfy_preload.stages.loading import Loading
-
-MakePlan = Callable[[], tuple[Plan, tuple[Problem, ...]]]
-"""Reads the settings anew: the plan, and what is wrong with the file as a whole."""
+from comfy_preload.stages.planning import Planned, make_plan
 
 
 class Commands:
     """The four commands. Each changes what is loaded only after it is known to work."""
 
-    def __init__(self, host: Host, residency: Residency, readiness: Readiness, loading: Loading) -> None:
+    def __init__(
+        self,
+        host: Host,
+        residency: Residency,
+        readiness: Readiness,
+        loading: Loading,
+        reread: Callable[[], Settings],
+    ) -> None:
+        """`reread` returns the settings as they are in the file now."""
         self._host = host
         self._residency = residency
         self._readiness = readiness
         self._loading = loading
+        self._reread = reread
 
-    async def run(self, job: Job, make_plan: MakePlan) -> None:
-        """Do what the job says; it fails by having problems."""
+    async def run(self, job: Job) -> Planned | None:
+        """Carry out the job; it has failed if it has problems afterwards.
+
+        Return what a reload of everything found, for those that follow the settings file; None after anything else.
+        """
         if job.command is Command.RELOAD:
-            await self._reload(job, make_plan)
-        elif job.command is Command.RELEASE:
+            return await self._reload(job)
+        if job.command is Command.RELEASE:
             self._release(job)
         elif job.command is Command.SLEEP:
             self._sleep(job)
         else:
             self._wake(job)
+        return None
 
     def _release(self, job: Job) -> None:
         slots = [
@@ -72,16 +84,18 @@ class Commands:
 
     # -- reload -----------------------------------------------------------------------------------
 
-    async def _reload(self, job: Job, make_plan: MakePlan) -> None:
+    async def _reload(self, job: Job) -> Planned | None:
         """Load what is new beside what is there; then change over, or keep the old."""
-        plan, problems = make_plan()
-        if problems:
-            self._keep_old(job, problems)
-            return
+        settings = self._reread()
+        if settings.problems:
+            return self._keep_old(job, settings.problems)
+        planned = make_plan(settings, self._host)
+        plan = planned.plan
+        if problems := self._broken_workflows(planned):
+            return self._keep_old(job, problems)
         calls = self._wanted(job, plan)
         if not calls and job.model:
-            self._keep_old(job, (unknown_model(job.model, [call.name for call in plan.calls]),))
-            return
+            return self._keep_old(job, (unknown_model(job.model, [call.name for call in plan.calls]),))
         kept = {call.name: slot for call in calls if (slot := self._carried(call))}
         checked = self._loading.check(Plan(tuple(call for call in calls if call.name not in kept)))
         fresh = [Slot.of(call, checked.bytes[call.name]) for call in checked.plan.calls]
@@ -91,10 +105,16 @@ class Commands:
         if lost := self._would_lose(fresh):
             self._residency.expect(())
             self._loading.unwatch_others(slot.call for slot in self._residency.slots)
-            self._keep_old(job, lost)
-            return
+            return self._keep_old(job, lost)
         job.kept = tuple(kept)
         self._change_over(job, plan, [*kept.values(), *fresh])
+        return planned if job.model is None else None
+
+    def _broken_workflows(self, planned: Planned) -> tuple[Problem, ...]:
+        """Return the problems of required workflows that cannot be read now and could be before."""
+        failing = self._readiness.snapshot().failing()
+        broken = (one.row for one in planned.runs if one.row.required and one.row.name not in failing)
+        return tuple(wrong for row in broken for wrong in row.problems)
 
     def _wanted(self, job: Job, plan: Plan) -> list[LoaderCall]:
         return [call for call in plan.calls if job.model in (None, call.name)]
@@ -115,7 +135,7 @@ class Commands:
         for slot in fresh:
             if slot.stage is Stage.FAILED:
                 before = self._residency.find(slot.call.name)
-                if (before and before.loaded) or (serves and slot.call.required):
+                if (before and before.loaded) or (serves and slot.call.entry.required):
                     lost += [replace(p, message=f"{slot.call.name}: {p.message}") for p in slot.problems]
         return tuple(lost)
 
@@ -130,7 +150,7 @@ class Commands:
         gone = [slot for slot in self._residency.slots if slot.loaded and id(slot.loaded) not in still]
         self._residency.reset(now[name] for name in order)
         self._loading.unwatch_others(slot.call for slot in self._residency.slots)
-        self._readiness.problems = ()
+        self._readiness.clear_problems()
         self._host.collect()
         if self._readiness.phase is Phase.SETTLED:
             self._loading.push(slot for slot in now.values())
@@ -139,6 +159,7 @@ class Commands:
         self._loading.report()
 
     def _keep_old(self, job: Job, reasons: tuple[Problem, ...]) -> None:
+        """Fail the job for these reasons; nothing was changed."""
         reason = "; ".join(p.message for p in reasons[:3]) + ("; …" if len(reasons) > 3 else "")
         job.problems = (problem("reload_kept_old", reason=reason), *reasons)
         log.error("%s", job.problems[0])

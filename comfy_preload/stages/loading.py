@@ -76,7 +76,7 @@ class Loading:
             return
         if slot.loaded is None:
             found = self._host.usable(outputs) or "its outputs to another call"
-            slot.fail(problem("load_output", line=call.line, loader=call.loader, found=found))
+            slot.fail(problem("load_output", line=call.entry.line, loader=call.entry.loader, found=found))
             log.error("%s: %s", call.name, slot.problems[0])
             return
         seconds = time.perf_counter() - began
@@ -85,25 +85,27 @@ class Loading:
             if call.files
             else ""
         )
-        log.info("loaded %s (%s): %s%.2f s", call.name, call.loader, speed, seconds)
+        log.info("loaded %s (%s): %s%.2f s", call.name, call.entry.loader, speed, seconds)
 
     def _explain(self, slot: Slot, error: BaseException, slots: Iterable[Slot]) -> Problem:
-        line = slot.call.line
+        line = slot.call.entry.line
         if self._host.is_interrupt(error):
             for other in slots:
                 if other.stage is Stage.PENDING:
-                    other.fail(problem("interrupted", line=other.call.line))
+                    other.fail(problem("interrupted", line=other.call.entry.line))
             return problem("interrupted", line=line)
         if self._host.is_out_of_memory(error):
             self._host.relieve()
-            return problem("out_of_memory", line=line, loader=slot.call.loader)
+            return problem("out_of_memory", line=line, loader=slot.call.entry.loader)
         self._readiness.blame(type(error), str(error))
         files = [file.path for file in slot.call.files]
-        return replace(failure(slot.call.loader, error, files), line=line)
+        return replace(failure(slot.call.entry.loader, error, files), line=line)
 
     def push(self, slots: Iterable[Slot]) -> None:
         """One call for all, so that none evicts another; then look where they really are."""
-        pushed = [(slot, slot.loaded.outputs) for slot in slots if slot.loaded and slot.call.device == "gpu"]
+        pushed = [
+            (slot, slot.loaded.outputs) for slot in slots if slot.loaded and slot.call.entry.device == "gpu"
+        ]
         if not pushed:
             return
         began = time.perf_counter()

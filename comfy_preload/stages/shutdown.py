@@ -1,4 +1,4 @@
-"""The process as others see it: SIGTERM, the exit status, the look around every two seconds. Runs on the event loop."""
+"""How the process ends: SIGTERM, and the exit status under `on_error: exit`. Runs on the event loop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from typing import Any
 
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
-from comfy_preload.core.machine import memory
-from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot
 
 EXIT_CODE = 70
 """Exit status of the process under `on_error: exit` (EX_SOFTWARE of sysexits.h)."""
@@ -27,7 +24,6 @@ LINGER = 3.0
 """Seconds between the last prompt's end and ours, for clients to fetch the result."""
 IDLE_LINGER = 1.0
 """The same if nothing ran: for prompts that are on their way, where no preStop hook waits for the load balancer."""
-INTERVAL = 2.0
 
 
 def exit_with(reason: str) -> None:
@@ -57,14 +53,14 @@ class Drain:
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             self._before = signal.getsignal(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._told))
+            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._on_sigterm))
 
-    def _told(self) -> None:
+    def _on_sigterm(self) -> None:
         if self._task is not None:
             log.warning("SIGTERM again: ending now")
             self._end(now=True)
             return
-        self._readiness.draining = True
+        self._readiness.drain()
         self._task = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -92,33 +88,3 @@ class Drain:
             os._exit(0)
         else:
             raise KeyboardInterrupt
-
-
-class Watch:
-    """A look around every INTERVAL seconds: errors of the device, models that were moved, memory that runs short."""
-
-    def __init__(self, host: Host, residency: Residency, readiness: Readiness, floor: float) -> None:
-        self.floor = floor
-        self._host = host
-        self._residency = residency
-        self._readiness = readiness
-
-    def look(self) -> Slot | None:
-        """Returns what to release now, if memory runs short: the least recently used entry that is not required."""
-        for failed in self._host.new_errors():
-            self._readiness.blame(failed.error, failed.reason)
-        self._readiness.look()
-        share = memory.share_available()
-        if share >= self.floor or any(
-            j.command is Command.RELEASE and not j.is_over for j in self._readiness.jobs.all()
-        ):
-            return None
-        spare = [slot for slot in self._residency.slots if slot.loaded and not slot.call.required]
-        if not spare:
-            return None
-        oldest = min(spare, key=lambda slot: slot.used)
-        percent = (share * 100, self.floor * 100)
-        log.warning(
-            "%.1f %% of memory available, less than %.1f %%: releasing %s", *percent, oldest.call.name
-        )
-        return oldest

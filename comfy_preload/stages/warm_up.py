@@ -15,7 +15,7 @@ from comfy_preload.core.state.residency import Residency
 from comfy_preload.core.state.snapshot import Phase, WarmUp, WarmUpState
 
 
-class Warming:
+class WarmUps:
     """The workflows of the plan, and which of them were run."""
 
     def __init__(self, host: Host, residency: Residency, readiness: Readiness) -> None:
@@ -68,7 +68,7 @@ class Warming:
 
     def _set(self, runs: tuple[Runs, ...]) -> None:
         self._runs = runs
-        self._readiness.warmups = tuple(one.row for one in runs)
+        self._readiness.show(tuple(one.row for one in runs))
 
 
 def _problem(workflow: str, failed: Failed) -> Problem:

@@ -10,7 +10,7 @@ import pytest
 from comfy_preload.cli.capture import Capture, write
 from comfy_preload.core.host import Value
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.settings.write import WrittenCall
 
 
@@ -85,7 +85,7 @@ def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
 def test_entry(loader: str, inputs: dict[str, Value], entry: dict[str, Any]) -> None:
     """Shorthands where they fit; read back, the entry is the same call, but for inputs that mean nothing when left out."""
     text, rows = write(captured((loader, inputs)))
-    settings = settle(parse(text))
+    settings = validate(parse(text))
 
     assert [entry] == [row["entry"] for row in rows]
     assert () == settings.problems
@@ -107,7 +107,7 @@ def test_order_and_counts() -> None:
     text, rows = write(found)
 
     assert [3, 1] == [row["uses"] for row in rows]
-    assert ["b", "a"] == [entry.inputs["vae_name"] for entry in settle(parse(text)).entries]
+    assert ["b", "a"] == [entry.inputs["vae_name"] for entry in validate(parse(text)).entries]
     assert text.endswith("models:\n  # in 3 of 3\n  - vae: b\n  # in 1 of 3\n  - vae: a\n")
 
 
@@ -125,7 +125,7 @@ def test_left_out(inputs: dict[str, Value]) -> None:
     text, rows = write(found)
 
     assert [{"vae": "good"}] == [row["entry"] for row in rows]
-    assert [()] == [entry.problems for entry in settle(parse(text)).entries]
+    assert [()] == [entry.problems for entry in validate(parse(text)).entries]
     assert ["VAELoader is left out"] == [warning[:21] for warning in found.warnings]
 
 
@@ -143,5 +143,5 @@ def test_too_many() -> None:
     text, rows = write(found)
 
     assert 1000 == len(rows)
-    assert () == settle(parse(text)).problems
+    assert () == validate(parse(text)).problems
     assert found.warnings

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import Settings, settle
+from comfy_preload.core.settings.validation import Settings, validate
 from tests.deploy.tools import ROOT, helm, kubectl
 
 CHART = ROOT / "deploy" / "helm" / "comfyui-preload"
@@ -111,7 +111,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 def settled(rendered: list[Manifest]) -> Settings:
     """The preload.yaml, as the plugin understands it."""
-    return settle(parse(settings(rendered)))
+    return validate(parse(settings(rendered)))
 
 
 def is_built_in(manifest: Manifest) -> bool:

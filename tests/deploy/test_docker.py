@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from tests.deploy import dockerfile
 from tests.deploy.dockerfile import FILE, FOLDER, ROOT
 from tests.deploy.tools import program
@@ -126,17 +126,17 @@ def test_example_app() -> None:
     text = (FOLDER / "app" / "preload.yaml").read_text(encoding="utf-8")
     used = re.sub(r"^  # ", "  ", text.replace("# registry:", "registry:"), flags=re.MULTILINE)
 
-    for settings in (settle(parse(text)), settle(parse(used))):
+    for settings in (validate(parse(text)), validate(parse(used))):
         assert () == settings.problems
         assert [()] * len(settings.entries) == [entry.problems for entry in settings.entries]
-    assert [1, 1] == [len(settle(parse(used)).entries), len(settle(parse(used)).workflows)]
+    assert [1, 1] == [len(validate(parse(used)).entries), len(validate(parse(used)).workflows)]
 
 
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
 def test_compose_comfyui(services: dict[str, dict[str, Any]], profile: str) -> None:
     """One profile, one ComfyUI: closed up, checked as the image is, and with time to finish prompts."""
     service = services[f"comfyui-{profile}"]
-    drain = settle(parse((FOLDER / "app" / "preload.yaml").read_text(encoding="utf-8"))).options.drain
+    drain = validate(parse((FOLDER / "app" / "preload.yaml").read_text(encoding="utf-8"))).options.drain
 
     assert [profile] == service["profiles"]
     assert (True, ["/tmp"]) == (service["read_only"], service["tmpfs"])  # noqa: S108 — a mount, not a file

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.state.snapshot import Status
 from tests.http.conftest import Client, Serve
 from tests.support.snapshots import OpenDoor, snapshot
@@ -31,7 +31,7 @@ async def test_lines(client: Client) -> None:
     reply = await client.post("/preload/entries", json={"prompt": GRAPH})
     text = await reply.text()
     assert (200, "text/plain") == (reply.status, reply.content_type)
-    settings = settle(parse(f"models:\n{text}"))
+    settings = validate(parse(f"models:\n{text}"))
     assert () == settings.problems
     assert [
         ("CheckpointLoaderSimple", {"ckpt_name": 'a "quoted" 模型.ckpt'}, ()),

@@ -38,7 +38,7 @@ def fleet() -> Fleet:
 
 
 def get(path: str, query: str, fleet: Fleet | None) -> tuple[int, Any]:
-    given = answer(path, query, snapshot(fleet=fleet))
+    given = answer(path, query, snapshot(), fleet)
     return given.status, json.loads(given.body)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from comfy_preload.registry.address import where
 
 
@@ -14,7 +14,7 @@ def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p, readers: 2}"
     document = parse(text)
-    settings, early = settle(document), where(document.data["registry"])
+    settings, early = validate(document), where(document.data["registry"])
     late = settings.options.registry
 
     assert () == settings.problems
@@ -81,7 +81,7 @@ def test_usual_id() -> None:
 )
 def test_mistakes(text: str, said: str) -> None:
     """They are told, without what may be a password; nothing else suffers."""
-    settings = settle(parse(text))
+    settings = validate(parse(text))
     told = "\n".join(str(p) for p in settings.problems)
 
     assert said in told

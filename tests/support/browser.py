@@ -104,7 +104,7 @@ class Window:
             self.page.wait_for_timeout(50)
         raise TimeoutError(f"not {what} after {deadline:g} s:\n{self.panel.inner_text()}")
 
-    def settle(self) -> None:
+    def validate(self) -> None:
         """Until there is no animation left, for a picture."""
         self.page.wait_for_timeout(400)
 

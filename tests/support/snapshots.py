@@ -9,6 +9,8 @@ from comfy_preload.core.errors import PreloadError, Problem, problem, unknown_mo
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.missing_entries import lines_for
+from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
     Model,
@@ -40,10 +42,10 @@ AHEAD = PrefetchProgress(bytes=70, bytes_total=100, cached=10, seconds=2.0, read
 def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields: Any) -> Model:
     """A loaded, required checkpoint unless told otherwise. A failed one has a problem."""
     failed = state is ModelState.FAILED
-    usual: dict[str, Any] = {
-        "kind": "checkpoint",
-        "loader": "CheckpointLoaderSimple",
-        "required": True,
+    given = {key: fields.pop(key) for key in ("kind", "loader", "required") if key in fields}
+    usual: dict[str, Any] = {"kind": "checkpoint", "loader": "CheckpointLoaderSimple"}
+    entry = Entry(name=name, inputs={}, **{**usual, **given})
+    seen: dict[str, Any] = {
         "device": "cuda:0",
         "bytes": 1000,
         "bytes_on_device": 1000,
@@ -54,7 +56,7 @@ def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields:
         "evictions": 1,
         "problems": (BROKEN,) if failed else (),
     }
-    return Model(name=name, state=state, **{**usual, **fields})
+    return Model(LoaderCall(entry), state, **{**seen, **fields})
 
 
 def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fields: Any) -> WarmUp:

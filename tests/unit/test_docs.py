@@ -17,7 +17,7 @@ from comfy_preload.api.routes import register
 from comfy_preload.core.errors import ERRORS
 from comfy_preload.core.settings.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse
 from comfy_preload.core.settings.schema import ENTRIES, json_schema
-from comfy_preload.core.settings.validation import MAX_ENTRIES, settle
+from comfy_preload.core.settings.validation import MAX_ENTRIES, validate
 from comfy_preload.core.state.snapshot import ModelState, Status
 from tests.support.snapshots import OpenDoor, full, snapshot
 
@@ -148,7 +148,7 @@ def test_settings_example(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every `yaml` block is a settings file without a problem, if its variables are set."""
     for name in re.findall(r"\$\{(\w+)\}", block):
         monkeypatch.setenv(name, "x")
-    settings = settle(parse(block))
+    settings = validate(parse(block))
 
     assert () == settings.problems
     assert [()] * len(settings.entries) == [entry.problems for entry in settings.entries]

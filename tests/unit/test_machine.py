@@ -12,6 +12,7 @@ from comfy_preload.api import json_bodies as body
 from comfy_preload.core.errors import problem
 from comfy_preload.core.host import Placement
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.jobs import JOB_MOVES, Command, Job, Jobs, JobState
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
@@ -35,7 +36,7 @@ class ReadinessMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        calls = [LoaderCall(name, "vae", "L", name in REQUIRED, "gpu", None) for name in NAMES]
+        calls = [LoaderCall(Entry(name, "vae", "L", {}, name in REQUIRED)) for name in NAMES]
         self.residency = Residency(
             repair=lambda _: None, usable=lambda _: "", slots=tuple(Slot(c, 100) for c in calls)
         )
@@ -104,11 +105,12 @@ class ReadinessMachine(RuleBasedStateMachine):
     @rule()
     def time_is_over(self) -> None:
         if self.readiness.phase in (Phase.LOADING, Phase.WARMING):
-            self.readiness.overdue = problem("timeout", wanted="1")
+            self.readiness.overdue_by(problem("timeout", wanted="1"))
 
     @rule()
     def sigterm(self) -> None:
-        self.readiness.draining = self.drain_seen = True
+        self.readiness.drain()
+        self.drain_seen = True
 
     # -- what is true all the time ----------------------------------------------------------------
 

@@ -8,12 +8,12 @@ import pytest
 
 from comfy_preload.core.planning.plan import LoaderCall, Plan, build, call_key
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from tests.support.catalogue import FOLDERS, Catalogue
 
 
 def planned(text: str, catalogue: Catalogue | None = None) -> Plan:
-    return build(settle(parse(f"models:\n{text}")).entries, catalogue or Catalogue())
+    return build(validate(parse(f"models:\n{text}")).entries, catalogue or Catalogue())
 
 
 def call(text: str, catalogue: Catalogue | None = None) -> LoaderCall:
@@ -71,11 +71,11 @@ def test_entry_is_kept() -> None:
 
     assert ("x", "vae", "VAELoader", False, "ram", 2) == (
         found.name,
-        found.kind,
-        found.loader,
-        found.required,
-        found.device,
-        found.line,
+        found.entry.kind,
+        found.entry.loader,
+        found.entry.required,
+        found.entry.device,
+        found.entry.line,
     )
 
 
@@ -217,7 +217,7 @@ def test_problems_of_the_settings_stay() -> None:
     """An entry that was wrong in itself is planned as it is, and nothing is looked up for it."""
     found = call("{vae: ae.safetensors, device: tpu}")
 
-    assert (["wrong_value"], "") == ([p.code for p in found.problems], found.loader)
+    assert (["wrong_value"], "") == ([p.code for p in found.problems], found.entry.loader)
 
 
 @pytest.mark.parametrize(

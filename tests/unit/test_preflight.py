@@ -10,7 +10,7 @@ from comfy_preload.core.planning.plan import Plan, build
 from comfy_preload.core.planning.preflight import Checked, check, gigabytes
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from tests.support import safetensors_file
 from tests.support.catalogue import Catalogue
 
@@ -31,7 +31,7 @@ def plan(root: Path, *entries: str) -> Plan:
     folders = dict.fromkeys(("checkpoints", "diffusion_models", "loras"), ())
     names = tuple(sorted(p.name for p in (root / "vae").iterdir()))
     catalogue = Catalogue({**dict.fromkeys(folders, ("-",)), "vae": names, "text_encoders": names}, root)
-    return build(settle(parse("models:\n" + "".join(f"  - {e}\n" for e in entries))).entries, catalogue)
+    return build(validate(parse("models:\n" + "".join(f"  - {e}\n" for e in entries))).entries, catalogue)
 
 
 def codes(checked: Checked) -> list[list[str]]:

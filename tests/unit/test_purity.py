@@ -18,7 +18,13 @@ HOST = {"torch", "comfy", "nodes", "folder_paths", "execution", "server"}
 HEAVY = HOST | {"pydantic", "numpy"}
 NEEDS_PYDANTIC = {
     f"comfy_preload.core.{name}"
-    for name in ("settings.schema", "settings.validation", "planning.expansion", "planning.missing_entries", "settings.write")
+    for name in (
+        "settings.schema",
+        "settings.validation",
+        "planning.expansion",
+        "planning.missing_entries",
+        "settings.write",
+    )
 }
 """What boot/plugin.py imports only if there is something to preload."""
 

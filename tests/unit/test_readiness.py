@@ -9,6 +9,7 @@ import pytest
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import NOWHERE, Placement
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.readiness import Readiness, fully_there
 from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
@@ -23,18 +24,9 @@ STAGED = Placement(100, 0, "cuda:0", dynamic=True)
 
 def slot(name: str = "a", stage: Stage = Stage.PENDING, *, at: Placement = HERE, **fields: Any) -> Slot:
     """One model; as its outputs it has the place where it is."""
-    of_call = {k: fields.pop(k) for k in ("required", "device", "problems") if k in fields}
-    call = LoaderCall(
-        **{
-            "name": name,
-            "kind": "vae",
-            "loader": "L",
-            "required": True,
-            "device": "gpu",
-            "line": 2,
-            **of_call,
-        }
-    )
+    of_call = {k: fields.pop(k) for k in ("required", "device") if k in fields}
+    problems = fields.pop("problems", ())
+    call = LoaderCall(Entry(name, "vae", "L", {}, line=2, **of_call), problems=problems)
     made = Slot(call, stage=stage, **{"file_bytes": 100, **fields})
     made.loaded = Loaded(at, (), 1.5) if stage is Stage.LOADED else None
     made.problems = (BROKEN,) if stage is Stage.FAILED else ()
@@ -46,7 +38,7 @@ def readiness(
 ) -> Readiness:
     residency = Residency(repair=lambda _: None, usable=lambda _: "", slots=slots)
     made = Readiness(residency, lambda outputs: outputs, serve=serve)
-    made.problems = problems
+    made.fail(*problems)
     for step in _WAY[phase]:
         made.move(step)
     return made
@@ -70,7 +62,7 @@ def test_illegal_move(start: Phase, to: Phase) -> None:
     """A phase never goes back, but for waking up."""
     stands = readiness(phase=start)
 
-    with pytest.raises(ValueError, match=f"{start.value} -> {to.value} is no legal move"):
+    with pytest.raises(ValueError, match=f"{start.value} -> {to.value} is not a legal move"):
         stands.move(to)
     assert start is stands.phase
 
@@ -127,7 +119,7 @@ def test_time_is_over() -> None:
     """What is not loaded in time is failed by the timeout; what is loaded stays; the end clears it."""
     slots = (slot(stage=Stage.LOADED), slot("b", Stage.LOADING), slot("c"))
     stands = readiness(*slots, phase=Phase.LOADING)
-    stands.overdue = OVERDUE
+    stands.overdue_by(OVERDUE)
 
     late = stands.snapshot()
     assert (Status.FAILED, {"b": (OVERDUE,), "c": (OVERDUE,)}) == (late.status, late.failing())
@@ -140,7 +132,7 @@ def test_time_is_over() -> None:
 def test_optional_one_is_late() -> None:
     """An optional model that is late does not end the waiting for the others."""
     stands = readiness(slot("a", Stage.LOADING, required=False), phase=Phase.LOADING)
-    stands.overdue = OVERDUE
+    stands.overdue_by(OVERDUE)
 
     assert Status.LOADING is stands.snapshot().status
 
@@ -275,7 +267,7 @@ def test_blame(error: type[BaseException] | str, reason: str, fault: bool) -> No
     """Only what ends the CUDA context is a fault; it latches, and nothing but the first one is told."""
     stands = readiness(slot(stage=Stage.LOADED), phase=Phase.SETTLED)
     stands.blame(error, reason)
-    first = stands.fault
+    first = stands.snapshot().fault
     assert fault is (first is not None)
     stands.blame(RuntimeError, "CUDA error: misaligned address")
     now = stands.snapshot()

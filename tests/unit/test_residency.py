@@ -14,7 +14,7 @@ from comfy_preload.core.errors import problem
 from comfy_preload.core.host import LoaderSpec, ModelFile
 from comfy_preload.core.planning.plan import Target, build
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
 from tests.support.catalogue import FOLDERS, Catalogue
 
@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 def stand(path: Path) -> Stand:
     """One checkpoint, planned and being preloaded."""
     catalogue = Catalogue(FOLDERS, path.parents[1])
-    [call] = build(settle(parse("models: [checkpoint: sd15.safetensors]")).entries, catalogue).calls
+    [call] = build(validate(parse("models: [checkpoint: sd15.safetensors]")).entries, catalogue).calls
     repaired: list[Any] = []
     residency = Residency(
         repair=repaired.append, usable=lambda outputs: "" if isinstance(outputs, tuple) else "no tuple"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from comfy_preload.boot.plugin import KNOWN_WHILE_IDLE
 from comfy_preload.core.settings.document import read
+from comfy_preload.core.settings.glance import PASSIVE_KEYS
 from comfy_preload.core.settings.schema import ENTRIES, Options, SettingsFile, json_schema, stem
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -57,7 +57,7 @@ def test_shipped_file(path: Path, validator: Draft202012Validator, monkeypatch: 
     """The shipped settings and every example are in order, for the schema and for the code."""
     monkeypatch.delenv("PRELOAD_CONFIG", raising=False)
     document = read(path)
-    settings = settle(document)
+    settings = validate(document)
 
     assert [] == [error.message for error in validator.iter_errors(document.data)]
     assert () == settings.problems
@@ -109,7 +109,7 @@ def test_frozen() -> None:
 def test_keys() -> None:
     """The file's keys are the options and the two lists; each kind of entry has its own key."""
     assert {*Options.model_fields, "models", "workflows"} == set(SettingsFile.model_fields)
-    assert KNOWN_WHILE_IDLE == SettingsFile.model_fields.keys() - {"registry"}
+    assert PASSIVE_KEYS == SettingsFile.model_fields.keys() - {"registry"}
     assert dict.fromkeys(ENTRIES, True) == {
         key: model.model_fields[key].is_required() for key, model in ENTRIES.items()
     }

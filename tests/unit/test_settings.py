@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from comfy_preload.core.errors import PreloadError, Problem
 from comfy_preload.core.settings.document import Document, parse
-from comfy_preload.core.settings.validation import Entry, Settings, settle
+from comfy_preload.core.settings.entry import Entry
+from comfy_preload.core.settings.validation import Settings, validate
 
 
 def settled(text: str) -> Settings:
-    return settle(parse(text))
+    return validate(parse(text))
 
 
 def entry(text: str) -> Entry:
@@ -31,7 +32,7 @@ def only(problems: tuple[Problem, ...]) -> Problem:
 
 def test_defaults() -> None:
     """An empty file means: nothing to preload, and every key at its default."""
-    settings = settle(Document(None))
+    settings = validate(Document(None))
 
     assert ("startup", "unready", 600) == (
         settings.options.when,
@@ -222,7 +223,7 @@ def test_any_data(tree: Any) -> None:
         document = parse(yaml.safe_dump(tree, allow_unicode=True))
     except PreloadError:
         return
-    settings = settle(document)
+    settings = validate(document)
 
     names = [e.name for e in settings.entries]
     assert len(names) == len(set(names))
@@ -232,4 +233,4 @@ def test_any_data(tree: Any) -> None:
 @given(_trees)
 def test_data_without_lines(tree: Any) -> None:
     """A document made by hand has no lines; that is no reason to fail."""
-    settle(Document(tree))
+    validate(Document(tree))

@@ -6,11 +6,12 @@ import pytest
 
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import MAX_ENTRIES, Entry, Settings, settle
+from comfy_preload.core.settings.entry import Entry
+from comfy_preload.core.settings.validation import MAX_ENTRIES, Settings, validate
 
 
 def settled(text: str) -> Settings:
-    return settle(parse(text))
+    return validate(parse(text))
 
 
 def entry(text: str) -> Entry:

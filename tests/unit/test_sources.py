@@ -13,7 +13,7 @@ from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.planning.expansion import Expansion, expand
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.schema import Shape
-from comfy_preload.core.settings.validation import Settings, settle
+from comfy_preload.core.settings.validation import Settings, validate
 from comfy_preload.core.state.snapshot import WarmUpState
 from comfy_preload.core.workflow.locate import MOST_FILES, locate
 
@@ -57,7 +57,7 @@ def workflow() -> warmup.Prompt:
 
 
 def read(text: str) -> Settings:
-    return settle(parse(text))
+    return validate(parse(text))
 
 
 def expanded(folder: Path, text: str, /, **files: object) -> Expansion:

@@ -21,6 +21,8 @@ from comfy_preload.core.planning.preflight import gigabytes
 STEP = 32 << 20
 NICE = 10
 """Imports, which the start waits for, come first where cores are few."""
+WORKING_MEMORY = 512 << 20
+"""Bytes that a first prompt needs beside the models, at most."""
 HOLD = 120.0
 """Seconds after which the memory is given back even if nobody came to load."""
 
@@ -110,3 +112,14 @@ def prefer_huge_pages() -> None:
     """
     if sys.platform == "linux":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def sized_for(size: int, room: int, *, in_ram: bool) -> Pretouch:
+    """Return a pre-touch for loading files of `size` bytes with `room` bytes to spare for them.
+
+    `in_ram`: models are computed with in main memory (`--cpu`). Weights of fp16 then become fp32, twice as large, and a first
+    prompt needs working memory: WORKING_MEMORY, or a quarter of small models.
+    """
+    if not in_ram:
+        return Pretouch(min(size, room - size))
+    return Pretouch(min(2 * size, room - size), min(WORKING_MEMORY, size // 4, room - 2 * size))

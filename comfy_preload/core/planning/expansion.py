@@ -14,7 +14,8 @@ from comfy_preload.core.host import stem
 from comfy_preload.core.log import log
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
-from comfy_preload.core.settings.validation import Entry, WorkflowSource
+from comfy_preload.core.settings.entry import Entry
+from comfy_preload.core.settings.validation import WorkflowSource
 from comfy_preload.core.state.snapshot import WarmUp, WarmUpState
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate

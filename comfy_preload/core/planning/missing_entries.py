@@ -10,7 +10,7 @@ from typing import Any
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.settings.document import parse as parse_settings
 from comfy_preload.core.settings.edit import add, read_text, tag_of
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.settings.write import WrittenCall, as_entry, as_yaml, reading_back
 from comfy_preload.core.workflow.loaders import loader_calls
 from comfy_preload.core.workflow.reader import parse
@@ -32,13 +32,13 @@ def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -
 
     Raises PreloadError if the graph is not a workflow, or the settings are not YAML.
     """
-    listed = [(entry.loader, dict(entry.inputs)) for entry in settle(parse_settings(settings)).entries]
+    listed = [(entry.loader, dict(entry.inputs)) for entry in validate(parse_settings(settings)).entries]
     lines: dict[str, None] = {}
     for call in loader_calls(parse(json.dumps(prompt), types), types):
         written = WrittenCall.of(call.class_type, call.inputs)
         text = as_yaml(as_entry(written))
         wrong = "; ".join(p.message for p in call.problems) or reading_back(written, text)
-        parsed = settle(parse_settings(f"models:\n{text}\n")).entries
+        parsed = validate(parse_settings(f"models:\n{text}\n")).entries
         if wrong:
             lines[f"# {call.class_type} is left out: {' '.join(wrong.split())}"] = None
         elif all((one.loader, dict(one.inputs)) not in listed for one in parsed):

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_preload.core.errors import Problem, did_you_mean, failure, nearest, problem, without_paths
 from comfy_preload.core.host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile, stem
-
-if TYPE_CHECKING:  # importing it would import pydantic, also where there is nothing to preload
-    from comfy_preload.core.settings.validation import Entry
+from comfy_preload.core.settings.entry import Entry
 
 WIDGETS = frozenset({"COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"})
 """Input types that a value can be written for; any other comes from another node."""
@@ -33,16 +31,18 @@ class Target:
 
 @dataclass(frozen=True)
 class LoaderCall:
-    """One call of one loader node. With `problems` it is never made; without a target it cannot be."""
+    """The call of a loader node that an entry stands for.
 
-    name: str
-    kind: str
-    loader: str
-    required: bool
-    device: str
-    line: int | None
+    With `problems` it is never made; without a target it cannot be made.
+    """
+
+    entry: Entry
     target: Target | None = None
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
 
     @property
     def files(self) -> tuple[ModelFile, ...]:
@@ -90,16 +90,8 @@ def build(entries: Iterable[Entry], host: Loaders) -> Plan:
 
 
 def uncalled(entry: Entry) -> LoaderCall:
-    """The call of an entry before anything was looked up."""
-    return LoaderCall(
-        entry.name,
-        entry.kind,
-        entry.loader,
-        entry.required,
-        entry.device,
-        entry.line,
-        problems=entry.problems,
-    )
+    """Return the call of an entry before anything was looked up."""
+    return LoaderCall(entry, problems=entry.problems)
 
 
 def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> LoaderCall:

@@ -48,14 +48,14 @@ def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> C
                 seen[file.path] = inspect(file.path, file.name)
             own[file.path], wrong = seen[file.path]
             if wrong is not None:
-                problems.append(replace(wrong, line=call.line))
+                problems.append(replace(wrong, line=call.entry.line))
             elif not pickles and file.name.lower().endswith(PICKLES):
-                problems.append(problem("pickle_refused", line=call.line, file=file.name))
+                problems.append(problem("pickle_refused", line=call.entry.line, file=file.name))
         needed = sum((counted | own).values())
         if not problems and needed > room:
             values = {"found": gigabytes(needed), "wanted": gigabytes(room)}
             names = ", ".join(file.name for file in call.files)
-            problems.append(problem("too_big", line=call.line, file=names, **values))
+            problems.append(problem("too_big", line=call.entry.line, file=names, **values))
         if not problems:
             counted |= own
         bytes_of[call.name] = sum(own.values())

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from comfy_preload.core.host import Value, stem
+from comfy_preload.core.settings.glance import (
+    ADVERTISED_URL,
+    DEFAULT_MEMORY_SHARE,
+    MAX_PORT,
+    MAX_READERS,
+    REDIS_URL,
+    REGISTRY_ID,
+    REGISTRY_PREFIX,
+)
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -16,12 +24,8 @@ OverrideKey = Annotated[str, StringConstraints(pattern=r"^[^.]+(:[^.]+)*\.[^.]+$
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 
 
-_REDIS = re.compile(r"rediss?://\S+")
-_ADVERTISE = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
-
-
 def _redis_url(value: str) -> str:
-    if not _REDIS.fullmatch(value):
+    if not REDIS_URL.fullmatch(value):
         raise PydanticCustomError(
             "redis_url", "a URL such as redis://host:6379/0 or rediss://:${PASSWORD}@host:6380/0"
         )
@@ -29,7 +33,7 @@ def _redis_url(value: str) -> str:
 
 
 def _advertise_url(value: str) -> str:
-    if not _ADVERTISE.fullmatch(value):
+    if not ADVERTISED_URL.fullmatch(value):
         raise PydanticCustomError(
             "advertise_url", "a URL such as http://${POD_IP}:8188, without user and password"
         )
@@ -38,7 +42,7 @@ def _advertise_url(value: str) -> str:
 
 def _without_password(value: Any) -> Any:
     """What is no URL of Redis is shown in a message, and may hold a password all the same."""
-    return value if not isinstance(value, str) or _REDIS.fullmatch(value) else value.rpartition("@")[2]
+    return value if not isinstance(value, str) or REDIS_URL.fullmatch(value) else value.rpartition("@")[2]
 
 
 def _mapping_or_nothing(value: Any) -> Any:
@@ -66,18 +70,18 @@ class PrefetchOptions(_Base):
 
     enabled: bool = True
     """false: files are read only when they are loaded."""
-    readers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    readers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_READERS)] = "auto"
     """How many threads read. auto: one; four from when loading waits for it, where that proves faster."""
     pretouch: bool = True
     """Write to the memory that loading will need before it needs it: on virtual machines the first write is slow."""
-    memory: float = Field(default=0.8, ge=0, le=1)
+    memory: float = Field(default=DEFAULT_MEMORY_SHARE, ge=0, le=1)
     """The share of the available memory (cgroup limits included) that may be filled."""
 
 
 class ProbeOptions(_Base):
     """A listener of its own for probes, which answers while ComfyUI still imports torch."""
 
-    port: int | None = Field(default=None, ge=1, le=65_535)
+    port: int | None = Field(default=None, ge=1, le=MAX_PORT)
     """Its port. Without one there is no such listener."""
 
 
@@ -88,9 +92,9 @@ class RegistryOptions(_Base):
     """Its URL, with the password if it wants one: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
     advertise: Annotated[str, AfterValidator(_advertise_url), BeforeValidator(_without_password)]
     """Where other replicas and gateways reach this ComfyUI: http://${POD_IP}:8188."""
-    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.:\[\]-]{1,100}$")
+    id: str | None = Field(default=None, pattern=REGISTRY_ID)
     """What this replica is called. Default: the machine's name and the advertised port."""
-    prefix: str = Field(default="comfy-preload", pattern=r"^[A-Za-z0-9_.:-]{1,100}$")
+    prefix: str = Field(default="comfy-preload", pattern=REGISTRY_PREFIX)
     """With which the keys in Redis begin: one for each fleet."""
     readers: int | None = Field(default=None, ge=1, le=64)
     """How many replicas that share a storage read the same file at once. Default: 4 on a network volume, else any number."""

@@ -6,37 +6,21 @@ falls back to its default and is reported for the file. Nothing here raises on b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from comfy_preload.core.errors import Problem, did_you_mean, problem, without_paths
-from comfy_preload.core.host import Value, stem
-from comfy_preload.core.settings.document import FILE_NAME, Document, Place
+from comfy_preload.core.errors import PreloadError, Problem, did_you_mean, problem, without_paths
+from comfy_preload.core.host import stem
+from comfy_preload.core.settings.document import FILE_NAME, Document, Place, read
+from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.schema import ENTRIES, AnyEntry, Options, SettingsFile, WorkflowEntry
 
 MAX_ENTRIES = 1000
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model to preload. With `problems` it cannot be, and the rest may be guesses."""
-
-    name: str
-    kind: str
-    loader: str
-    inputs: Mapping[str, Value]
-    required: bool = True
-    device: Literal["gpu", "ram"] = "gpu"
-    line: int | None = None
-    problems: tuple[Problem, ...] = ()
-    written: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Values in which a ${NAME} was filled in -> the text in the file: that is what may be shown."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +49,17 @@ class Settings:
         return not self.entries and not self.workflows
 
 
-def settle(document: Document) -> Settings:
-    """Validate a document."""
+def load(path: Path) -> Settings:
+    """Read and validate the settings file. A file that cannot be read is a problem of the settings; never raises."""
+    try:
+        settings = validate(read(path))
+    except PreloadError as error:
+        settings = Settings(Options(), (), (error.problem,))
+    return replace(settings, folder=path.parent)
+
+
+def validate(document: Document) -> Settings:
+    """Validate a document. Never raises on bad input."""
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         found = f"a {_kind_of(data)}"

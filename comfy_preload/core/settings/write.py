@@ -11,7 +11,7 @@ import yaml
 
 from comfy_preload.core.host import Value
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 
 ENTRY_KEYS = ("name", "required", "device", "checkpoint", "unet", "clip", "vae", "loader", "inputs")
 _SHORT = {
@@ -70,7 +70,7 @@ def as_yaml(row: dict[str, Any]) -> str:
 
 def reading_back(call: WrittenCall, written: str) -> str:
     """Return why the YAML does not mean the same call, or an empty text. `${…}` in a file name does not, for example."""
-    entries = settle(parse(f"models:\n{written}\n")).entries
+    entries = validate(parse(f"models:\n{written}\n")).entries
     problems: Iterable[str] = (p.message for entry in entries for p in entry.problems)
     if complaint := "; ".join(problems):
         return complaint

@@ -1,6 +1,6 @@
-"""Is this replica ready, and if not, why not and for how long: asked anew at each question.
+"""Is this replica ready, and if not, why not and for how long: computed for each question.
 
-Owns the phase of the preload and what overrides it. Where models are comes from residency and ComfyUI.
+Where models are comes from residency and from ComfyUI.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from comfy_preload.core.errors import Problem, is_unrecoverable, problem, withou
 from comfy_preload.core.host import NOWHERE, HostFacts, Outputs, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
-from comfy_preload.core.state.jobs import Jobs
+from comfy_preload.core.state.jobs import Command, Job, Jobs
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import (
     MOVES,
@@ -29,7 +29,7 @@ from comfy_preload.core.state.snapshot import (
 
 
 class Readiness:
-    """The phase, moved by the preloader; everyone else takes snapshots."""
+    """The phase of the preload and what overrides it. Others read it through snapshots."""
 
     def __init__(
         self,
@@ -37,28 +37,39 @@ class Readiness:
         placement: Callable[[Outputs], Placement],
         *,
         serve: bool = False,
+        problems: tuple[Problem, ...] = (),
         queue_remaining: Callable[[], int] = int,
-        changed: Callable[[], None] = lambda: None,
+        announce: Callable[[], None] = lambda: None,
         prefetch: Callable[[], PrefetchProgress | None] = lambda: None,
     ) -> None:
-        self.phase = Phase.STARTING
-        self.problems: tuple[Problem, ...] = ()
-        self.overdue: Problem | None = None
-        """Set while loading takes longer than allowed: what models not yet loaded are failed by."""
-        self.fault: Problem | None = None
-        """Latches: set once, by an error that the device does not recover from."""
-        self.draining = False
-        """Latches: the process was told to end."""
-        self.host: HostFacts | None = None
-        self.warmups: tuple[WarmUp, ...] = ()
-        self.jobs = Jobs()
+        """Start in `Phase.STARTING`.
+
+        Args:
+            residency: The models.
+            placement: Returns where the weights of a loader call are now.
+            serve: `on_error: serve`: failures do not stop traffic.
+            problems: Of the whole settings file.
+            queue_remaining: Returns how many prompts run or wait.
+            announce: Called when there is something new to ask for.
+            prefetch: Returns the progress of the prefetch, if there is one.
+        """
         self._residency = residency
         self._placement = placement
-        self.serve = serve
+        self._serve = serve
+        self._problems = problems
         self._queue_remaining = queue_remaining
         self._prefetch = prefetch
-        self.changed = changed
-        """To be called when there is something new to tell."""
+        self.announce = announce
+        self._phase = Phase.STARTING
+        self._overdue: Problem | None = None
+        """Set while loading takes longer than allowed: reported for every model that is not loaded in time."""
+        self._fault: Problem | None = None
+        """Latches: set once, by an error that the device does not recover from."""
+        self._draining = False
+        """Latches: set by SIGTERM."""
+        self._facts: HostFacts | None = None
+        self._warmups: tuple[WarmUp, ...] = ()
+        self._jobs = Jobs()
         self._began = self._ended = 0.0
         self._seen: tuple[Status, float] = (Status.STARTING, time.time())
 
@@ -67,24 +78,74 @@ class Readiness:
         """Return one without models: nothing is known yet, or there is nothing to preload."""
         return cls(Residency(repair=lambda _: None, usable=lambda _: ""), placement=lambda _: NOWHERE)
 
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def takes_commands(self) -> bool:
+        """The preload has ended, and the process is not about to."""
+        return self._phase in (Phase.SETTLED, Phase.SLEEPING) and not self._draining
+
     def move(self, to: Phase) -> None:
-        """The only way the phase changes. Raises ValueError for a move that MOVES does not list."""
-        if to not in MOVES[self.phase]:
-            raise ValueError(f"{self.phase.value} -> {to.value} is no legal move")
+        """Change the phase. Raises ValueError for a move that MOVES does not list."""
+        if to not in MOVES[self._phase]:
+            raise ValueError(f"{self._phase.value} -> {to.value} is not a legal move")
         if to is Phase.LOADING:
             self._began = time.monotonic()
         if to is Phase.SETTLED and not self._ended:
             self._ended = time.monotonic()
-            self.overdue = None
-        self.phase = to
-        self.changed()
+            self._overdue = None
+        self._phase = to
+        self.announce()
+
+    def describe(self, facts: HostFacts) -> None:
+        """Report which ComfyUI this is from now on."""
+        self._facts = facts
+
+    def fail(self, *problems: Problem) -> None:
+        """Add problems of the preload as a whole."""
+        self._problems = (*self._problems, *problems)
+
+    def adopt(self, *, serve: bool) -> None:
+        """Take on the options of a settings file that was reread without problems."""
+        self._serve = serve
+
+    def clear_problems(self) -> None:
+        """Forget the problems of the settings file: a reload replaced it."""
+        self._problems = ()
+
+    def overdue_by(self, problem: Problem) -> None:
+        """Report `problem` for each model that is not loaded yet, until the preload ends after all."""
+        self._overdue = problem
+
+    def drain(self) -> None:
+        """Stop being ready, for good."""
+        self._draining = True
+
+    def show(self, warmups: tuple[WarmUp, ...]) -> None:
+        """Report these warm-ups from now on."""
+        self._warmups = warmups
+
+    def accept(self, job: Job) -> None:
+        """Report this job from now on. Call it on the event loop."""
+        self._jobs.add(job)
+        self.announce()
+
+    def pending(self, command: Command, model: str | None) -> Job | None:
+        """Return the job of the same command for the same model that is not over yet, if there is one."""
+        return self._jobs.pending(command, model)
+
+    def is_pending(self, command: Command) -> bool:
+        """Return whether a job of this command is not over yet, whatever model it is for."""
+        return any(job.command is command and not job.is_over for job in self._jobs.all())
 
     def blame(self, error: type[BaseException] | str, reason: str) -> None:
         """Latch the fault if this error is one that the device does not recover from."""
         name = error if isinstance(error, str) else f"{error.__module__}.{error.__qualname__}"
-        if self.fault is None and is_unrecoverable(name, reason):
-            self.fault = problem("device_fault", reason=without_paths(reason))
-            log.critical("%s", self.fault)
+        if self._fault is None and is_unrecoverable(name, reason):
+            self._fault = problem("device_fault", reason=without_paths(reason))
+            log.critical("%s", self._fault)
 
     def look(self) -> None:
         """Count the models that ComfyUI moved off their device since the last look. Called now and then."""
@@ -98,8 +159,8 @@ class Readiness:
         """No lock, no disk, no device: safe in a request handler."""
         residency = self._residency
         models = tuple(self._row(slot) for slot in residency.slots)
-        overrides = Overrides(self.overdue is not None, self.serve, self.fault is not None, self.draining)
-        status, serves = judge(self.phase, models, self.warmups, self.problems, overrides)
+        overrides = Overrides(self._overdue is not None, self._serve, self._fault is not None, self._draining)
+        status, serves = judge(self._phase, models, self._warmups, self._problems, overrides)
         if status is not self._seen[0]:
             self._seen = (status, time.time())
         return Snapshot(
@@ -108,13 +169,13 @@ class Readiness:
             since=self._seen[1],
             progress=self._progress(),
             models=models,
-            problems=self.problems,
+            problems=self._problems,
             misses=dict(residency.misses),
-            host=self.host,
+            host=self._facts,
             prefetch=self._prefetch(),
-            warmups=self.warmups,
-            fault=self.fault,
-            jobs=self.jobs.all(),
+            warmups=self._warmups,
+            fault=self._fault,
+            jobs=self._jobs.all(),
             queue_remaining=self._queue_remaining(),
         )
 
@@ -123,12 +184,9 @@ class Readiness:
         at = self._placement(loaded.outputs) if loaded else NOWHERE
         state, problems = self._state(slot, at)
         return Model(
-            name=call.name,
-            kind=call.kind,
-            loader=call.loader,
-            required=call.required,
-            state=state,
-            device=(at.device or None) if call.device == "gpu" else "cpu",
+            call,
+            state,
+            device=(at.device or None) if call.entry.device == "gpu" else "cpu",
             bytes=at.bytes or slot.file_bytes,
             bytes_on_device=at.bytes_on_device,
             read_seconds=slot.read_seconds,
@@ -143,10 +201,10 @@ class Readiness:
         if slot.stage is Stage.FAILED:
             return ModelState.FAILED, slot.problems
         if slot.loaded is None:
-            if self.overdue is not None:
-                return ModelState.FAILED, (self.overdue,)
+            if self._overdue is not None:
+                return ModelState.FAILED, (self._overdue,)
             return ModelState(slot.stage.value), ()
-        there = slot.call.device == "ram" or fully_there(at)
+        there = slot.call.entry.device == "ram" or fully_there(at)
         if slot.warm_seconds is not None and (
             there or at.dynamic
         ):  # with dynamic VRAM the forward pass is all one can know of
@@ -160,7 +218,7 @@ class Readiness:
         done = [slot for slot in wanted if slot.stage in (Stage.LOADED, Stage.FAILED)]
         total = sum(slot.file_bytes for slot in wanted)
         so_far = sum(slot.file_bytes for slot in done)
-        settled = self.phase in (Phase.SETTLED, Phase.SLEEPING)
+        settled = self._phase in (Phase.SETTLED, Phase.SLEEPING)
         share = so_far / total if total else len(done) / len(wanted) if wanted else 0.0
         seconds = (self._ended or time.monotonic()) - self._began if self._began else 0.0
         eta = seconds / share - seconds if share else None

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
+from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.state.jobs import Job
-
-if TYPE_CHECKING:  # where there is no registry, nothing of it is imported
-    from comfy_preload.registry.fleet import Fleet
 
 
 class Phase(str, Enum):
@@ -71,12 +68,9 @@ class ModelState(str, Enum):
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the answer."""
+    """One planned call and its state now."""
 
-    name: str
-    kind: str
-    loader: str
-    required: bool
+    call: LoaderCall
     state: ModelState
     device: str | None
     bytes: int
@@ -89,6 +83,14 @@ class Model:
     evictions: int
     """How often it was found off its device, or was released because memory ran short."""
     problems: tuple[Problem, ...]
+
+    @property
+    def name(self) -> str:
+        return self.call.name
+
+    @property
+    def required(self) -> bool:
+        return self.call.entry.required
 
 
 class WarmUpState(str, Enum):
@@ -144,8 +146,6 @@ class Snapshot:
     jobs: tuple[Job, ...] = ()
     queue_remaining: int = 0
     """Prompts that run or wait, without our jobs."""
-    fleet: Fleet | None = None
-    """What is known of other replicas, where the settings have a registry."""
 
     @property
     def alive(self) -> bool:

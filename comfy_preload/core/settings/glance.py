@@ -1,0 +1,116 @@
+"""The keys of preload.yaml that are needed before pydantic can be imported, read without it.
+
+`prestartup_script.py` runs before ComfyUI imports anything heavy, and an empty list of models must cost nothing. A value
+that does not fit is replaced by its default here; `validation.py` reports it later. The limits and defaults stand here and
+are used by `schema.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_preload.core.settings.document import Document
+
+DEFAULT_MEMORY_SHARE = 0.8
+MAX_READERS = 64
+MAX_PORT = 65_535
+REDIS_URL = re.compile(r"rediss?://\S+")
+ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
+"""Without user and password: every replica can read it."""
+REGISTRY_ID = r"^[A-Za-z0-9_.:\[\]-]{1,100}$"
+REGISTRY_PREFIX = r"^[A-Za-z0-9_.:-]{1,100}$"
+PASSIVE_KEYS = frozenset(
+    {"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"}
+)
+"""Keys that start nothing by themselves: all but `registry`."""
+
+
+@dataclass(frozen=True)
+class PrefetchGlance:
+    """`prefetch:`, see `schema.PrefetchOptions`."""
+
+    enabled: bool = True
+    readers: int | None = None
+    """None for `auto`."""
+    pretouch: bool = True
+    memory: float = DEFAULT_MEMORY_SHARE
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What start-up needs to know of the settings file."""
+
+    models: tuple[Any, ...] = ()
+    """The entries as they are in the file."""
+    workflows: tuple[str, ...] = ()
+    """The paths of the entries."""
+    off: bool = False
+    """`when: off`."""
+    prefetch: PrefetchGlance = PrefetchGlance()
+    probe_port: int | None = None
+    registry: Any = None
+    """As it is in the file; None without one."""
+    needs_validation: bool = False
+    """There may be something to report: the text has problems, the document is not a mapping, or a key is unknown."""
+
+    @property
+    def is_idle(self) -> bool:
+        """There is nothing to preload, to join or to report."""
+        return not (self.models or self.workflows or self.registry or self.needs_validation)
+
+
+def glance(document: Document) -> Glance:
+    """Read what start-up needs. Never raises."""
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        return Glance(needs_validation=True)
+    return Glance(
+        models=tuple(_list(data.get("models"))),
+        workflows=tuple(_paths(_list(data.get("workflows")))),
+        off=data.get("when") in (False, "off"),  # YAML 1.1 reads a bare `off` as false
+        prefetch=_prefetch(data.get("prefetch")),
+        probe_port=_port(data.get("probe")),
+        registry=data.get("registry"),
+        needs_validation=bool(document.problems) or not _fits(data),
+    )
+
+
+def _fits(data: Mapping[str, Any]) -> bool:
+    lists = (data.get(key) for key in ("models", "workflows"))
+    return data.keys() <= PASSIVE_KEYS | {"registry"} and all(isinstance(one, list | None) for one in lists)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _paths(entries: list[Any]) -> list[str]:
+    paths = (entry.get("path") for entry in entries if isinstance(entry, dict))
+    return [path for path in paths if isinstance(path, str) and path]
+
+
+def _prefetch(given: Any) -> PrefetchGlance:
+    options = given if isinstance(given, dict) else {}
+    memory = _number(options.get("memory"), 0, 1)
+    return PrefetchGlance(
+        enabled=options.get("enabled", True) is True,
+        readers=_integer(options.get("readers"), 1, MAX_READERS),
+        pretouch=options.get("pretouch", True) is True,
+        memory=DEFAULT_MEMORY_SHARE if memory is None else memory,
+    )
+
+
+def _port(given: Any) -> int | None:
+    return _integer(given.get("port"), 1, MAX_PORT) if isinstance(given, dict) else None
+
+
+def _integer(value: Any, least: int, most: int) -> int | None:
+    number = _number(value, least, most)
+    return int(number) if isinstance(value, int) and number is not None else None
+
+
+def _number(value: Any, least: float, most: float) -> float | None:
+    return value if isinstance(value, int | float) and least <= value <= most else None

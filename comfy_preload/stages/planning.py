@@ -1,0 +1,35 @@
+"""Settings -> plan: every loader looked up in this ComfyUI, every workflow read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comfy_preload.core.host import Host
+from comfy_preload.core.log import log
+from comfy_preload.core.planning.expansion import Expansion, Runs, expand
+from comfy_preload.core.planning.plan import Plan, build
+from comfy_preload.core.settings.validation import Settings
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one reading of the settings file comes to."""
+
+    settings: Settings
+    plan: Plan
+    runs: tuple[Runs, ...]
+    """The warm-ups, and the workflows that cannot be read."""
+
+
+def make_plan(settings: Settings, host: Host) -> Planned:
+    """Look everything up. Call it in the thread that runs prompts: it calls INPUT_TYPES() of other people's nodes."""
+    names = [entry.name for entry in settings.entries]
+    expansion = Expansion()
+    if settings.workflows:
+        folders = (settings.folder, host.user_folder())
+        expansion = expand(settings.workflows, folders, host.node_types(), names)
+    plan = build((*settings.entries, *expansion.entries), host)
+    for left_out, same in plan.duplicates:
+        if left_out in names:  # workflows share models all the time
+            log.warning("%s is the same call as %s and is left out", left_out, same)
+    return Planned(settings, plan, expansion.runs)

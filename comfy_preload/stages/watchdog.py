@@ -1,0 +1,41 @@
+"""A periodic check of what changes by itself: the device, the place of the models, the memory. Runs on the event loop."""
+
+from __future__ import annotations
+
+from comfy_preload.core.host import Host
+from comfy_preload.core.log import log
+from comfy_preload.core.machine import memory
+from comfy_preload.core.state.jobs import Command
+from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.residency import Residency, Slot
+
+INTERVAL = 2.0
+"""Seconds between two checks."""
+
+
+class Watchdog:
+    """Checks every INTERVAL seconds: errors of the device, models that were moved, memory that runs short."""
+
+    def __init__(self, host: Host, residency: Residency, readiness: Readiness, floor: float) -> None:
+        self.floor = floor
+        self._host = host
+        self._residency = residency
+        self._readiness = readiness
+
+    def check(self) -> Slot | None:
+        """Return what to release now if memory runs short: the least recently used entry that is not required."""
+        for failed in self._host.new_errors():
+            self._readiness.blame(failed.error, failed.reason)
+        self._readiness.look()
+        share = memory.share_available()
+        if share >= self.floor or self._readiness.is_pending(Command.RELEASE):
+            return None
+        spare = [slot for slot in self._residency.slots if slot.loaded and not slot.call.entry.required]
+        if not spare:
+            return None
+        oldest = min(spare, key=lambda slot: slot.used)
+        percent = (share * 100, self.floor * 100)
+        log.warning(
+            "%.1f %% of memory available, less than %.1f %%: releasing %s", *percent, oldest.call.name
+        )
+        return oldest
