@@ -20,8 +20,8 @@ from comfy_preload.core.settings.schema import ENTRIES, json_schema
 from comfy_preload.core.settings.validation import MAX_ENTRIES, validate
 from comfy_preload.core.state.snapshot import ModelState, Status
 from tests.support.snapshots import OpenDoor, full, snapshot
+from tools.host import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")])
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")

@@ -19,8 +19,8 @@ from comfy_preload.core.errors import (
     problem,
     without_paths,
 )
+from tools.host import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [p for folder in ("comfy_preload", "nodes") for p in (ROOT / folder).rglob("*.py")]
 
 

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from comfy_preload.api import metrics
 from tests.support.prometheus import promtool
 from tests.support.snapshots import full
+from tools.host import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
+FOLDER = ROOT / "deploy" / "monitoring"
 BY_PROMETHEUS = {"job", "instance"}
 _METRIC = re.compile(r"\bcomfyui_\w+\b")
 _SELECTOR = re.compile(r"\b(comfyui_\w+)\{([^}]*)\}")

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +16,7 @@ from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
 from tests.support.prometheus import promtool
 from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot
+from tools.host import ROOT
 
 CONTRACT = {
     *(
@@ -29,7 +29,6 @@ CONTRACT = {
     *("comfyui_preload_evictions_total", "comfyui_preload_queue_remaining", "comfyui_preload_info"),
     "comfyui_model_requests_info",
 }
-ROOT = Path(__file__).resolve().parents[2]
 
 Labels = tuple[tuple[str, str], ...]
 

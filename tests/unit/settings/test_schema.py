@@ -14,8 +14,8 @@ from comfy_preload.core.settings.document import read
 from comfy_preload.core.settings.glance import PASSIVE_KEYS
 from comfy_preload.core.settings.schema import ENTRIES, Options, SettingsFile, json_schema, stem
 from comfy_preload.core.settings.validation import validate
+from tools.host import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
 SHIPPED = [CONFIG / "preload.yaml", *sorted((CONFIG / "examples").glob("*.yaml"))]
 

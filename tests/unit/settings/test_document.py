@@ -21,6 +21,7 @@ from comfy_preload.core.settings.document import (
     read,
     settings_path,
 )
+from tools.host import ROOT
 
 BOMB = "\n".join(
     [
@@ -180,7 +181,7 @@ def test_variable_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_find_default() -> None:
     """Without PRELOAD_CONFIG the file is config/preload.yaml in the plugin."""
-    assert Path(__file__).resolve().parents[2] / "config" / "preload.yaml" == settings_path()
+    assert ROOT / "config" / "preload.yaml" == settings_path()
 
 
 def test_find_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
