@@ -16,7 +16,13 @@ export class Access {
       event.preventDefault();
       this.#again();
     });
-    this.node = make("div", { class: "cp-trouble cp-refusal", role: "alert", hidden: true }, make("div", { class: "cp-line" }, this.message, this.close), this.hint, this.form);
+    this.node = make(
+      "div",
+      { class: "cp-trouble cp-refusal", role: "alert", hidden: true },
+      make("div", { class: "cp-line" }, this.message, this.close),
+      this.hint,
+      this.form,
+    );
     this.retry = () => {};
   }
 
@@ -50,7 +56,12 @@ export class Access {
 
 /** A field for the token: never shown, never sent anywhere but with a command. */
 export function tokenField() {
-  const field = make("input", { type: "password", class: "cp-token", autocomplete: "off", spellcheck: "false" });
+  const field = make("input", {
+    type: "password",
+    class: "cp-token",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   field.value = token.get();
   return field;
 }

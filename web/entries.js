@@ -32,7 +32,14 @@ export async function showEntries() {
     }
   });
   const close = button("pi-times", () => dialog.close());
-  const dialog = make("dialog", { class: "cp-panel cp-dialog", "aria-labelledby": "cp-entries-title" }, title, text, note, make("div", { class: "cp-toolbar" }, add, take, close));
+  const dialog = make(
+    "dialog",
+    { class: "cp-panel cp-dialog", "aria-labelledby": "cp-entries-title" },
+    title,
+    text,
+    note,
+    make("div", { class: "cp-toolbar" }, add, take, close),
+  );
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     event.stopPropagation(); // ComfyUI's shortcuts are not meant
@@ -57,7 +64,12 @@ export async function showEntries() {
     take.focus();
   } catch (error) {
     const refused = error instanceof client.RefusedError;
-    const why = refused && error.absent ? say("entries.absent") : refused ? `${error.message} ${error.hint}` : String(error);
+    const why =
+      refused && error.absent
+        ? say("entries.absent")
+        : refused
+          ? `${error.message} ${error.hint}`
+          : String(error);
     close.focus();
     text.hidden = true;
     write(note, why);

@@ -14,7 +14,11 @@ export class Header {
     this.counts = make("span", { class: "cp-counts" });
     this.failed = make("button", { type: "button", class: "cp-link", onclick: toFirstFailed, hidden: true });
     this.fill = make("span", { class: "cp-fill" });
-    this.bar = make("div", { class: "cp-progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, hidden: true }, this.fill);
+    this.bar = make(
+      "div",
+      { class: "cp-progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, hidden: true },
+      this.fill,
+    );
     this.how = make("div", { class: "cp-fine", hidden: true });
     this.note = make("p", { class: "cp-note", role: "status", hidden: true });
     this.spoken = make("div", { class: "cp-unseen", role: "status", "aria-live": "polite" });
@@ -46,7 +50,13 @@ export class Header {
     put(this.bar, "aria-valuenow", percent);
     put(this.bar, "aria-label", say("progressLabel"));
     this.fill.style.width = `${progress.fraction * 100}%`;
-    const parts = [`${percent} %`, progress.bytes_total ? say("bytes", { done: size(progress.bytes), all: size(progress.bytes_total) }) : "", say("seconds", { n: Math.floor(progress.seconds) })];
+    const parts = [
+      `${percent} %`,
+      progress.bytes_total
+        ? say("bytes", { done: size(progress.bytes), all: size(progress.bytes_total) })
+        : "",
+      say("seconds", { n: Math.floor(progress.seconds) }),
+    ];
     if (progress.eta !== null && progress.eta > 0) parts.push(say("eta", { n: Math.ceil(progress.eta) }));
     const text = parts.filter(Boolean).join(" · ");
     write(this.how, text);
@@ -57,7 +67,8 @@ export class Header {
   /** @param {import("./types.js").Snapshot} now @param {boolean} busy */
   #speak(now, busy) {
     const quarter = Math.floor(now.progress.fraction / STEP);
-    if (now.status !== this.heard.status) this.announce([name("status", now.status), this.counts.textContent].join(", "));
+    if (now.status !== this.heard.status)
+      this.announce([name("status", now.status), this.counts.textContent].join(", "));
     else if (busy && quarter > this.heard.quarter) this.announce(`${quarter * STEP * 100} %`);
     this.heard = { status: now.status, quarter };
   }

@@ -26,18 +26,28 @@ async function run(what) {
     await order(what);
   } catch (error) {
     const refused = error instanceof RefusedError;
-    message("error", say("jobFailed", { command: name("command", what) }), refused ? `${error.message} ${error.hint}` : say("lost"));
+    message(
+      "error",
+      say("jobFailed", { command: name("command", what) }),
+      refused ? `${error.message} ${error.hint}` : say("lost"),
+    );
   }
 }
 
 /** @param {string} id @param {string} icon @param {() => unknown} act */
 function command(id, icon, act) {
-  return { id: `ComfyPreload.${id}`, label: label("commands", `ComfyPreload_${id}`, "label"), icon: `pi ${icon}`, function: act };
+  return {
+    id: `ComfyPreload.${id}`,
+    label: label("commands", `ComfyPreload_${id}`, "label"),
+    icon: `pi ${icon}`,
+    function: act,
+  };
 }
 
 /** It gives models and takes none. @param {{inputs?: {type: unknown}[], outputs?: {type: unknown}[]}} node */
 function isLoader(node) {
-  const isModel = (/** @type {{type: unknown}} */ slot) => ["MODEL", "CLIP", "VAE", "CONTROL_NET", "CLIP_VISION"].includes(String(slot.type));
+  const isModel = (/** @type {{type: unknown}} */ slot) =>
+    ["MODEL", "CLIP", "VAE", "CONTROL_NET", "CLIP_VISION"].includes(String(slot.type));
   return (node.outputs ?? []).some(isModel) && !(node.inputs ?? []).some(isModel);
 }
 
@@ -49,7 +59,9 @@ function tokenSetting() {
 
 app.registerExtension({
   name: "ComfyPreload",
-  aboutPageBadges: [{ label: "Comfy Preload", url: "https://github.com/comfy-preload/comfyui-preload", icon: "pi pi-bolt" }],
+  aboutPageBadges: [
+    { label: "Comfy Preload", url: "https://github.com/comfy-preload/comfyui-preload", icon: "pi pi-bolt" },
+  ],
   settings: [
     {
       id: MESSAGES,
@@ -74,13 +86,21 @@ app.registerExtension({
     command("Sleep", "pi-moon", () => run("sleep")),
     command("Wake", "pi-sun", () => run("wake")),
   ],
-  menuCommands: [{ path: [category], commands: ["Entries", "Reload", "Release", "Sleep", "Wake"].map((id) => `ComfyPreload.${id}`) }],
+  menuCommands: [
+    {
+      path: [category],
+      commands: ["Entries", "Reload", "Release", "Sleep", "Wake"].map((id) => `ComfyPreload.${id}`),
+    },
+  ],
 
   getCanvasMenuItems: () => [{ content: say("entries.command"), callback: showEntries }],
-  getNodeMenuItems: (/** @type {any} */ node) => (isLoader(node) ? [{ content: say("entries.command"), callback: showEntries }] : []),
+  getNodeMenuItems: (/** @type {any} */ node) =>
+    isLoader(node) ? [{ content: say("entries.command"), callback: showEntries }] : [],
 
   async setup() {
-    document.head.append(make("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href }));
+    document.head.append(
+      make("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href }),
+    );
     const panel = new Panel(order, showEntries);
     watch.listen(async (view, before) => {
       if (!learned && view.connected) learned = await learn().catch(() => false);
@@ -104,7 +124,9 @@ app.registerExtension({
       },
     });
     // The interface's own settings tell when the language changes.
-    app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () => setTimeout(() => panel.update(watch.view)));
+    app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () =>
+      setTimeout(() => panel.update(watch.view)),
+    );
     watch.start();
   },
 });

@@ -16,12 +16,24 @@ export function rows(order, facts, isBusy) {
   return (first) => {
     const title = make("h4", { class: "cp-name", title: first.name });
     const state = make("span", { class: "cp-state" });
-    const reload = button("pi-refresh", (event) => order("reload", first.name, /** @type {Element} */ (event.currentTarget)), "cp-small");
-    const release = button("pi-eject", (event) => order("release", first.name, /** @type {Element} */ (event.currentTarget)), "cp-small");
+    const reload = button(
+      "pi-refresh",
+      (event) => order("reload", first.name, /** @type {Element} */ (event.currentTarget)),
+      "cp-small",
+    );
+    const release = button(
+      "pi-eject",
+      (event) => order("release", first.name, /** @type {Element} */ (event.currentTarget)),
+      "cp-small",
+    );
     const what = make("span", { class: "cp-what" });
     const where = make("span", { class: "cp-where" });
     const resident = make("span", { class: "cp-fill" });
-    const meter = make("div", { class: "cp-meter", role: "meter", "aria-valuemin": 0, "aria-valuemax": 100 }, resident);
+    const meter = make(
+      "div",
+      { class: "cp-meter", role: "meter", "aria-valuemin": 0, "aria-valuemax": 100 },
+      resident,
+    );
     const stages = stageBar();
     const use = make("span", { class: "cp-use cp-fine" });
     const trouble = new Trouble(() => `${first.name} (${first.loader})`, facts);
@@ -44,19 +56,43 @@ export function rows(order, facts, isBusy) {
       write(state, name("state", model.state));
       put(state, "title", name("stateHelp", model.state));
       dress(reload, { label: "", title: say("action.reloadOne", { model: model.name }), enabled: free });
-      dress(release, { label: "", title: say("action.releaseOne", { model: model.name }), enabled: free && loaded });
-      write(what, [name("kind", model.kind), model.device, model.required ? "" : say("optional")].filter(Boolean).join(" · "));
+      dress(release, {
+        label: "",
+        title: say("action.releaseOne", { model: model.name }),
+        enabled: free && loaded,
+      });
+      write(
+        what,
+        [name("kind", model.kind), model.device, model.required ? "" : say("optional")]
+          .filter(Boolean)
+          .join(" · "),
+      );
       put(what, "title", model.loader);
       const share = loaded && model.bytes ? model.bytes_on_device / model.bytes : 0;
       put(where, "title", loaded ? say("onDeviceHelp") : null);
-      write(where, loaded ? say("onDevice", { there: size(model.bytes_on_device), all: size(model.bytes) }) : model.bytes ? size(model.bytes) : "");
+      write(
+        where,
+        loaded
+          ? say("onDevice", { there: size(model.bytes_on_device), all: size(model.bytes) })
+          : model.bytes
+            ? size(model.bytes)
+            : "",
+      );
       show(meter, model.state !== "failed");
       show(third, model.state !== "failed");
       put(meter, "aria-valuenow", Math.round(share * 100));
       put(meter, "aria-label", say("meter", { model: model.name }));
       resident.style.width = `${share * 100}%`;
       stages.update(model.seconds);
-      write(use, [loaded || model.hits ? say("hits", { n: model.hits }) : "", model.evictions ? say("evictions", { n: model.evictions }) : ""].filter(Boolean).join(" · "));
+      write(
+        use,
+        [
+          loaded || model.hits ? say("hits", { n: model.hits }) : "",
+          model.evictions ? say("evictions", { n: model.evictions }) : "",
+        ]
+          .filter(Boolean)
+          .join(" · "),
+      );
       trouble.update(model.error);
     };
     return node;

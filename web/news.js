@@ -18,10 +18,13 @@ export function tell(view, before) {
   const then = before.snapshot;
   if (!now || !then || app.extensionManager.setting.get(MESSAGES) === false) return;
   if (isPreloading(then) && SEVERITY[now.status]) ended(now);
-  const open = new Set(then.jobs.filter((job) => job.state === "queued" || job.state === "running").map((job) => job.id));
+  const open = new Set(
+    then.jobs.filter((job) => job.state === "queued" || job.state === "running").map((job) => job.id),
+  );
   for (const job of now.jobs) {
     const known = open.has(job.id) || !then.jobs.some((one) => one.id === job.id);
-    if (job.state === "failed" && known) message("error", say("jobFailed", { command: name("command", job.command) }), job.error?.message ?? "");
+    if (job.state === "failed" && known)
+      message("error", say("jobFailed", { command: name("command", job.command) }), job.error?.message ?? "");
   }
 }
 
@@ -29,7 +32,9 @@ export function tell(view, before) {
 function ended(now) {
   const first = Object.entries(now.failing)[0];
   const counts = say("counts", { ready: now.models.ready, total: now.models.total });
-  const detail = first ? `${first[0]}: ${first[1].message} ${first[1].hint}` : `${counts} · ${seconds(now.progress.seconds)}`;
+  const detail = first
+    ? `${first[0]}: ${first[1].message} ${first[1].hint}`
+    : `${counts} · ${seconds(now.progress.seconds)}`;
   message(SEVERITY[now.status], `${say("title")}: ${name("status", now.status)}`, detail);
 }
 
@@ -41,7 +46,9 @@ export function message(severity, summary, detail) {
 /** @param {import("./types.js").View} view */
 function badge({ snapshot, connected }) {
   // The tab as the interface holds it: what is written there is shown at once.
-  const tab = app.extensionManager.getSidebarTabs?.().find((/** @type {{id: string}} */ one) => one.id === TAB);
+  const tab = app.extensionManager
+    .getSidebarTabs?.()
+    .find((/** @type {{id: string}} */ one) => one.id === TAB);
   if (!tab) return;
   const text = snapshot && connected ? sign(snapshot) : "";
   if (tab.iconBadge !== text) tab.iconBadge = text;

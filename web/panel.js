@@ -23,10 +23,27 @@ export class Panel {
     this.sleep = button("pi-moon", () => this.#order("sleep"));
     this.wake = button("pi-sun", () => this.#order("wake"));
     this.entries = button("pi-list", showEntries);
-    this.tools = make("div", { class: "cp-toolbar", role: "group" }, this.reload, this.sleep, this.wake, this.entries);
-    this.file = new Trouble(() => "preload.yaml", () => this.facts());
-    this.fault = new Trouble(() => say("fault"), () => this.facts());
-    this.filter = make("input", { type: "search", class: "cp-filter", oninput: () => this.update(this.view) });
+    this.tools = make(
+      "div",
+      { class: "cp-toolbar", role: "group" },
+      this.reload,
+      this.sleep,
+      this.wake,
+      this.entries,
+    );
+    this.file = new Trouble(
+      () => "preload.yaml",
+      () => this.facts(),
+    );
+    this.fault = new Trouble(
+      () => say("fault"),
+      () => this.facts(),
+    );
+    this.filter = make("input", {
+      type: "search",
+      class: "cp-filter",
+      oninput: () => this.update(this.view),
+    });
     this.empty = make("p", { class: "cp-empty" });
     this.models = section("cp-models", "ul");
     this.models.node.insertBefore(this.filter, this.models.list);
@@ -69,8 +86,16 @@ export class Panel {
     this.header.update(view);
     this.access.update();
     dress(this.reload, { label: say("action.reload"), title: say("action.reloadAll"), enabled: open });
-    dress(this.sleep, { label: say("action.sleep"), title: say("action.sleepHelp"), enabled: open && snapshot?.status !== "sleeping" });
-    dress(this.wake, { label: say("action.wake"), title: say("action.wakeHelp"), enabled: open && snapshot?.status === "sleeping" });
+    dress(this.sleep, {
+      label: say("action.sleep"),
+      title: say("action.sleepHelp"),
+      enabled: open && snapshot?.status !== "sleeping",
+    });
+    dress(this.wake, {
+      label: say("action.wake"),
+      title: say("action.wakeHelp"),
+      enabled: open && snapshot?.status === "sleeping",
+    });
     dress(this.entries, { label: say("action.entries"), title: say("action.entriesHelp") });
     put(this.tools, "aria-label", say("actions"));
     put(this.node, "data-stale", !connected);
@@ -88,8 +113,17 @@ export class Panel {
     show(this.filter, items.length > MANY);
     put(this.filter, "placeholder", say("filter"));
     put(this.filter, "aria-label", say("filter"));
-    const shown = wanted && items.length > MANY ? items.filter((m) => `${m.name} ${m.kind} ${m.state}`.toLowerCase().includes(wanted)) : items;
-    this.models.update(say("models", { n: items.length }), shown, (model) => model.name, this.modelRow, items.length > 0);
+    const shown =
+      wanted && items.length > MANY
+        ? items.filter((m) => `${m.name} ${m.kind} ${m.state}`.toLowerCase().includes(wanted))
+        : items;
+    this.models.update(
+      say("models", { n: items.length }),
+      shown,
+      (model) => model.name,
+      this.modelRow,
+      items.length > 0,
+    );
     this.warmups.update(say("warmups"), now.warmups, (one) => one.name, this.warmupRow.for(warmupFacts));
     this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.jobRow.for(jobFacts));
     const waiting = now.queue_remaining ? say("waiting", { n: now.queue_remaining }) : "";
@@ -99,7 +133,9 @@ export class Panel {
   /** What an answer to a question would begin with. */
   facts() {
     const host = this.view.snapshot?.host;
-    return host ? [`ComfyUI ${host.comfyui}`, `Python ${host.python}`, `torch ${host.torch}`, host.device].join(" · ") : "";
+    return host
+      ? [`ComfyUI ${host.comfyui}`, `Python ${host.python}`, `torch ${host.torch}`, host.device].join(" · ")
+      : "";
   }
 
   /** @param {"reload" | "release" | "sleep" | "wake"} command @param {string} [model] */
@@ -152,7 +188,13 @@ function plainRow(facts) {
       const state = make("span", { class: "cp-state" });
       const fine = make("span", { class: "cp-what" });
       const trouble = new Trouble(() => tell(first).title, facts);
-      const node = make("li", { class: "cp-row" }, make("div", { class: "cp-line" }, title, state), make("div", { class: "cp-line cp-fine" }, fine), trouble.node);
+      const node = make(
+        "li",
+        { class: "cp-row" },
+        make("div", { class: "cp-line" }, title, state),
+        make("div", { class: "cp-line cp-fine" }, fine),
+        trouble.node,
+      );
       node.update = (/** @type {any} */ item) => {
         const told = tell(item);
         put(node, "data-state", told.raw);
@@ -168,22 +210,45 @@ function plainRow(facts) {
 
 /** @param {import("./types.js").WarmUp} item */
 function warmupFacts(item) {
-  const fine = [item.seconds === null ? "" : seconds(item.seconds), ...item.shapes, item.required ? "" : say("optional")];
-  return { title: item.name, state: name("state", item.state), raw: item.state, fine: fine.filter(Boolean).join(" · "), error: item.error };
+  const fine = [
+    item.seconds === null ? "" : seconds(item.seconds),
+    ...item.shapes,
+    item.required ? "" : say("optional"),
+  ];
+  return {
+    title: item.name,
+    state: name("state", item.state),
+    raw: item.state,
+    fine: fine.filter(Boolean).join(" · "),
+    error: item.error,
+  };
 }
 
 /** @param {import("./types.js").Job} item */
 function jobFacts(item) {
-  const took = item.started && item.ended ? seconds((Date.parse(item.ended) - Date.parse(item.started)) / 1000) : "";
-  const parts = [clock(item.created), took && item.started !== item.ended ? took : "", item.reason === "memory" ? say("forMemory") : ""];
+  const took =
+    item.started && item.ended ? seconds((Date.parse(item.ended) - Date.parse(item.started)) / 1000) : "";
+  const parts = [
+    clock(item.created),
+    took && item.started !== item.ended ? took : "",
+    item.reason === "memory" ? say("forMemory") : "",
+  ];
   for (const what of /** @type {const} */ (["loaded", "kept", "released"])) {
     if (item[what].length) parts.push(`${say(`did.${what}`)} ${few(item[what])}`);
   }
   const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
-  return { title, state: name("jobState", item.state), raw: item.state, fine: parts.filter(Boolean).join(" · "), error: item.error };
+  return {
+    title,
+    state: name("jobState", item.state),
+    raw: item.state,
+    fine: parts.filter(Boolean).join(" · "),
+    error: item.error,
+  };
 }
 
 /** @param {string[]} names */
 function few(names) {
-  return names.length > 3 ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 }) : names.join(", ");
+  return names.length > 3
+    ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 })
+    : names.join(", ");
 }

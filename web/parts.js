@@ -44,7 +44,12 @@ export function show(node, visible) {
  */
 export function button(icon, act, className = "") {
   const label = make("span", { class: "cp-label" });
-  const node = make("button", { type: "button", class: `cp-button ${className}` }, make("i", { class: `pi ${icon}`, "aria-hidden": "true" }), label);
+  const node = make(
+    "button",
+    { type: "button", class: `cp-button ${className}` },
+    make("i", { class: `pi ${icon}`, "aria-hidden": "true" }),
+    label,
+  );
   node.addEventListener("click", (/** @type {Event} */ event) => {
     if (node.getAttribute("aria-disabled") !== "true") act(event);
   });

@@ -19,7 +19,13 @@ export class Trouble {
     this.copied = make("span", { role: "status", class: "cp-copied" });
     this.copy = button("pi-copy", () => this.#copy(), "cp-small");
     const foot = make("div", { class: "cp-line cp-fine" }, this.code, this.copied, this.copy);
-    this.node = make("div", { class: "cp-trouble", role: "group", hidden: true }, this.message, this.hint, foot);
+    this.node = make(
+      "div",
+      { class: "cp-trouble", role: "group", hidden: true },
+      this.message,
+      this.hint,
+      foot,
+    );
   }
 
   /** @param {import("./types.js").Problem | null} problem */
@@ -31,14 +37,19 @@ export class Trouble {
     write(this.hint, problem.hint);
     show(this.hint, Boolean(problem.hint));
     write(this.code, problem.line ? `${problem.code} · ${say("line", { n: problem.line })}` : problem.code);
-    dress(this.copy, { label: say("action.copy"), title: say("action.copyDetails", { subject: this.subject() }) });
+    dress(this.copy, {
+      label: say("action.copy"),
+      title: say("action.copyDetails", { subject: this.subject() }),
+    });
   }
 
   async #copy() {
     const { code, message, hint, line } = this.problem ?? { code: "", message: "", hint: "", line: null };
     const where = line ? `preload.yaml:${line}\n` : "";
     try {
-      await copy(`Comfy Preload: ${this.subject()}\n[${code}] ${message}\n${hint}\n${where}${this.facts()}\n`);
+      await copy(
+        `Comfy Preload: ${this.subject()}\n[${code}] ${message}\n${hint}\n${where}${this.facts()}\n`,
+      );
       write(this.copied, say("copied"));
     } catch (error) {
       write(this.copied, say("notCopied"));

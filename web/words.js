@@ -73,5 +73,9 @@ export function seconds(value) {
 
 /** @param {string} utc */
 export function clock(utc) {
-  return new Date(utc).toLocaleTimeString(language(), { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(utc).toLocaleTimeString(language(), {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
 }
