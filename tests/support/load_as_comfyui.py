@@ -90,6 +90,7 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
 
     hooks = len(server.app.on_startup)  # aiohttp's own
     environment = dict(os.environ)
+    before = set(sys.modules)
     run("custom_node_prestartup", folder / "prestartup_script.py")
     began = time.perf_counter()
     module = run(str(folder).replace(".", "_x_"), folder / "__init__.py")
@@ -98,6 +99,7 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
     there: dict[str, types.ModuleType | None] = dict(sys.modules)
     found = {
         "seconds": seconds,
+        "imported": sorted(sys.modules.keys() - before),
         "mappings": {
             name: sorted(getattr(module, name)) for name in vars(module) if name.startswith("NODE_")
         },

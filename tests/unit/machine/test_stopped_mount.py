@@ -60,8 +60,10 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     process.kill()
 
 
-def test_mount_that_stops(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits goes on after PATIENCE, nothing hangs but the reader; when the mount comes back nothing goes wrong."""
+def test_mount_that_stops(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Loading goes on after PATIENCE, only the reader hangs; when the mount comes back nothing goes wrong."""
     monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
     files = [mount.folder / "a.bin", mount.folder / "b.bin"]
     job = Prefetch(files, budget=PLENTY, readers=1)
@@ -69,9 +71,8 @@ def test_mount_that_stops(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None
     while job.progress().bytes < CHUNK:
         time.sleep(0.001)
     mount.stop()
-    began = time.monotonic()
     job.wait(files)
-    assert 0.4 < time.monotonic() - began < 5
+    assert "loading goes on without it" in caplog.text
     read = job.progress().bytes
     assert CHUNK <= read < 16 * CHUNK
     assert job.progress().running, "its reader hangs in the kernel, and nobody minds"
@@ -85,14 +86,15 @@ def test_mount_that_stops(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None
     assert not [t for t in threading.enumerate() if t.name == "preload-prefetch"]
 
 
-def test_mount_that_never_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even to be asked how large a file is."""
+def test_mount_that_never_answers(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mount that does not even say how large a file is ends the wait too."""
     monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
     mount.stop()
     job = Prefetch([path := mount.folder / "a.bin"], budget=PLENTY)
     job.start()
-    began = time.monotonic()
     job.wait([path])
-    assert time.monotonic() - began < 5
+    assert "loading goes on without it" in caplog.text
     assert 0 == job.progress().bytes
     mount.go_on()
