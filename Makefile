@@ -17,7 +17,7 @@ QUICK := tests/unit tests/http tests/loader tests/cli
 WEB := "web/**/*.{js,css}"
 ARGS ?=
 
-.PHONY: help setup quick test lint format docs server browser registry deploy demo bench soak images nightly clean
+.PHONY: help setup quick test lint format docs server browser device registry deploy demo bench soak images nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ server: setup ## the tests that start a real ComfyUI
 browser: setup ## the panel in a real Chromium
 	@$(NEED) chromium
 	$(PYTEST) tests/browser $(ARGS)
+
+device: setup ## a real ComfyUI on an accelerator, real or simulated
+	$(PYTEST) tests/device $(ARGS)
 
 registry: setup ## replicas and a real Redis
 	@$(NEED) redis-server nginx
