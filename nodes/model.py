@@ -63,7 +63,7 @@ class PreloadedModel:
         target = slot.call.target
         if target is None or slot.call.problems:
             raise PreloadedModelError(f"'{model}' could not be preloaded. {_sentences(slot.problems)}")
-        outputs = await preloader.host.call(target.spec, target.inputs)
+        outputs = await preloader.host.call(target.spec, target.inputs, target.node)
         _generations.note(slot)
         found = _by_kind(
             _types(preloader.host.node_types().node(target.spec.name)), preloader.host.values(outputs)

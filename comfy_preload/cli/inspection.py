@@ -57,7 +57,9 @@ class Survey:
 
     def checked(self, call: LoaderCall) -> str:
         """How far its inputs could be looked at."""
-        return FULLY if not call.entry.loader or self.loaders.knows(call.entry.loader) else AT_START
+        if not call.entry.loader or self.loaders.knows(call.entry.loader):
+            return FULLY
+        return FILES if call.files else AT_START
 
 
 def survey(options: argparse.Namespace) -> Survey:
@@ -125,15 +127,16 @@ def say_findings(found: Survey) -> None:
     for name, same in found.plan.duplicates:
         say(f"{name} is the same call as {same} and is left out")
     for call in found.plan.calls:
-        if found.checked(call) == AT_START:
+        if found.checked(call) != FULLY:
             near = nearest(
                 call.entry.loader, [n for n in found.loaders.loader_names() if found.loaders.knows(n)], 1
             )
             close = near and abs(len(near[0]) - len(call.entry.loader)) < 2
-            say(
-                f"{call.name}: {call.entry.loader} is checked at start-up only"
-                + (f"; or is it '{near[0]}'?" if close else "")
+            which = (
+                f"the other inputs of {call.entry.loader} are" if call.files else f"{call.entry.loader} is"
             )
+            asked = f"; or is it '{near[0]}'?" if close else ""
+            say(f"{call.name}: {which} checked at start-up only{asked}")
     for one in found.workflows:
         if not one.problems:
             say(

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_preload.core.host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.host import NO_DEFAULT, GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile
 from comfy_preload.core.settings.entry import Entry
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
@@ -53,6 +53,9 @@ LINKS = {
 }
 """Inputs that come from another node: these cannot be preloaded."""
 
+GGUF = ".gguf"
+"""No core loader reads these, so the loaders of every pack look in the folders of the core loaders."""
+
 MORE: dict[str, tuple[InputSpec, ...]] = {
     "UNETLoader": (
         InputSpec("weight_dtype", required=True, type="COMBO", options=DTYPES, default="default"),
@@ -80,10 +83,13 @@ class CoreLoaders(Loaders):
         """`entries`: what loaders outside the table are given is all that is known of their inputs."""
         self._folder_paths = importlib.import_module("folder_paths")
         self._files = importlib.import_module("comfy_preload.host.files")
-        self._foreign: dict[str, dict[str, None]] = {}
+        self._foreign: dict[str, dict[str, bool]] = {}
+        """Loader -> its inputs, and whether they name a GGUF file."""
         for entry in entries:
             if entry.loader and entry.loader not in FILES:
-                self._foreign.setdefault(entry.loader, {}).update(dict.fromkeys(entry.inputs))
+                found = self._foreign.setdefault(entry.loader, {})
+                for name, value in entry.inputs.items():
+                    found[name] = found.get(name, False) or str(value).lower().endswith(GGUF)
 
     def loader_names(self) -> Collection[str]:
         return [*FILES, *self._foreign]
@@ -94,9 +100,8 @@ class CoreLoaders(Loaders):
 
     def loader(self, name: str) -> LoaderSpec | None:
         if name in self._foreign:
-            return LoaderSpec(
-                name, name, tuple(InputSpec(n, required=False, type="STRING") for n in self._foreign[name])
-            )
+            inputs = (self._foreign_input(n, is_gguf=gguf) for n, gguf in self._foreign[name].items())
+            return LoaderSpec(name, name, tuple(inputs))
         if name not in FILES:
             return None
         links = (InputSpec(n, required=True, type=n.upper()) for n in LINKS.get(name, ()))
@@ -113,8 +118,14 @@ class CoreLoaders(Loaders):
                 found |= {file.path: file for file in self._files.find(value, folders)}
         return tuple(found.values())
 
-    def searched(self, folder: str) -> int:
-        return int(self._files.searched(folder))
+    def searched(self, folder: str) -> list[str]:
+        return list(self._files.searched(folder))
+
+    def changes(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str | None:  # noqa: ARG002 — only a class can answer
+        return ""
+
+    def failed_imports(self) -> Collection[str]:
+        return ()
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         defaults = {i.name: i.default for i in MORE.get(spec.name, ()) if i.default is not NO_DEFAULT}
@@ -133,7 +144,7 @@ class CoreLoaders(Loaders):
 
     def folder_count(self) -> int:
         """How many directories ComfyUI searches in all."""
-        return sum(self.searched(folder) for folder in self._folders())
+        return sum(len(self.searched(folder)) for folder in self._folders())
 
     def _folders(self) -> list[str]:
         return [
@@ -145,6 +156,22 @@ class CoreLoaders(Loaders):
     def has_tiny_vae(self, name: str) -> bool:
         """Are its encoder and its decoder there?"""
         return len(self._files.find(name, ("vae",))) == 2
+
+    def _foreign_input(self, name: str, *, is_gguf: bool) -> InputSpec:
+        """An input of a pack's loader: only where a GGUF file lies is known without the pack."""
+        folder = self._files.usual_folder(name)
+        if not is_gguf or folder is None:
+            return InputSpec(name, required=False, type="STRING")
+        return InputSpec(
+            name, required=False, type="COMBO", options=self._every_file(folder), folders=(folder,)
+        )
+
+    def _every_file(self, folder: str) -> tuple[str, ...]:
+        """Files of every ending, those too that `get_filename_list` leaves out."""
+        found: list[str] = []
+        for directory in self._folder_paths.get_folder_paths(folder):
+            found += self._folder_paths.recursive_search(directory, [".git"])[0]
+        return tuple(found)
 
     def _file_input(self, name: str, folder: str) -> InputSpec:
         options = list(self._folder_paths.get_filename_list(folder))

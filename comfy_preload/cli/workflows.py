@@ -63,7 +63,7 @@ def _missing(name: str, loaders: CoreLoaders) -> Problem:
     return problem(
         "file_missing",
         file=name,
-        count=loaders.folder_count(),
+        where=f"in none of the {loaders.folder_count()} folders",
         folder="models of any kind",
         suggestion=suggestion,
     )

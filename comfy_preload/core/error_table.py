@@ -102,6 +102,11 @@ ERRORS: dict[str, ErrorKind] = {
         "loader '{loader}' is not among the {count} node classes of this ComfyUI",
         "{suggestion}",
     ),
+    "loader_changes": ErrorKind(
+        "The node asks ComfyUI to run it in every prompt, so what it loaded once must not be handed out again.",
+        "{loader} answers ComfyUI's IS_CHANGED with another value each time",
+        "Remove the entry: each prompt loads the model itself.",
+    ),
     "loader_takes_model": ErrorKind(
         "The node needs the output of another node, so it cannot be run by itself.",
         "loader '{loader}' needs a {type} from another node for its input '{input}'",
@@ -124,7 +129,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "file_missing": ErrorKind(
         "No folder that ComfyUI searches has the file.",
-        "{file} is in none of the {count} folders searched for {folder}",
+        "{file} is {where} searched for {folder}",
         "{suggestion}",
     ),
     # --- the file ------------------------------------------------------------------------------
@@ -141,6 +146,11 @@ ERRORS: dict[str, ErrorKind] = {
     "file_not_safetensors": ErrorKind(
         "The name says safetensors, the content does not.",
         "{file} is not a safetensors file: it {found}",
+        "{suggestion}",
+    ),
+    "file_not_gguf": ErrorKind(
+        "The name says GGUF, the content does not, or it is of a version that no loader reads.",
+        "{file} is not a GGUF file that can be read: it {found}",
         "{suggestion}",
     ),
     "file_truncated": ErrorKind(
@@ -171,7 +181,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "load_output": ErrorKind(
         "The loader node returned something that cannot be kept.",
-        "{loader} returned {found}; wanted a plain tuple of outputs",
+        "{loader} returned {found}; expected a tuple of outputs, or a dict with one under 'result'",
         "Only loader nodes that return their models directly can be preloaded.",
     ),
     "out_of_memory": ErrorKind(

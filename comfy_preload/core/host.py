@@ -44,8 +44,19 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class GraphNode:
+    """The node of a graph that a call stands for: what the executor passes on as hidden inputs."""
+
+    id: str
+    prompt: Mapping[str, Any]
+    """The whole graph, in API format. Never changed."""
+    workflow: Mapping[str, Any] | None = None
+    """The same graph as the editor saved it, where the file holds that: `extra_pnginfo["workflow"]`."""
+
+
+@dataclass(frozen=True)
 class LoaderSpec:
-    """One node class. Two names of the same class share `identity`."""
+    """One node class. Two names of the same class share `identity`, two classes never do."""
 
     name: str
     identity: str
@@ -105,14 +116,18 @@ Identity = tuple[tuple[int, int, int], ...]
 
 
 class Watcher(Protocol):
-    """Asked at every call of a watched loader node, in the thread that makes the call."""
+    """Asked at every call of a watched loader node, in the thread that makes the call.
 
-    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> Outputs | None:
-        """The outputs kept for these arguments, or None: then the node is really run."""
+    `changes` is what the class answers to ComfyUI's question whether it must run again although its inputs are the
+    same (`Loaders.changes`).
+    """
+
+    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
+        """Return the outputs kept for these arguments, or None: then the node is really run."""
         ...
 
-    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> None:
-        """Told what the node returned after `recall` gave None."""
+    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
+        """Take what the node returned after `recall` gave None."""
         ...
 
 
@@ -122,12 +137,23 @@ class Loaders(Protocol):
     def loader_names(self) -> Collection[str]: ...
     def loader(self, name: str) -> LoaderSpec | None: ...
     def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]: ...
-    def searched(self, folder: str) -> int:
-        """How many directories ComfyUI searches for that kind of model."""
+    def searched(self, folder: str) -> Collection[str]:
+        """Return the directories that ComfyUI searches for that kind of model, as they may be shown: models/vae."""
         ...
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the node function's own defaults applied, as a watcher will see them."""
+        ...
+
+    def changes(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str | None:
+        """Return what IS_CHANGED or fingerprint_inputs answers, as text; "" for a class without them.
+
+        None if two answers can never be equal, so that ComfyUI runs the node in every prompt.
+        """
+        ...
+
+    def failed_imports(self) -> Collection[str]:
+        """Return the folder names of the custom nodes whose import failed."""
         ...
 
 
@@ -144,8 +170,8 @@ class Host(Loaders, Protocol):
         """Queue `job` like a prompt, or before all that wait. Done when it has run; it never raises into the queue."""
         ...
 
-    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
-        """Run the node as the executor would: V1 or V3, sync or async. Raises what it raises."""
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:
+        """Run the node as the executor would in that graph: V1 or V3, sync or async. Raises what it raises."""
         ...
 
     def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:

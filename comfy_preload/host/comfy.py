@@ -10,9 +10,18 @@ from typing import Any
 
 import torch
 
-from comfy_preload.core.host import Failed, HostFacts, LoaderSpec, ModelFile, Outputs, Placement, Watcher
+from comfy_preload.core.host import (
+    Failed,
+    GraphNode,
+    HostFacts,
+    LoaderSpec,
+    ModelFile,
+    Outputs,
+    Placement,
+    Watcher,
+)
 from comfy_preload.core.node_types import NodeTypes
-from comfy_preload.host import catalogue, devices, files, loaders, prompts, queue
+from comfy_preload.host import catalogue, custom_nodes, devices, files, loaders, prompts, queue
 from comfy_preload.host.intercept import Watch
 from comfy_preload.host.node_types import ComfyNodeTypes
 
@@ -47,11 +56,17 @@ class ComfyHost:
     def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
         return catalogue.files_of(spec, inputs)
 
-    def searched(self, folder: str) -> int:
+    def searched(self, folder: str) -> Collection[str]:
         return files.searched(folder)
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return loaders.arguments(spec, inputs)
+
+    def changes(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str | None:
+        return loaders.changes(spec, inputs, node)
+
+    def failed_imports(self) -> Collection[str]:
+        return custom_nodes.failed_imports()
 
     def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
         return queue.submit(self._server, job, front=front)
@@ -68,8 +83,8 @@ class ComfyHost:
     def is_busy(self) -> bool:
         return bool(queue.items(self._server))
 
-    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
-        return await loaders.call(spec, inputs)
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:
+        return await loaders.call(spec, inputs, node)
 
     def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:
         return Watch(spec, watcher).remove

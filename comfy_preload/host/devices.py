@@ -17,10 +17,10 @@ from comfy_preload.core.host import Outputs, Placement
 
 
 def values(outputs: Outputs) -> tuple[Any, ...]:
-    """What a loader's outputs hold: a V1 tuple, or the arguments of a V3 NodeOutput."""
+    """What a loader's outputs hold: a V1 tuple, the `result` of a V1 dict, or the arguments of a V3 NodeOutput."""
     if isinstance(outputs, _NodeOutputInternal):
         return tuple(getattr(outputs, "args", ()))
-    return tuple(outputs)
+    return tuple(outputs["result"] if isinstance(outputs, dict) else outputs)
 
 
 def patchers(outputs: Outputs) -> list[Any]:

@@ -68,9 +68,16 @@ def listens_at() -> tuple[list[str], int]:
     return args.listen.split(","), args.port
 
 
-def searched(folder: str) -> int:
-    """How many directories ComfyUI searches for that kind of model."""
-    return len(folder_paths.get_folder_paths(folder))
+def searched(folder: str) -> list[str]:
+    """Return the directories that ComfyUI searches for that kind of model, without paths of this machine.
+
+    One below ComfyUI's own `models` is called as there, `models/vae`; any other by its last part.
+    """
+    models = Path(folder_paths.models_dir)
+    return [
+        path.relative_to(models.parent).as_posix() if path.is_relative_to(models) else path.name
+        for path in map(Path, folder_paths.get_folder_paths(folder))
+    ]
 
 
 def user_folder() -> Path:

@@ -11,7 +11,7 @@ import inspect
 from typing import Any
 
 from comfy_preload.core.host import LoaderSpec, Outputs, Watcher
-from comfy_preload.host.loaders import bind, entry, hidden
+from comfy_preload.host.loaders import bind, changes_of, entry, hidden
 
 import nodes
 
@@ -46,13 +46,13 @@ class Watch:
 
         @functools.wraps(function)
         async def later(*args: Any, **given: Any) -> Outputs:
-            bound, kept = self._ask(args, given)
-            return kept if kept is not None else self._tell(bound, await function(*args, **given))
+            asked, kept = self._ask(args, given)
+            return kept if kept is not None else self._keep(asked, await function(*args, **given))
 
         @functools.wraps(function)
         def now(*args: Any, **given: Any) -> Outputs:
-            bound, kept = self._ask(args, given)
-            return kept if kept is not None else self._tell(bound, function(*args, **given))
+            asked, kept = self._ask(args, given)
+            return kept if kept is not None else self._keep(asked, function(*args, **given))
 
         wrapper = later if inspect.iscoroutinefunction(function) else now
         descriptor = inspect.getattr_static(self._cls, self._name)
@@ -60,19 +60,22 @@ class Watch:
 
     def _ask(
         self, args: tuple[Any, ...], given: dict[str, Any]
-    ) -> tuple[dict[str, Any] | None, Outputs | None]:
-        """(arguments, kept outputs). Arguments are None where the call is none of our business."""
+    ) -> tuple[tuple[dict[str, Any], str] | None, Outputs | None]:
+        """Return what the call is known by, and the outputs kept for it. Both are None for a call to pass through."""
         if not self._active or (self._binds and not self._is_own(args[0])):
             return None, None
         try:
             bound = bind(self._function, self._binds, self._hidden, args[self._binds :], given)
         except TypeError:  # the node itself will say what is wrong with its arguments
             return None, None
-        return bound, self._watcher.recall(self._spec, bound)
+        changes = changes_of(self._cls, given)
+        if changes is None:
+            return None, None
+        return (bound, changes), self._watcher.recall(self._spec, bound, changes)
 
-    def _tell(self, bound: dict[str, Any] | None, outputs: Outputs) -> Outputs:
-        if bound is not None:
-            self._watcher.keep(self._spec, bound, outputs)
+    def _keep(self, asked: tuple[dict[str, Any], str] | None, outputs: Outputs) -> Outputs:
+        if asked is not None:
+            self._watcher.keep(self._spec, *asked, outputs)
         return outputs
 
     def _is_own(self, owner: Any) -> bool:

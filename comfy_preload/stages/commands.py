@@ -123,8 +123,12 @@ class Commands:
         """What is loaded for this very call from these very files, under the names and options of now."""
         if call.target is None or call.problems:
             return None
-        same = (s for s in self._residency.slots if s.call.target and s.call.target.key == call.target.key)
-        slot = next((s for s in same if s.loaded and identify(call.files) == s.loaded.identity), None)
+        target, now = call.target, identify(call.files)
+        same = (s for s in self._residency.slots if s.call.target and s.call.target.key == target.key)
+        slot = next(
+            (s for s in same if s.loaded and (now, target.changes) == (s.loaded.identity, s.loaded.changes)),
+            None,
+        )
         return replace(slot, call=call) if slot else None
 
     def _would_lose(self, fresh: Iterable[Slot]) -> tuple[Problem, ...]:

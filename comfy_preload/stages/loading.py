@@ -69,7 +69,7 @@ class Loading:
         slot.stage = Stage.LOADING
         began = time.perf_counter()
         try:
-            outputs = await self._host.call(target.spec, target.inputs)
+            outputs = await self._host.call(target.spec, target.inputs, target.node)
         except BaseException as error:  # noqa: BLE001 — SystemExit too would end ComfyUI's prompt worker
             slot.fail(self._explain(slot, error, slots))
             log.error("%s: %s", call.name, slot.problems[0], exc_info=error)

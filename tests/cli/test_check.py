@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support import gguf_file
 
 GOOD = """
 models:
@@ -179,12 +180,40 @@ models:
     done, shown = cli("check", "--json", preload=preload), cli("plan", preload=preload)
 
     assert (0, 0) == (done.code, shown.code)
-    assert ["at start-up only"] * 2 == [row["checked"] for row in done.json["models"]]
+    assert ["its files"] * 2 == [row["checked"] for row in done.json["models"]]
     assert ["tiny.safetensors", "sub/other.safetensors"] == [
         f["name"] for row in done.json["models"] for f in row["files"]
     ]
-    assert "tiny: UnetLoaderGGUF is checked at start-up only\n" in shown.out
+    assert "tiny: the other inputs of UnetLoaderGGUF are checked at start-up only\n" in shown.out
     assert "or is it 'UNETLoader'?" in shown.out
+
+
+def test_gguf_files(cli: Cli, tmp_path: Path) -> None:
+    """They are looked for and looked into, though only a pack can load them."""
+    folder = tmp_path / "base" / "models" / "unet" / "flux"
+    good = gguf_file.write(folder / "good.gguf")
+    (folder / "cut.gguf").write_bytes(good.read_bytes()[:-100])
+    (folder / "page.gguf").write_bytes(b"<!DOCTYPE html>")
+    wanted = {
+        "good": ("flux/good.gguf", []),
+        "cut": ("flux/cut.gguf", ["file_truncated"]),
+        "page": ("flux/page.gguf", ["file_not_gguf"]),
+        "gone": ("flux/goood.gguf", ["file_missing"]),
+        "own": ("llm.gguf", []),
+    }
+    entries = [
+        f"{{loader: AnyGGUFLoader, inputs: {{{'model' if name == 'own' else 'unet_name'}: {file}}}, name: {name}}}"
+        for name, (file, _) in wanted.items()
+    ]
+
+    done = cli("check", "--json", preload="models: [" + ", ".join(entries) + "]", at=tmp_path / "base")
+
+    assert 1 == done.code
+    assert {name: problems for name, (_, problems) in wanted.items() if problems} == codes(done.json)
+    assert "nearest: flux/good.gguf" in models(done.json)["gone"]["problems"][0]["hint"]
+    assert ("its files", "at start-up only") == tuple(
+        models(done.json)[n]["checked"] for n in ("good", "own")
+    )
 
 
 def test_workflows(cli: Cli, tmp_path: Path) -> None:

@@ -51,11 +51,14 @@ BAD = {
     "climbing": Bad(
         "vae: ../checkpoints/tiny.safetensors",
         "file_missing",
-        "is in none of the",
+        "is in none of the 2 folders searched for vae",
         r"nearest: tiny\.safetensors",
     ),
     "climbing-far": Bad(
-        "unet: ../../../../../../../etc/passwd", "file_missing", "is in none of the [0-9] folders", "mounted"
+        "unet: ../../../../../../../etc/passwd",
+        "file_missing",
+        "is in none of the [0-9] folders",
+        "Put it into",
     ),
     "absolute": Bad(
         "unet: {models}/diffusion_models/tiny.safetensors",
@@ -67,10 +70,16 @@ BAD = {
         'unet: "${HUB_TOKEN}.safetensors"',
         "file_missing",
         r"^\$\{HUB_TOKEN\}\.safetensors is in none",
-        "mounted",
+        r"Put it into models/diffusion_models\.",
     ),
     "unknown-loader": Bad(
         "loader: UNETLoder", "loader_unknown", "'UNETLoder' is not among the [0-9]+", "mean 'UNETLoader'"
+    ),
+    "pack-that-failed": Bad(
+        "loader: UNETLoaderMultiGPU",
+        "loader_unknown",
+        "'UNETLoaderMultiGPU' is not among",
+        r"IMPORT FAILED in its log: fails\.in_v3, fails_to_import\.",
     ),
     "unknown-input": Bad(
         "{unet: tiny.safetensors, weigth_dtype: default}",
@@ -111,10 +120,17 @@ BAD = {
     ),
     "exits": Bad("loader: TestExitLoader", "load_exit", "no licence key", "just above"),
     "hungry": Bad("loader: TestHungryLoader", "out_of_memory", "memory ran out", "more memory"),
-    "dict": Bad("loader: TestDictLoader", "load_output", "a dict", "directly"),
+    "dict": Bad("loader: TestDictLoader", "load_output", "a dict without a result", "directly"),
+    "blocks": Bad("loader: TestBlockingLoader", "load_output", "blocks what follows", "directly"),
     "nothing": Bad("loader: TestNothingLoader", "load_output", "a NoneType", "directly"),
     "expands": Bad("loader: TestExpandingLoader", "load_output", "a NodeOutput with expand", "directly"),
 }
+FAILING = {
+    "fails_to_import": "import a_module_that_nobody_has",
+    "fails.in_v3": "async def comfy_entrypoint():\n    raise RuntimeError('no')\n",
+    "fine": "NODE_CLASS_MAPPINGS = {}\nWEB_DIRECTORY = '.'\n",
+}
+"""Packs that ComfyUI cannot import, and one that it can though it has no node."""
 GOOD = {
     "good-unet": "unet: tiny.safetensors",
     "good-vae": "vae: taesd3",
@@ -156,7 +172,10 @@ def seen(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     write_bad_files(models, base / "exploded")
     nodes = {name: CUSTOM_NODES / name for name in ("loaders", "faults")}
     server = module_comfy(
-        preload=_settings(models), models=models, custom_nodes=nodes, env={"HUB_TOKEN": VARIABLE}
+        preload=_settings(models),
+        models=models,
+        custom_nodes={**nodes, **FAILING},
+        env={"HUB_TOKEN": VARIABLE},
     )
     failing: dict[str, dict[str, Any]] = server.get("/ready").json["failing"]
     return Seen(server, failing, rows(server), base / "exploded")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_preload.core.host import InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.host import GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile
 
 FOLDERS: dict[str, tuple[str, ...]] = {
     "checkpoints": ("sd15.safetensors", "sdxl/sd_xl_base_1.0.safetensors"),
@@ -52,6 +52,7 @@ class Catalogue(Loaders):
     def __init__(self, folders: Mapping[str, tuple[str, ...]] = FOLDERS, root: Path = Path("models")) -> None:
         self._folders = folders
         self._root = root
+        self.failed: tuple[str, ...] = ()
         self._specs = {spec.name: spec for spec in self._declare()}
 
     def loader_names(self) -> Collection[str]:
@@ -71,8 +72,15 @@ class Catalogue(Loaders):
         ]
         return tuple(found)
 
-    def searched(self, folder: str) -> int:
-        return 2 if folder in ("diffusion_models", "text_encoders") else 1
+    def searched(self, folder: str) -> list[str]:
+        older = {"diffusion_models": "unet", "text_encoders": "clip"}
+        return [f"models/{name}" for name in (older.get(folder), folder) if name]
+
+    def changes(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str | None:  # noqa: ARG002 — of the protocol
+        return None if spec.name == "RandomLoader" else ""
+
+    def failed_imports(self) -> Collection[str]:
+        return self.failed
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         defaults = {"type": "stable_diffusion", "device": "default"}  # of CLIPLoader.load_clip, nodes.py
@@ -89,6 +97,7 @@ class Catalogue(Loaders):
             self._clip("TripleCLIPLoader", "clip_name1", "clip_name2", "clip_name3"),
             self._clip("QuadrupleCLIPLoader", "clip_name1", "clip_name2", "clip_name3", "clip_name4"),
             self._spec("VAELoader", self._files("vae_name", "vae", more=("taesd", "pixel_space"))),
+            self._spec("RandomLoader", self._files("ckpt_name", "checkpoints")),
             self._spec(
                 "LoraLoaderModelOnly",
                 InputSpec("model", required=True, type="MODEL"),

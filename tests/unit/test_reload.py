@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from comfy_preload.core.host import NOWHERE, HostFacts, LoaderSpec, Outputs, Placement, Watcher
+from comfy_preload.core.host import NOWHERE, GraphNode, HostFacts, LoaderSpec, Outputs, Placement, Watcher
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import Settings, validate
@@ -25,9 +25,9 @@ BROKEN = "on_error: unready\nmodels: [{vae: pixel_space}]\nfoo: 1"
 class OneThread(Catalogue):
     """A fake of the protocol `Host`, not of ComfyUI: each job has run when `submit` returns, so the loop comes second."""
 
-    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Outputs:
+    async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:  # noqa: ARG002 — of the protocol
         outputs = (object(),)
-        self.watcher.keep(spec, inputs, outputs)
+        self.watcher.keep(spec, inputs, "", outputs)
         return outputs
 
     def submit(self, job: Callable[[], Awaitable[None]], **_: Any) -> Future[None]:

@@ -6,12 +6,12 @@ Looks names up, opens no file. A call with problems stays in the plan, to be rep
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_preload.core.errors import Problem, did_you_mean, failure, nearest, problem, without_paths
-from comfy_preload.core.host import NO_DEFAULT, InputSpec, Loaders, LoaderSpec, ModelFile, stem
+from comfy_preload.core.host import NO_DEFAULT, GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile, stem
 from comfy_preload.core.settings.entry import Entry
 
 WIDGETS = frozenset({"COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"})
@@ -27,6 +27,10 @@ class Target:
     files: tuple[ModelFile, ...]
     key: str
     """Same key, same result: the class and its arguments, defaults applied."""
+    node: GraphNode
+    """Where in a graph the call is made."""
+    changes: str = ""
+    """What the class answers when ComfyUI asks whether the node must run again with the same inputs."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +106,40 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
         specs[entry.loader] = host.loader(entry.loader)
     spec = specs[entry.loader]
     if spec is None:
-        known = host.loader_names()
-        suggestion = did_you_mean(entry.loader, known, "Is the plugin that brings it installed?")
-        unknown = problem(
-            "loader_unknown",
-            line=entry.line,
-            loader=entry.loader,
-            count=len(known),
-            suggestion=suggestion,
-        )
-        return replace(call, problems=(unknown,))
+        return replace(call, problems=(_unknown(entry, host),))
     inputs, problems = _inputs(entry, spec, host)
     if problems:
         return replace(call, problems=tuple(problems))
+    node = entry.node or GraphNode("1", {"1": {"class_type": spec.name, "inputs": inputs}})
     key = call_key(spec.identity, host.arguments(spec, inputs))
-    return replace(call, target=Target(spec, inputs, host.files(spec, inputs), key))
+    changes = host.changes(spec, inputs, node)
+    if changes is None:
+        ever_new = problem("loader_changes", line=entry.line, loader=spec.name)
+        # a workflow that has such a loader runs, so it is not failed for it
+        return replace(
+            uncalled(replace(entry, required=entry.required and not entry.node)), problems=(ever_new,)
+        )
+    return replace(call, target=Target(spec, inputs, host.files(spec, inputs), key, node, changes))
+
+
+def _unknown(entry: Entry, host: Loaders) -> Problem:
+    known = host.loader_names()
+    failed = ", ".join(host.failed_imports())
+    otherwise = (
+        f"Or is it a node of a pack that ComfyUI could not import? IMPORT FAILED in its log: {failed}."
+        if failed
+        else "Is the pack that brings it installed?"
+    )
+    is_typo = not any(_is_variant(entry.loader, name) for name in known)
+    suggestion = did_you_mean(entry.loader, known, otherwise) if is_typo else otherwise
+    return problem(
+        "loader_unknown", line=entry.line, loader=entry.loader, count=len(known), suggestion=suggestion
+    )
+
+
+def _is_variant(name: str, known: str) -> bool:
+    """Return whether `name` is the name of another node made from `known`: UNETLoaderMultiGPU, CLIPLoaderGGUF."""
+    return known.lower() in name.lower() and len(name) > len(known) + 2
 
 
 def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, Any], list[Problem]]:
@@ -163,14 +186,14 @@ def _value_problem(
     shown = without_paths(entry.written.get(str(value), str(value)))
     if wanted.folders:
         near = _nearest_files(str(value), options)
-        folders = " and ".join(wanted.folders)
+        searched = [place for folder in wanted.folders for place in host.searched(folder)]
         return problem(
             "file_missing",
             line=entry.line,
             file=shown,
-            count=sum(host.searched(folder) for folder in wanted.folders),
-            folder=folders,
-            suggestion=f"nearest: {', '.join(near)}" if near else f"Is it mounted as {folders}?",
+            where=f"in none of the {len(searched)} folders" if len(searched) != 1 else "not in the folder",
+            folder=" and ".join(wanted.folders),
+            suggestion=f"nearest: {', '.join(near)}" if near else _where(searched, wanted.folders),
         )
     return problem(
         "value_not_allowed",
@@ -180,6 +203,15 @@ def _value_problem(
         found=repr(shown) if isinstance(value, str) else shown,
         wanted=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
         suggestion=did_you_mean(value, options, "Choose one of those."),
+    )
+
+
+def _where(searched: Sequence[str], kinds: Sequence[str]) -> str:
+    """Return the hint where a missing file belongs: the folder named like its kind, or else each one that is searched."""
+    own = [place for place in searched if place.startswith("models/")] or list(searched)
+    named = [place for place in own if place.rpartition("/")[2] in kinds]
+    return (
+        f"Put it into {' or '.join(dict.fromkeys(named or own))}." if own else "No folder is searched for it."
     )
 
 

@@ -7,10 +7,12 @@ Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian header le
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.planning import gguf
 
 MAX_HEADER = 100_000_000
 """The safetensors library's own limit on the header, in bytes."""
@@ -27,7 +29,7 @@ _OTHERS = {
 
 
 def inspect(path: Path, name: str) -> tuple[int, Problem | None]:
-    """Size in bytes, and what is wrong: file_unreadable, _empty, _not_safetensors, _truncated.
+    """Size in bytes, and what is wrong: file_unreadable, _empty, _not_safetensors, _not_gguf, _truncated.
 
     `name` stands for the file in messages. Reads at most the header; blocks as the storage does.
     """
@@ -37,12 +39,31 @@ def inspect(path: Path, name: str) -> tuple[int, Problem | None]:
         size = path.stat().st_size
         if size == 0:
             return 0, problem("file_empty", file=name)
-        if not name.lower().endswith(SAFETENSORS):
+        look = _look_for(name.lower())
+        if look is None:
             return size, None
         with path.open("rb") as stream:
-            return size, _header_problem(stream, name, size)
+            return size, look(stream, name, size)
     except OSError as error:
         return 0, problem("file_unreadable", file=name, reason=error.strerror or "unreadable")
+
+
+def _look_for(name: str) -> Callable[[BinaryIO, str, int], Problem | None] | None:
+    if name.endswith(SAFETENSORS):
+        return _header_problem
+    return _gguf_problem if name.endswith(gguf.SUFFIX) else None
+
+
+def _gguf_problem(stream: BinaryIO, name: str, size: int) -> Problem | None:
+    start = stream.read(64)
+    if not start.startswith(gguf.MAGIC):
+        found, suggestion = next(
+            (row for magic, row in _OTHERS.items() if start.lstrip().startswith(magic)),
+            ("does not start like one", "Fetch the file again."),
+        )
+        return problem("file_not_gguf", file=name, found=found, suggestion=suggestion)
+    stream.seek(0)
+    return gguf.header_problem(stream, name, size)
 
 
 def _header_problem(stream: BinaryIO, name: str, size: int) -> Problem | None:

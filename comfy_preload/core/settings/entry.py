@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import Value
+from comfy_preload.core.host import GraphNode, Value
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,5 @@ class Entry:
     problems: tuple[Problem, ...] = ()
     written: Mapping[str, str] = field(default_factory=dict[str, str])
     """Values in which a ${NAME} was filled in -> the text in the file: that is what may be shown."""
+    node: GraphNode | None = None
+    """The node of the workflow that the entry was read from; None for an entry of `models:`."""

@@ -37,6 +37,8 @@ class Loaded:
     outputs: Outputs
     identity: Identity
     seconds: float
+    changes: str = ""
+    """What the class answered when ComfyUI asked whether the node must run again."""
 
 
 @dataclass
@@ -105,11 +107,16 @@ class Residency:
 
     # -- Watcher ------------------------------------------------------------------------------
 
-    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> Outputs | None:
+    def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
         slot = self._by_key.get(call_key(spec.identity, arguments))
         identity = identify(slot.call.files) if slot else None
         # a file that is gone was not replaced: what is in memory is still what was asked for
-        if slot and slot.loaded and identity in (slot.loaded.identity, None):
+        if (
+            slot
+            and slot.loaded
+            and identity in (slot.loaded.identity, None)
+            and changes == slot.loaded.changes
+        ):
             slot.hits += 1
             slot.used = time.monotonic()
             self.repair(slot.loaded.outputs)
@@ -120,12 +127,12 @@ class Residency:
             slot.opened = (time.perf_counter(), identity or ())
         return None
 
-    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> None:
+    def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
         slot = self._by_key.get(call_key(spec.identity, arguments))
         if slot is None or self.usable(outputs):
             return
         began, identity = slot.opened
-        slot.loaded = Loaded(outputs, identity, time.perf_counter() - began)
+        slot.loaded = Loaded(outputs, identity, time.perf_counter() - began, changes)
         slot.was_resident = False
         slot.warm_seconds = None
         slot.used = time.monotonic()

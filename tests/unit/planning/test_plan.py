@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from comfy_preload.core.host import GraphNode
 from comfy_preload.core.planning.plan import LoaderCall, Plan, build, call_key
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
@@ -85,15 +87,15 @@ def test_entry_is_kept() -> None:
         pytest.param(
             "loader: UNETLoder",
             "loader_unknown",
-            "'UNETLoder' is not among the 9",
+            "'UNETLoder' is not among the 10",
             "Did you mean 'UNETLoader'?",
             id="typo",
         ),
         pytest.param(
             "loader: Zz",
             "loader_unknown",
-            "'Zz' is not among the 9 node classes",
-            "plugin that brings it",
+            "'Zz' is not among the 10 node classes",
+            "pack that brings it",
             id="unknown",
         ),
         pytest.param(
@@ -162,26 +164,30 @@ def test_entry_is_kept() -> None:
         pytest.param(
             "checkpoint: other/sd15.safetensors",
             "file_missing",
-            "other/sd15.safetensors is in",
+            "other/sd15.safetensors is not in the folder",
             "nearest: sd15",
             id="other-folder",
         ),
         pytest.param(
             "vae: zzz",
             "file_missing",
-            "zzz is in none of the 1 folders searched for vae",
-            "Is it mounted",
+            "zzz is not in the folder searched for vae",
+            "Put it into models/vae.",
             id="file",
         ),
         pytest.param(
             "vae: ../vae/ae.safetensors",
             "file_missing",
-            "ae.safetensors is in none",
+            "ae.safetensors is not in the folder",
             "nearest: ae",
             id="dot-dot",
         ),
         pytest.param(
-            "vae: /etc/secret/passwd", "file_missing", "passwd is in none", "Is it mounted", id="absolute"
+            "vae: /etc/secret/passwd",
+            "file_missing",
+            "passwd is not in the folder",
+            "Put it into models/vae.",
+            id="absolute",
         ),
         pytest.param(
             "loader: BrokenLoader",
@@ -270,8 +276,8 @@ def test_empty_folder() -> None:
     """A folder without any file is searched all the same, and said to be."""
     [problem] = call("checkpoint: sd15.safetensors", Catalogue({**FOLDERS, "checkpoints": ("x",)})).problems
 
-    assert "sd15.safetensors is in none of the 1 folders searched for checkpoints" == problem.message
-    assert "Is it mounted as checkpoints?" == problem.hint
+    assert "sd15.safetensors is not in the folder searched for checkpoints" == problem.message
+    assert "Put it into models/checkpoints." == problem.hint
 
 
 @pytest.mark.parametrize(
@@ -305,3 +311,56 @@ def test_secret(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_call_key(arguments: dict[str, object], key: str) -> None:
     """Equal calls have equal keys; a call with anything but plain values has none."""
     assert key == call_key("nodes.L", arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        pytest.param("UNETLoaderMultiGPU", "Is the pack", id="multigpu"),
+        pytest.param("CLIPLoaderGGUF", "Is the pack", id="gguf"),
+        pytest.param("CheckpointLoaderSimpleDisTorch2MultiGPU", "Is the pack", id="distorch"),
+        pytest.param("VAELoaders", "mean 'VAELoader'", id="plural"),
+        pytest.param("CheckpointLoader", "mean 'CheckpointLoaderSimple'", id="shorter"),
+    ],
+)
+def test_node_of_a_pack_is_not_a_typo(name: str, hint: str) -> None:
+    """A class that a pack makes from one of ComfyUI's is not taken for a misspelling of that."""
+    [problem] = call(f"loader: {name}").problems
+
+    assert hint in problem.hint
+
+
+def test_packs_that_could_not_be_imported() -> None:
+    """They are named where a class is missing, since it may be one of theirs."""
+    catalogue = Catalogue()
+    catalogue.failed = ("ComfyUI-MultiGPU", "other_pack")
+
+    [missing] = call("loader: UNETLoaderMultiGPU", catalogue).problems
+    [typo] = call("loader: UNETLoder", catalogue).problems
+
+    assert "IMPORT FAILED in its log: ComfyUI-MultiGPU, other_pack." in missing.hint
+    assert "Did you mean 'UNETLoader'?" == typo.hint
+
+
+def test_node_of_a_call() -> None:
+    """An entry of `models:` stands for the one node of a prompt; one of a workflow for that workflow's node."""
+    given = GraphNode("7", {"7": {"class_type": "VAELoader", "inputs": {}}, "8": {}})
+    [entry] = validate(parse("models: [{vae: taesd}]")).entries
+    alone, own = (build([one], Catalogue()).calls[0].target for one in (entry, replace(entry, node=given)))
+
+    assert alone is not None
+    assert own is not None
+    assert {"1": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}}} == alone.node.prompt
+    assert given == own.node
+
+
+@pytest.mark.parametrize("in_workflow", [False, True])
+def test_loader_that_is_never_the_same(*, in_workflow: bool) -> None:
+    """What ComfyUI runs in every prompt cannot be handed out; a workflow that has it is not failed for it."""
+    [entry] = validate(
+        parse("models: [{loader: RandomLoader, inputs: {ckpt_name: sd15.safetensors}}]")
+    ).entries
+    [found] = build([replace(entry, node=GraphNode("3", {}) if in_workflow else None)], Catalogue()).calls
+
+    assert (["loader_changes"], None) == ([p.code for p in found.problems], found.target)
+    assert found.entry.required is not in_workflow

@@ -219,7 +219,7 @@ def test_bad(tmp_path: Path, content: bytes, code: str, message: str, hint: str)
     assert str(tmp_path) not in "".join(found)
 
 
-@pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.gguf", "m.bin", "m"])
+@pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.bin", "m"])
 def test_other_formats(tmp_path: Path, name: str) -> None:
     """A file that does not claim to be safetensors is not looked into."""
     assert "" == look(tmp_path / "file", b"<html>", name)[0]

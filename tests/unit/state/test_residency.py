@@ -34,13 +34,13 @@ class Stand:
         assert self.slot.call.target
         return self.slot.call.target
 
-    def recall(self, **other: Any) -> Any:
-        return self.residency.recall(self.target.spec, {**self.target.inputs, **other})
+    def recall(self, changes: str = "", **other: Any) -> Any:
+        return self.residency.recall(self.target.spec, {**self.target.inputs, **other}, changes)
 
-    def load(self, outputs: Any = MODEL, **other: Any) -> None:
+    def load(self, outputs: Any = MODEL, changes: str = "", **other: Any) -> None:
         """What a watched node does when nothing is kept for it."""
-        assert self.recall(**other) is None
-        self.residency.keep(self.target.spec, {**self.target.inputs, **other}, outputs)
+        assert self.recall(changes, **other) is None
+        self.residency.keep(self.target.spec, {**self.target.inputs, **other}, changes, outputs)
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def test_other_class(stand: Stand) -> None:
     stand.load()
     spec = LoaderSpec("Mine", "mine.Loader", stand.target.spec.inputs)
 
-    assert stand.residency.recall(spec, stand.target.inputs) is None
+    assert stand.residency.recall(spec, stand.target.inputs, "") is None
 
 
 def test_same_class_by_another_name(stand: Stand) -> None:
     """A second name of the same class is the same call."""
     stand.load()
 
-    assert MODEL is stand.residency.recall(replace(stand.target.spec, name="Alias"), stand.target.inputs)
+    assert MODEL is stand.residency.recall(replace(stand.target.spec, name="Alias"), stand.target.inputs, "")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,17 @@ def test_no_plain_value(stand: Stand, value: object) -> None:
 
     assert stand.recall(model=value) is None
     assert MODEL is stand.recall()
+
+
+def test_answer_to_is_changed(stand: Stand) -> None:
+    """What the class answers to IS_CHANGED counts like a file that was replaced: the newest is kept."""
+    stand.load(changes="1")
+    assert MODEL is stand.recall("1")
+
+    stand.load(("new",), changes="2")
+
+    assert ("new",) == stand.recall("2")
+    assert stand.recall("1") is None
 
 
 def _overwrite(path: Path) -> None:
@@ -166,7 +177,7 @@ def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
     """What was read may be the old file: the next use loads anew."""
     assert stand.recall() is None
     _overwrite(path)
-    stand.residency.keep(stand.target.spec, stand.target.inputs, MODEL)
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
 
     assert stand.recall() is None
 
@@ -176,7 +187,7 @@ def test_not_usable(stand: Stand) -> None:
     stand.load("text")
     assert (None, Stage.LOADING) == (stand.slot.loaded, stand.slot.stage)
     stand.load()
-    stand.residency.keep(stand.target.spec, stand.target.inputs, "text")
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", "text")
 
     assert MODEL is stand.recall()
 
@@ -195,7 +206,7 @@ def test_loaded_anew_is_not_yet_on_the_device(stand: Stand) -> None:
     """Where the former model was says nothing about its replacement."""
     stand.load()
     stand.slot.was_resident = True
-    stand.residency.keep(stand.target.spec, stand.target.inputs, ("new",))
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", ("new",))
 
     assert stand.slot.was_resident is False
 
@@ -204,7 +215,7 @@ def test_refused_call_is_not_kept(stand: Stand) -> None:
     """A call that preflight refused is never handed out."""
     call = replace(stand.slot.call, problems=(problem("file_empty", file="x"),))
     stand.residency.reset([Slot(call, stage=Stage.FAILED)])
-    stand.residency.keep(stand.target.spec, stand.target.inputs, MODEL)
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
 
     assert stand.recall() is None
 
@@ -215,7 +226,7 @@ def test_reset_forgets(stand: Stand) -> None:
     stand.residency.reset([])
 
     assert () == stand.residency.slots
-    assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs) is None  # pyright: ignore[reportOptionalMemberAccess]
+    assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs, "") is None  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_identity(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import folder_paths
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 Inputs = dict[str, dict[str, Any]]
 
@@ -49,10 +50,17 @@ class TestHungryLoader(_Fault):
 
 
 class TestDictLoader(_Fault):
-    """Returns what only an output node may."""
+    """Returns something to show and no model."""
 
     def load(self) -> dict[str, Any]:
-        return {"ui": {}, "result": (1,)}
+        return {"ui": {"text": ["done"]}}
+
+
+class TestBlockingLoader(_Fault):
+    """Returns what stops everything behind it."""
+
+    def load(self) -> tuple[ExecutionBlocker]:
+        return (ExecutionBlocker(None),)
 
 
 class TestNothingLoader(_Fault):
@@ -98,6 +106,7 @@ class TestDeviceError(_Fault):
 
 _FAULTS = (
     *(TestRaisingLoader, TestExitLoader, TestHungryLoader, TestDictLoader),
+    TestBlockingLoader,
     *(TestNothingLoader, TestBrokenInputsLoader, TestExpandingLoader),
     TestDeviceError,
 )
