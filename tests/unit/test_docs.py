@@ -117,6 +117,22 @@ def test_status_and_state(word: str) -> None:
     assert f"\n| `{word}` |" in text("http.md")
 
 
+@pytest.mark.parametrize("word", sorted({s.value for s in (*Status, *ModelState)}))
+def test_glossary(word: str) -> None:
+    """A status or a state has one definition: docs/glossary.md and docs/http.md give the same."""
+    rows = rf"^\| `{word}` \|(?:.* \|)? ([^|]+) \|$"
+    here, there = (re.findall(rows, text(name), re.MULTILINE) for name in ("glossary.md", "http.md"))
+
+    assert here
+    assert set(here) <= set(there)
+
+
+def test_decisions() -> None:
+    """docs/decisions/README.md lists every decision, and no other."""
+    files = {path.name for path in (ROOT / "docs" / "decisions").glob("0*.md")}
+    assert files == set(re.findall(r"^\| \[\d+\]\(([\w.-]+)\)", text("decisions/README.md"), re.MULTILINE))
+
+
 def test_routes() -> None:
     """docs/http.md has every route, and no other."""
     table = web.RouteTableDef()
