@@ -1,4 +1,4 @@
-"""Nodes that a user can put in a graph. Preloading needs none: stock loaders hit. Imports neither torch nor ComfyUI."""
+"""Nodes for users' graphs. Preloading needs none: stock loaders return preloaded models. Imports no torch or ComfyUI."""
 
 from __future__ import annotations
 

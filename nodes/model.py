@@ -1,7 +1,7 @@
-"""`ComfyPreload_Model`: what was preloaded, by its name in preload.yaml, so that a graph does not name files.
+"""`ComfyPreload_Model`: return a preloaded model by its name in preload.yaml, so that a graph names no files.
 
-It calls the planned loader with the planned inputs, as a stock loader node would. So it hands out the very object that is kept,
-a hit is counted, a released model comes back and a replaced file is loaded anew.
+It calls the planned loader with the planned inputs, as a stock loader node would. So it returns the kept object and
+counts a hit; a released model or a replaced file is loaded again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ KINDS = ("MODEL", "CLIP", "VAE")
 
 
 class PreloadedModelError(Exception):
-    """The model cannot be handed out. ComfyUI shows the sentence at the node."""
+    """The model cannot be returned. ComfyUI shows the message at the node."""
 
 
 class PreloadedModel:
-    """Hands out a model, text encoder and VAE by name."""
+    """Return a model, a text encoder and a VAE by name."""
 
-    DESCRIPTION = "Hands out what was preloaded under a name in preload.yaml. Which outputs there are depends on its loader."
+    DESCRIPTION = "Returns the model that was preloaded under a name in preload.yaml. Which outputs exist depends on its loader."
     CATEGORY = "loaders"
     FUNCTION = "hand_out"
     RETURN_TYPES = KINDS
@@ -39,7 +39,7 @@ class PreloadedModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        options = {"tooltip": "The name of an entry in preload.yaml. Press R to read the names again."}
+        options = {"tooltip": "The name of an entry in preload.yaml. Press R to refresh the names."}
         return {
             "required": {"model": (running.names(), options)},
             "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT"},
@@ -47,12 +47,12 @@ class PreloadedModel:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model: str) -> bool | str:
-        """Instead of ComfyUI's own check, which only says that the value is not in a list."""
+        """Replace ComfyUI's own check, which reports only that the value is not in a list."""
         return True if running.slot_of(model) else running.unknown(model)
 
     @classmethod
     def IS_CHANGED(cls, model: str, **_hidden: Any) -> float:
-        """The same number for as long as the same object is handed out."""
+        """Return the same number while the same object would be returned."""
         slot = running.slot_of(model)
         return float("nan") if slot is None else float(_generations.due(slot))
 
@@ -83,14 +83,14 @@ def _types(spec: Any) -> Sequence[str]:
 def _by_kind(types: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind, value in zip(types, values, strict=False):
-        if kind in KINDS and value is not None:  # a checkpoint without a text encoder gives None
+        if kind in KINDS and value is not None:  # a checkpoint without a text encoder returns None
             found.setdefault(kind, value)
     return found
 
 
 def _missing(name: str, slot: Slot, kind: str, found: Mapping[str, Any]) -> str:
-    given = " and ".join(found) or "none of these"
-    return f"'{name}' has no {kind}: {slot.call.entry.loader} gave {given}. Take the {kind} from another entry of preload.yaml."
+    given = " and ".join(found) or "none of MODEL, CLIP and VAE"
+    return f"'{name}' has no {kind}: {slot.call.entry.loader} returned {given}. Take the {kind} from another entry of preload.yaml."
 
 
 def _sentences(problems: Sequence[Problem]) -> str:
@@ -98,13 +98,13 @@ def _sentences(problems: Sequence[Problem]) -> str:
 
 
 def _is_used(graph: Any, node_id: str, output: int) -> bool:
-    """Does any node of the graph take this output? (`DynamicPrompt`, comfy_execution/graph.py)."""
+    """Return whether any node of the graph uses this output (`DynamicPrompt`, comfy_execution/graph.py)."""
     inputs = (graph.get_node(other).get("inputs", {}) for other in graph.all_node_ids())
     return any(value == [node_id, output] for one in inputs for value in one.values())
 
 
 def _blocker(message: str) -> Any:
-    """What says so, should the executor take this output from its cache for another graph."""
+    """Return a value that shows the message if the executor reuses this output, from its cache, in another graph."""
     from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports] — only inside ComfyUI
 
     return ExecutionBlocker(message)
@@ -117,13 +117,13 @@ class _Seen:
 
 
 class _Generations:
-    """Counts, for each name, the objects that were handed out. Weakly, so that a released model is not held."""
+    """Count, for each name, the objects that were returned. References are weak: a released model is not kept alive."""
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
 
     def note(self, slot: Slot) -> int:
-        """The number of what is loaded now."""
+        """Return the number of the object that is loaded now."""
         seen = self._seen.setdefault(slot.call.name, _Seen(0, None))
         loaded = slot.loaded
         if loaded is not None and (seen.loaded is None or seen.loaded() is not loaded):
@@ -132,7 +132,7 @@ class _Generations:
         return seen.number
 
     def due(self, slot: Slot) -> int:
-        """The number of what a call would give: the next one, if it would have to load."""
+        """Return the number of the object that a call would return: the next number if it would have to load."""
         number = self.note(slot)
         is_fresh = slot.loaded is not None and identify(slot.call.files) in (slot.loaded.identity, None)
         return number if is_fresh else number + 1

@@ -1,4 +1,4 @@
-"""The way from a node in a graph to the preload of this process, if there is one."""
+"""Give the nodes access to the preload of this process, if there is one."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _plugin: Plugin | None = None
 
 
 def attach(plugin: Plugin | None) -> None:
-    """Set what the nodes ask. Called once, by `__init__.py`; ComfyUI itself makes node objects without arguments."""
+    """Set the plugin that the nodes use. `__init__.py` calls this once: ComfyUI creates nodes without arguments."""
     global _plugin  # noqa: PLW0603 — see above
     _plugin = plugin
 
 
 def preloader() -> Preloader | None:
-    """None while there is nothing to preload."""
+    """Return the preloader, or None while there is nothing to preload."""
     return _plugin.preloader if _plugin else None
 
 
 def snapshot() -> Snapshot | None:
-    """The state now; None where ComfyUI runs without a server."""
+    """Return the current state, or None if ComfyUI runs without a server."""
     return _plugin.snapshot() if _plugin else None
 
 
 def slots() -> Sequence[Slot]:
-    """The models of the plan, in its order."""
+    """Return the models of the plan, in its order."""
     running = preloader()
     return running.residency.slots if running else ()
 
 
 def names() -> list[str]:
-    """The models that a node can ask for."""
+    """Return the names of the models that a node can use."""
     return [slot.call.name for slot in slots()]
 
 
@@ -47,11 +47,11 @@ def slot_of(name: str) -> Slot | None:
 
 
 def unknown(name: str) -> str:
-    """The sentence about a name that is not in the plan."""
+    """Return a message about a name that is not in the plan."""
     known = names()
     there = (
-        f"there are: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+        f"available: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
         if known
         else "nothing is listed there"
     )
-    return f"No model is called '{name}' in preload.yaml; {there}."
+    return f"No model in preload.yaml has the name '{name}'; {there}."

@@ -1,4 +1,4 @@
-"""`ComfyPreload_Status`: how the preload stands, inside a graph; and a way to stop there instead of failing later."""
+"""`ComfyPreload_Status`: report the state of the preload inside a graph, and stop there instead of failing later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALL = "(all)"
 
 
 class AnyType(str):
-    """The type `*`, which ComfyUI lets connect to anything because it is never unequal (comfy_execution/validation.py)."""
+    """The type `*`: never unequal, so ComfyUI connects it to anything (comfy_execution/validation.py)."""
 
     __slots__ = ()
     __hash__ = str.__hash__
@@ -28,14 +28,14 @@ ANY = AnyType("*")
 
 
 class NotReadyError(Exception):
-    """A graph was told to stop if the preload is not ready. ComfyUI shows the sentence at the node."""
+    """The graph stops because the preload is not ready. ComfyUI shows the message at the node."""
 
 
 class PreloadStatus:
-    """Reports the state; with `stop_if_not_ready` it ends the prompt."""
+    """Report the state; with `stop_if_not_ready`, fail the prompt if it is not ready."""
 
     DESCRIPTION = (
-        "Says whether the preload, or one model of it, is ready, and can stop the workflow if it is not."
+        "Reports whether the preload, or one model of it, is ready, and can stop the workflow if it is not."
     )
     CATEGORY = "utils"
     FUNCTION = "report"
@@ -43,10 +43,10 @@ class PreloadStatus:
     RETURN_TYPES = (ANY, "BOOLEAN", "STRING", "STRING")
     RETURN_NAMES = ("through", "ready", "status", "details")
     OUTPUT_TOOLTIPS = (
-        "What came in at 'through'.",
-        "True if traffic is wanted, or if the chosen model is loaded.",
-        "In one word: ready, degraded, failed, sleeping, … or the state of the chosen model.",
-        "What is wrong, one line for each model.",
+        "The value of the input 'through'.",
+        "True if /ready is 200, or if the chosen model is loaded.",
+        "One word: ready, degraded, failed, sleeping, … or the state of the chosen model.",
+        "The problems, one line for each model.",
     )
     SEARCH_ALIASES: ClassVar[list[str]] = ["preload", "ready"]
 
@@ -54,10 +54,10 @@ class PreloadStatus:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         stop = {
             "default": False,
-            "tooltip": "End the prompt here, with a message that says why, if it is not ready.",
+            "tooltip": "Stop the workflow with an explanation if not ready.",
         }
         model = {"tooltip": "One model of preload.yaml, or all of them."}
-        through = {"tooltip": "Put any wire through: what comes after it waits for this check."}
+        through = {"tooltip": "Optional pass-through. Nodes connected after it run once this check passes."}
         return {
             "required": {"stop_if_not_ready": ("BOOLEAN", stop)},
             "optional": {"model": ([ALL, *running.names()], model), "through": (ANY, through)},
@@ -65,7 +65,7 @@ class PreloadStatus:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model: str = ALL) -> bool | str:
-        """Instead of ComfyUI's own check, which only says that the value is not in a list."""
+        """Replace ComfyUI's own check, which reports only that the value is not in a list."""
         return True if model == ALL or running.slot_of(model) else running.unknown(model)
 
     @classmethod
@@ -74,7 +74,7 @@ class PreloadStatus:
 
     def report(self, stop_if_not_ready: bool, model: str = ALL, through: Any = None) -> dict[str, Any]:  # noqa: FBT001 — ComfyUI's widget
         ready, status, details = _verdict(model)
-        # A warm-up runs this very graph before the preload is ready, when all is loaded.
+        # A warm-up may run this graph before the preload is ready, after all models are loaded.
         if stop_if_not_ready and not ready and status != Status.WARMING.value:
             what = "The preload" if model == ALL else f"The preloaded model '{model}'"
             raise NotReadyError(f"{what} is not ready: {status}. {details}".strip())
@@ -82,10 +82,10 @@ class PreloadStatus:
 
 
 def _verdict(model: str) -> tuple[bool, str, str]:
-    """Ready or not, in a word, and why."""
+    """Return whether it is ready, the status in one word, and the problems."""
     now = running.snapshot()
     if now is None:
-        return False, "absent", "Comfy Preload does not run here."
+        return False, "absent", "Comfy Preload is not running here."
     if model == ALL:
         return now.serves, now.status.value, _details(now)
     item = now.model(model)

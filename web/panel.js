@@ -143,7 +143,7 @@ export class Panel {
     try {
       await this.give(command, model);
       this.access.forget();
-      this.header.announce(say("ordered", { command: name("command", command), model: model ?? "" }));
+      this.header.announce(say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }));
     } catch (error) {
       this.access.refuse(/** @type {Error} */ (error), () => this.#order(command, model));
     }

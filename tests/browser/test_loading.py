@@ -35,7 +35,7 @@ def test_progress_then_the_table(server: ComfyServer, window: Window) -> None:
     assert ["staged", "loading", "pending"] == [window.state(model) for model in ("tiny", "gate", "taesd3")]
     assert window.badge == bar.get_attribute("aria-valuenow")
     assert window.panel.locator("header [aria-live]").inner_text().startswith("Loading")
-    assert window.button("Read preload.yaml again and load what is new or changed").get_attribute(
+    assert window.button("Read preload.yaml again and load new and changed models").get_attribute(
         "aria-disabled"
     ), "too early"
     _hidden_page_is_quiet(window)

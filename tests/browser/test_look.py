@@ -90,10 +90,10 @@ def test_settings_window(window: Window) -> None:
     window.set("Comfy.Locale", "zh")
     window.load()
     window.call("Comfy.ShowSettingsDialog")
-    window.page.get_by_role("dialog").get_by_text("模型预载", exact=True).first.click()
+    window.page.get_by_role("dialog").get_by_text("模型预加载", exact=True).first.click()
     field = window.page.locator("input.cp-token[type=password]").last
     field.wait_for()
-    assert window.page.get_by_text("预载结束或失败时显示消息").is_visible()
+    assert window.page.get_by_text("预加载完成或失败时通知我").is_visible()
     field.fill("secret")
     field.blur()
     assert "secret" == window.page.evaluate("localStorage.getItem('ComfyPreload.Token')")

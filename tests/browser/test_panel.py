@@ -35,10 +35,10 @@ async def push(request):
 
 NODE_CLASS_MAPPINGS = {}
 """
-RELOAD = "Read preload.yaml again and load what is new or changed"
-SLEEP = "Move all models off the device, into main memory"
+RELOAD = "Read preload.yaml again and load new and changed models"
+SLEEP = "Move all models from the device to main memory"
 WAKE = "Move all models back to the device"
-ENTRIES = "Show the lines of preload.yaml for the workflow that is open"
+ENTRIES = "Show the preload.yaml entries for the open workflow"
 IMAGES = ROOT / "docs" / "images"
 TOKEN = "correct horse"  # noqa: S105 — a token for tests
 
@@ -236,7 +236,7 @@ def test_this_workflow(server: ComfyServer, window: Window) -> None:
     graph = prompts.image(vae="taesd3")
     window.page.evaluate("graph => window.app.loadApiJson(graph, 'portrait')", graph)
     window.call("ComfyPreload.Entries")
-    dialog = window.page.get_by_role("dialog", name="Lines of preload.yaml for this workflow")
+    dialog = window.page.get_by_role("dialog", name="preload.yaml entries for this workflow")
     dialog.get_by_text("Put these lines under").wait_for()
     picture(IMAGES / "entries.png", dialog)
     text = dialog.get_by_role("textbox").input_value()
@@ -282,7 +282,7 @@ def test_this_workflow_where_the_server_cannot_tell(window: Window) -> None:
     """The dialog says what to do instead, if this version of the plugin has no `POST /preload/entries`."""
     window.page.route("**/preload/entries", lambda route: route.fulfill(status=405, body=""))
     window.button(ENTRIES).click()
-    dialog = window.page.get_by_role("dialog", name="Lines of preload.yaml for this workflow")
+    dialog = window.page.get_by_role("dialog", name="preload.yaml entries for this workflow")
     dialog.get_by_text("list its file under").wait_for()
     window.page.keyboard.press("Escape")
     dialog.wait_for(state="detached")

@@ -117,9 +117,9 @@ def test_replaced_file(server: ComfyServer) -> None:
 @pytest.mark.parametrize(
     ("model", "output", "says"),
     [
-        ("base", 1, r"'base' has no CLIP: UNETLoader gave MODEL\. Take the CLIP from another entry"),
-        ("taesd3", 0, r"'taesd3' has no MODEL: VAELoader gave VAE"),
-        ("whole", 1, r"'whole' has no CLIP: CheckpointLoaderSimple gave MODEL and VAE"),
+        ("base", 1, r"'base' has no CLIP: UNETLoader returned MODEL\. Take the CLIP from another entry"),
+        ("taesd3", 0, r"'taesd3' has no MODEL: VAELoader returned VAE"),
+        ("whole", 1, r"'whole' has no CLIP: CheckpointLoaderSimple returned MODEL and VAE"),
         ("gone", 0, r"'gone' could not be preloaded\. \[file_missing\] nowhere\.safetensors is in none of"),
     ],
 )
@@ -140,8 +140,9 @@ def test_unknown_name(server: ComfyServer) -> None:
     """Refused before anything runs, with the names there are."""
     with pytest.raises(PromptFailedError, match="refused with 400") as refused:
         server.run(take("bass"))
-    assert "No model is called 'bass' in preload.yaml; there are: base, clip_l, taesd3, whole, gone." in str(
-        refused.value
+    assert (
+        "No model in preload.yaml has the name 'bass'; available: base, clip_l, taesd3, whole, gone."
+        in str(refused.value)
     )
     options = server.get("/object_info/ComfyPreload_Model").json["ComfyPreload_Model"]["input"]["required"][
         "model"
@@ -158,7 +159,7 @@ def test_status(server: ComfyServer) -> None:
     assert "status" in cached(server.run(status(model="base")))
     carry_out(server, "release", "base")
     assert ["released", ""] == said(server, model="base")
-    with pytest.raises(PromptFailedError, match="No model is called 'bass'"):
+    with pytest.raises(PromptFailedError, match=r"No model in preload\.yaml has the name 'bass'"):
         said(server, model="bass")
 
 

@@ -1,4 +1,4 @@
-"""The settings file format, as pydantic models. `config/preload.schema.json` is made from it."""
+"""The format of the settings file, as pydantic models. `config/preload.schema.json` is generated from it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _advertise_url(value: str) -> str:
 
 
 def _without_password(value: Any) -> Any:
-    """What is no URL of Redis is shown in a message, and may hold a password all the same."""
+    """Remove a password: a value that is not a Redis URL is shown in a message."""
     return value if not isinstance(value, str) or REDIS_URL.fullmatch(value) else value.rpartition("@")[2]
 
 
 def _mapping_or_nothing(value: Any) -> Any:
-    """A URL in place of the mapping would be shown in a message."""
+    """Return a mapping unchanged. A URL in its place would be shown in a message, so return {} instead."""
     return value if isinstance(value, dict) or value is None else {}
 
 
@@ -66,79 +66,79 @@ class _Base(BaseModel):
 
 
 class PrefetchOptions(_Base):
-    """Reading the model files into the page cache while ComfyUI still imports torch."""
+    """Read the model files into the page cache while ComfyUI still imports torch."""
 
     enabled: bool = True
     """false: files are read only when they are loaded."""
     readers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_READERS)] = "auto"
-    """How many threads read. auto: one; four from when loading waits for it, where that proves faster."""
+    """Number of threads that read. auto: one, or four once loading is waiting and four measure faster."""
     pretouch: bool = True
-    """Write to the memory that loading will need before it needs it: on virtual machines the first write is slow."""
+    """Write once to the memory that loading will need: on virtual machines the first write is slow."""
     memory: float = Field(default=DEFAULT_MEMORY_SHARE, ge=0, le=1)
-    """The share of the available memory (cgroup limits included) that may be filled."""
+    """Share of the available memory (container limits count) that the prefetch may fill."""
 
 
 class ProbeOptions(_Base):
-    """A listener of its own for probes, which answers while ComfyUI still imports torch."""
+    """The early probe: a second listener, which answers while ComfyUI still imports torch."""
 
     port: int | None = Field(default=None, ge=1, le=MAX_PORT)
-    """Its port. Without one there is no such listener."""
+    """Its port. Without a port there is no early probe."""
 
 
 class RegistryOptions(_Base):
-    """Telling other replicas through Redis which models are here. See docs/registry.md."""
+    """Report to other replicas, through Redis, which models are loaded here. See docs/registry.md."""
 
     redis: Annotated[str, AfterValidator(_redis_url), BeforeValidator(_without_password)] = Field(repr=False)
-    """Its URL, with the password if it wants one: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
+    """URL of Redis: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
     advertise: Annotated[str, AfterValidator(_advertise_url), BeforeValidator(_without_password)]
-    """Where other replicas and gateways reach this ComfyUI: http://${POD_IP}:8188."""
+    """URL at which gateways reach this ComfyUI: http://${POD_IP}:8188."""
     id: str | None = Field(default=None, pattern=REGISTRY_ID)
-    """What this replica is called. Default: the machine's name and the advertised port."""
+    """Name of this replica. Default: the machine's name and the advertised port."""
     prefix: str = Field(default="comfy-preload", pattern=REGISTRY_PREFIX)
-    """With which the keys in Redis begin: one for each fleet."""
+    """Prefix of the keys in Redis: one for each fleet."""
     readers: int | None = Field(default=None, ge=1, le=64)
-    """How many replicas that share a storage read the same file at once. Default: 4 on a network volume, else any number."""
+    """How many replicas that share a storage prefetch a file at once. Default: 4 on a network volume, else no limit."""
 
 
 class Options(_Base):
     """The keys of the settings file other than the lists of models and workflows."""
 
     when: Annotated[Literal["startup", "background", "off"], BeforeValidator(_yaml_off)] = "startup"
-    """startup: load before the port opens. background: the port opens at once, prompts wait."""
+    """startup: load before the port opens. background: the port opens at once, and prompts wait. off: wait for reload."""
     on_error: Literal["unready", "serve", "exit"] = "unready"
-    """If a required model fails. unready: /ready stays 503. serve: ready, degraded. exit: end."""
+    """If a required model fails. unready: /ready stays 503. serve: /ready is 200, degraded. exit: ComfyUI exits."""
     timeout: float = Field(default=600, gt=0, le=86_400)
-    """Seconds for the whole preload."""
+    """Seconds for the whole preload. After that, models that are not loaded count as failed."""
     drain: float = Field(default=25, ge=0, le=86_400)
-    """Seconds that running and queued prompts get to finish after SIGTERM. Keep it below the pod's grace period."""
+    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
     memory_floor: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the memory (cgroup limits included) below which entries with `required: false` are released."""
+    """Share of the memory (container limits count). While less is available, optional models are released."""
     probe: ProbeOptions = ProbeOptions()
-    """The early probe; see there."""
+    """The early probe."""
     prefetch: PrefetchOptions = PrefetchOptions()
-    """Reading ahead; see there."""
+    """Reading files before they are loaded."""
     registry: Annotated[
         RegistryOptions | None, BeforeValidator(_with_both_urls), BeforeValidator(_mapping_or_nothing)
     ] = None
-    """The fleet; see there."""
+    """The registry of a fleet of replicas."""
 
 
 class _Entry(_Base):
-    """What every entry of `models:` may have."""
+    """The keys that every entry of `models:` may have."""
 
     name: ModelName | None = None
-    """How /ready/{name} and the metrics call it. Default: the file's name without its ending."""
+    """The name used in /ready/{name} and the metrics. Default: the file's name without its extension."""
     required: bool = True
-    """If false and it fails, /ready answers 200 all the same, with the status 'degraded'."""
+    """false: if it fails, /ready can still be 200, with the status 'degraded'."""
     device: Literal["gpu", "ram"] = "gpu"
-    """gpu: pushed to the compute device. ram: loaded and left in main memory."""
+    """gpu: move the weights to the compute device. ram: keep them in main memory until a prompt uses them."""
 
     def kind(self) -> str:
-        """The word that stands for this kind of entry."""
+        """Return the key that identifies this kind of entry."""
         raise NotImplementedError
 
     def call(self) -> tuple[str, dict[str, Value]]:
-        """The loader node class and its inputs."""
+        """Return the loader node's class name and its inputs."""
         raise NotImplementedError
 
     def default_name(self) -> str:
@@ -146,7 +146,7 @@ class _Entry(_Base):
 
 
 class _Shorthand(_Entry):
-    """Every key that is not listed here is an input of the loader node."""
+    """Every other key is an input of the loader node."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Value] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -234,9 +234,9 @@ class LoaderEntry(_Entry):
     """Any loader node of any plugin."""
 
     loader: ClassName
-    """The node's class name, as in an API-format workflow."""
+    """The node's class name, as in a workflow in API format."""
     inputs: dict[str, Value] = {}
-    """Its inputs; those left out take the node's defaults."""
+    """Its inputs. Inputs that are left out take the node's defaults."""
 
     def kind(self) -> str:
         return "loader"
@@ -257,34 +257,34 @@ ENTRIES: dict[str, type[AnyEntry]] = {
     "vae": VaeEntry,
     "loader": LoaderEntry,
 }
-"""The key that tells an entry's kind."""
+"""By the key that identifies an entry's kind."""
 
 
 class Shape(_Base):
-    """One size to warm up with. What is not given stays as the workflow has it."""
+    """One size to warm up with. A key that is left out keeps the workflow's value."""
 
     width: int | None = Field(default=None, ge=16, le=16_384)
     """Pixels."""
     height: int | None = Field(default=None, ge=16, le=16_384)
     """Pixels."""
     batch: int | None = Field(default=None, ge=1, le=4096)
-    """Images at once."""
+    """Images per batch."""
 
 
 class WorkflowEntry(_Base):
-    """A workflow file, or several: every loader in it is preloaded."""
+    """One or more workflow files: every loader in them is preloaded."""
 
     path: FileName
-    """API-format or UI-format JSON: a file, a directory or a pattern (`workflows/*.json`). Searched for in the folder of
-    the settings file, then in ComfyUI's `user/default`."""
+    """A file in UI or API format, a directory, or a pattern (`workflows/*.json`). Searched for in the folder of the
+    settings file, then in ComfyUI's `user/default`."""
     warmup: bool = False
-    """Run it once before ready, through ComfyUI's executor; nothing is saved."""
+    """Run it once before /ready is 200, through ComfyUI's executor. Nothing is saved."""
     overrides: dict[OverrideKey, Value] = {}
     """Inputs to set for the warm-up: {"3.steps": 1} is the input `steps` of node 3."""
     shapes: Annotated[list[Shape], Field(max_length=16)] = []
-    """Sizes to warm up with, one run for each; without any, one run at the workflow's own size."""
+    """Sizes to warm up with, one run for each. Without any: one run at the workflow's own size."""
     required: bool = True
-    """If false, what fails of it does not keep /ready at 503."""
+    """false: if a model or the warm-up fails, the status is 'degraded', not 'failed'."""
     device: Literal["gpu", "ram"] = "gpu"
     """As in `models`, for all of its loaders."""
 
@@ -293,13 +293,13 @@ class SettingsFile(Options):
     """config/preload.yaml of Comfy Preload."""
 
     models: list[AnyEntry] | None = None
-    """What to load, in order of importance."""
+    """Models to load, in order of importance."""
     workflows: list[WorkflowEntry] | None = None
-    """Workflows to load the models of, after `models`."""
+    """Workflows whose models are loaded, after `models`."""
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema that editors complete preload.yaml with."""
+    """Return the JSON schema with which editors complete preload.yaml."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **SettingsFile.model_json_schema(),
