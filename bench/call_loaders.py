@@ -1,4 +1,4 @@
-"""Calls ComfyUI's loader nodes and ends: the recipe that fills the page cache and keeps nothing. Run by the host's Python.
+"""Call ComfyUI's loader nodes, then exit: a recipe that only fills the page cache. Run by ComfyUI's Python.
 
 call_loaders.py COMFYUI BASE_DIRECTORY CALLS [COMFYUI_ARGUMENTS]    CALLS: JSON, [{"class_type": …, "inputs": {…}}]
 """

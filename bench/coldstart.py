@@ -1,4 +1,4 @@
-"""Cold starts, six ways, in turns: the figures of docs/performance.md. `make bench`, or as follows.
+"""Measure cold starts, six methods interleaved: the figures of docs/performance.md. Run `make bench`, or as follows.
 
 python -m bench.coldstart --rounds 5 --size small --size sd15 --json docs/performance.json --plot docs/performance.svg
 """
@@ -59,7 +59,7 @@ Rounds = dict[str, list[Figures]]
 
 
 def run(scenario: Scenario, arms: Sequence[str], *, rounds: int, cold: Sequence[Path], cpu: bool) -> Rounds:
-    """Every arm once a round, so that none has the quieter machine."""
+    """Run every arm once in each round, so that all of them see the same load on the machine."""
     port = free_port()
     found: Rounds = {arm: [] for arm in arms}
     for number in range(1, rounds + 1):
@@ -74,7 +74,7 @@ def run(scenario: Scenario, arms: Sequence[str], *, rounds: int, cold: Sequence[
 
 
 def summary(scenario: Scenario, found: Rounds) -> dict[str, Any]:
-    """Medians and ranges, the limits of the machine, and the ratios that the design promises."""
+    """Return medians and ranges, the limits of the machine, and the ratios to the targets."""
     medians = {
         arm: {name: _median([getattr(f, name) for f in rows]) for name in COLUMNS}
         for arm, rows in found.items()
@@ -116,7 +116,7 @@ def _ratios(medians: dict[str, dict[str, Any]]) -> dict[str, float]:
 def machine_limits(
     scenario: Scenario, rounds: int, cold: Sequence[Path], *, cpu: bool
 ) -> dict[str, float | None]:
-    """Seconds for the scenario's bytes, medians: what no loader can beat, and the prefetch beside it."""
+    """Return median seconds for the scenario's bytes: the lower bounds for any loader, and the prefetch."""
     found: dict[str, list[float | None]] = {}
     for _ in range(rounds):
         for name, seconds in (
@@ -131,7 +131,7 @@ def machine_limits(
 
 
 def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
-    """Speeds of reading ahead, without and beside ComfyUI's imports, against reading past the page cache."""
+    """Return the speed of the prefetch, alone and during ComfyUI's imports, relative to reading past the page cache."""
     limit = result["limits"]
     if not limit["raw read"]:
         return {}
@@ -146,7 +146,7 @@ def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """One Markdown table: medians, and the least and the most of the rounds. Seconds, but for the last two columns."""
+    """Return a Markdown table: median, minimum and maximum of the rounds. Seconds, except for the last two columns."""
     lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for arm, rows in result["rounds"].items():
         cells = (
@@ -162,7 +162,7 @@ def _cell(values: Sequence[float | None], unit: float) -> str:
 
 
 def _grown(count: int, depth: int) -> dict[str, Any]:
-    """One start alone and one with the plugin, for so many models of one size."""
+    """Measure one start without and one with the plugin, for a number of models of one size."""
     scenario = scenarios.several(OUT, count, depth)
     found = run(scenario, ["alone", "preload"], rounds=1, cold=[], cpu=True)
     return {"count": count, "bytes": scenario.bytes, **summary(scenario, found)}
@@ -176,7 +176,7 @@ def _grown_row(row: dict[str, Any]) -> str:
 
 
 def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
-    """Start to first image, by arm: what passes until it listens, until it is ready, and the first prompt."""
+    """Plot start to first image by arm: until it listens, until it is ready, and the first prompt."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -207,7 +207,7 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return a description of the machine."""
     usage = shutil.disk_usage(OUT)
     return {
         "system": platform.platform(),
@@ -228,7 +228,7 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Cold starts of ComfyUI, six ways.")
     parser.add_argument(
         "--size", action="append", choices=["small", "sd15"], help="models; may be given twice (default sd15)"

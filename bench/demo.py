@@ -1,4 +1,4 @@
-"""Shows what the plugin does: the same ComfyUI without and with it, side by side.
+"""Show what the plugin does: the same ComfyUI without and with it, side by side.
 
 make demo
 python -m bench.demo --rounds 3 --json figures.json
@@ -25,10 +25,10 @@ from tools.host import SetupError, comfyui_path
 
 OUT = Path(__file__).resolve().parent / "out"
 Results = tuple[list[Figures], ...]
-"""For each of the columns, one row for each round."""
+"""For each column, one row per round."""
 COLUMNS = ("ComfyUI alone", "with Comfy Preload", "and a warm-up")
 
-# Label, what to show of the rounds' figures, and how.
+# Label, which figure of a round to show, and its format.
 ROWS: tuple[tuple[str, Callable[[Figures], float | None], str], ...] = (
     ("start to listening", lambda f: f.listening, "{:.1f} s"),
     ("start to ready", lambda f: f.ready, "{:.1f} s"),
@@ -43,10 +43,10 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None], str], ...] = (
 
 
 def run(scenario: Scenario, *, rounds: int, when: str, port: int, args: Sequence[str], cpu: bool) -> Results:
-    """Measure ComfyUI alone, with the plugin and with a warm-up, in turns, so that none has the quieter machine."""
+    """Measure ComfyUI alone, with the plugin and with a warm-up, interleaved, so that all see the same load."""
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 1:
-        _say("the machine is busy with something else: these figures will not be worth much")
-    _say("one start without models, so that Python's libraries are cached alike for all")
+        _say("the machine is busy with other work: these figures will not be reliable")
+    _say("one start without models, so that Python's libraries are equally cached for all")
     warm_libraries(port, cpu=cpu)
     results: Results = ([], [], [])
     settings = (None, f"when: {when}", f"when: {when}")
@@ -66,7 +66,7 @@ def run(scenario: Scenario, *, rounds: int, when: str, port: int, args: Sequence
 
 
 def table(results: Results) -> str:
-    """The figures side by side; medians where there was more than one round."""
+    """Return the figures side by side; medians if there was more than one round."""
     lines: list[tuple[str, ...]] = [("", *COLUMNS)]
     for label, value, form in ROWS:
         cells = [_median([value(figures) for figures in column]) for column in results]
@@ -80,7 +80,7 @@ def table(results: Results) -> str:
 
 
 def report(scenario: Scenario, results: Results) -> dict[str, object]:
-    """Everything measured, for a program to read."""
+    """Return all measurements, for programs."""
     return {
         "scenario": scenario.title,
         "bytes": scenario.bytes,
@@ -117,21 +117,23 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="ComfyUI without and with Comfy Preload, side by side.")
     parser.add_argument(
         "--size", choices=["small", "sd15"], default="sd15", help="generated models (default sd15: 2.1 GB)"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="an SD1.5 or SDXL checkpoint of yours instead"
+        "--checkpoint", type=Path, metavar="FILE", help="use your own SD1.5 or SDXL checkpoint instead"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="starts of each kind; the table shows medians")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of starts of each kind; the table shows medians"
+    )
     parser.add_argument(
         "--when", choices=["startup", "background"], default="startup", help="as in preload.yaml"
     )
     parser.add_argument("--port", type=int, help="default: a free one, the same for all starts")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use its GPU (default: --cpu)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("comfyui", nargs="*", metavar="-- ARGUMENT", help="more arguments for ComfyUI")
     options = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
-"""A fleet on paper: what its users wait for, with lazy loading, a client's warm-up, and Comfy Preload without and with locate.
+"""Simulate a fleet: how long users wait with lazy loading, a client's warm-up, and Comfy Preload without and with locate.
 
     python -m bench.fleet              # the simulation: docs/scale.json and docs/scale.svg
-    python -m bench.fleet --real       # and one point of it with three real ComfyUIs, one Redis, a burst and a kill
+    python -m bench.fleet --real       # also check one point with three real ComfyUI processes, one Redis, a burst and a kill
 
 The seconds of one process are those of docs/performance.json, measured by bench/coldstart.py.
 """
@@ -30,7 +30,7 @@ SLOW = 5.0
 
 
 def times(path: Path = DOCS / "performance.json") -> Times:
-    """The medians of the benchmark's largest models: a checkpoint of the size of Stable Diffusion 1.5 on two processors."""
+    """Return the medians of the benchmark's largest models: a checkpoint of the size of Stable Diffusion 1.5, two processors."""
     results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
     medians: dict[str, dict[str, float]] = max(results, key=lambda result: result["bytes"])["medians"]
     alone, ours = medians["alone"], medians["preload"]
@@ -60,7 +60,7 @@ def figures(outcome: Outcome) -> dict[str, float]:
 def simulate(
     one: Times, shape: Shape, rates: Sequence[tuple[float, float]], seeds: int = SEEDS
 ) -> dict[str, Any]:
-    """Every policy with the same requests. Medians of all seeds, with the least and the most."""
+    """Run every policy with the same requests. Return median, minimum and maximum of all seeds."""
     found: dict[str, Any] = {}
     for policy in Policy:
         runs: list[dict[str, float]] = []
@@ -75,7 +75,7 @@ def simulate(
 
 
 def over_time(one: Times, step: float = 10.0) -> dict[str, list[float]]:
-    """p95 of the requests that arrived in each step, all seeds together."""
+    """Return the p95 of the requests that arrived in each step, over all seeds."""
     found: dict[str, list[float]] = {}
     for policy in Policy:
         bins: list[list[float]] = [[] for _ in range(int(END / step))]
@@ -89,7 +89,7 @@ def over_time(one: Times, step: float = 10.0) -> dict[str, list[float]]:
 
 
 def by_models(one: Times) -> dict[int, dict[str, Any]]:
-    """What the number of models does: the more there are, the fewer fit on each device."""
+    """Run with different numbers of models: the more there are, the fewer fit on each device."""
     calm = replace(SHAPE, new_node_at=None, loss_at=None)
     return {n: simulate(one, replace(calm, models=n), ((END, 2.5),), seeds=5) for n in (2, 4, 6, 8, 12)}
 

@@ -1,4 +1,4 @@
-"""Owns the fleet on paper: a discrete-event simulation of replicas, nodes, models and a gateway. Knows no clock but its own."""
+"""A discrete-event simulation of a fleet: replicas, nodes, models and a gateway. It uses simulated time only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 VIEW = 1.0
-"""How old, in seconds, a gateway's picture of the queues is: replicas tell twice a second, and read every two seconds."""
+"""Age in seconds of the queues that a gateway knows: replicas report twice a second, and read every two seconds."""
 
 
 class Policy(Enum):
-    """How models come to a replica, and requests to models."""
+    """How models are placed on replicas, and how requests are routed."""
 
     LAZY = "lazy loading"
     WARM_UP = "warm-up by client"
@@ -29,40 +29,40 @@ class Policy(Enum):
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds, as measured for one process."""
+    """Durations in seconds, as measured for one process."""
 
     listening: float
-    """From the start until the port is open, with nothing preloaded."""
+    """From the start of the process until its port is open, with nothing preloaded."""
     preload: float
-    """By how much later it opens for each model that is preloaded."""
+    """Additional time until the port is open, for each preloaded model."""
     image: float
-    """One prompt with its model on the device."""
+    """One prompt whose model is on the device."""
     cold: float
-    """What the first use of a model adds, with its file on the disk."""
+    """Additional time for the first use of a model, file on the disk."""
     reload: float
-    """What a use adds after another model took its place, with its file in the page cache."""
+    """Additional time for a model that another one displaced, file in the page cache."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The fleet and what it is asked for."""
+    """The fleet and its requests."""
 
     replicas: int = 12
     nodes: int = 4
     models: int = 6
     capacity: int = 2
-    """Models that fit on a device."""
+    """Number of models that fit on a device."""
     skew: float = 0.8
-    """Of the demand for models: Zipf's exponent."""
+    """Exponent of Zipf's law for the demand."""
     new_node_at: float | None = None
-    """When one more node, with its replicas, is started."""
+    """When one more node with its replicas starts."""
     loss_at: float | None = None
-    """When the first node dies, and, if it is `replaced`, the same number of replicas is started elsewhere."""
+    """When the first node fails; if it is `replaced`, the same number of replicas starts elsewhere."""
     replaced: bool = True
     detect: float = 1.0
-    """Seconds until whoever had a request on a lost replica, or is sent to one, goes elsewhere."""
+    """Seconds until a client whose request is on a lost replica, or is routed to one, sends it elsewhere."""
     forget: float = 8.0
-    """Seconds for which a lost replica is still recommended."""
+    """Seconds for which locate still lists a lost replica."""
 
     def popularity(self) -> list[float]:
         return [1 / (rank + 1) ** self.skew for rank in range(self.models)]
@@ -76,37 +76,37 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of all of it. `seconds`: from request to image, in the order of arrival."""
+    """The results of one run. `seconds`: from request to image, in the order of arrival."""
 
     seconds: tuple[float, ...]
     loading: float
-    """GPU-seconds spent on loading while a request waited."""
+    """GPU-seconds of loading while a request waited."""
     busy: float
-    """GPU-seconds spent on loading and on images."""
+    """GPU-seconds of loading and of images."""
 
 
 @dataclass(eq=False)
 class _Replica:
     node: set[int]
-    """Models in the page cache of its node: shared."""
+    """Models in the page cache of its node; shared by its replicas."""
     pinned: tuple[int, ...]
     up_at: float
     resident: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
     queue: deque[int | Arrival] = field(default_factory=deque[int | Arrival])
-    """A number is a warm-up of that model."""
+    """A number stands for a warm-up of that model."""
     current: int | Arrival | None = None
     lost_at: float | None = None
     seen: tuple[float, int] = (-VIEW, 0)
 
     def length(self, now: float) -> int:
-        """As a gateway knows it."""
+        """The length of its queue, as a gateway knows it."""
         if now - self.seen[0] >= VIEW:
             self.seen = (now, len(self.queue) + (self.current is not None))
         return self.seen[1]
 
 
 class Simulation:
-    """One run. Every replica works on one request at a time, first come, first served."""
+    """One simulation run. Every replica works on one request at a time, in order of arrival."""
 
     def __init__(
         self, policy: Policy, times: Times, shape: Shape, arrivals: Sequence[Arrival], *, seed: int = 0
@@ -144,7 +144,7 @@ class Simulation:
         heapq.heappush(self._events, (when, next(self._number), act))
 
     def _assign(self) -> Iterator[tuple[int, ...]]:
-        """Which models each replica preloads: the most wanted, or with locate as many of each as it is wanted."""
+        """Return the models each replica preloads: the most requested, or with locate in proportion to demand."""
         wanted, counts = self._shape.popularity(), [0] * self._shape.models
         while True:
             if self._policy is not Policy.LOCATE:
@@ -172,7 +172,7 @@ class Simulation:
             self.replicas.append(one)
 
     def _settle_in(self, one: _Replica) -> None:
-        """A fleet that has been there for long: every file was read once, and every device is full."""
+        """Start with a fleet that has run for long: every file was read once, and every device is full."""
         one.node.update(range(self._shape.models))
         one.queue.clear()
         one.resident.update(dict.fromkeys(one.pinned))
@@ -206,7 +206,7 @@ class Simulation:
         among = warm or listed
         least = min(r.length(now) for r in among)
         chosen = self._random.choice([r for r in among if r.length(now) <= least + 1])
-        if chosen.lost_at is not None:  # the connection fails: anybody else
+        if chosen.lost_at is not None:  # the connection fails: choose another replica
             alive = [r for r in listed if r.lost_at is None]
             if not alive:
                 self._at(now + self._shape.detect, lambda then: self._route(request, then))
@@ -234,7 +234,7 @@ class Simulation:
         self._at(now + extra + self._times.image, lambda then: self._finish(one, request, then))
 
     def _load(self, one: _Replica, model: int) -> float:
-        """Seconds that the model takes to get there."""
+        """Return the seconds until the model is on the device."""
         if model in one.resident:
             one.resident.move_to_end(model)
             return 0.0
@@ -256,7 +256,7 @@ class Simulation:
 
 
 def poisson(shape: Shape, rates: Sequence[tuple[float, float]], *, seed: int) -> list[Arrival]:
-    """Requests by chance. `rates`: (until when, how many a second), in order."""
+    """Return random requests. `rates`: (until when, requests per second), in order."""
     chance = random.Random(seed)  # noqa: S311 — a simulation
     found: list[Arrival] = []
     now = 0.0

@@ -1,4 +1,4 @@
-"""Owns the point of the simulation that is checked: three real ComfyUIs, one Redis, a burst of prompts, one of them killed."""
+"""Check one point of the simulation: three real ComfyUI processes, one Redis, a burst of prompts, one process killed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.support.redis_server import RedisServer
 from tools.host import comfyui_path, comfyui_python
 
 HELD = ((0, 1), (2, 0), (1, 2))
-"""Models of each replica: as `Simulation` gives them out."""
+"""Models of each replica, placed as `Simulation` places them."""
 SHAPE = Shape(replicas=3, nodes=3, models=3, capacity=2, skew=0.0, loss_at=20.0, replaced=False)
 UTILIZATION = 0.5
 SECONDS = 40.0
 ROUNDS = 6
 WAIT = 1.0
-"""Seconds that a node of every prompt waits, in place of a GPU's work: three replicas have two processors here."""
+"""Seconds that a node of every prompt waits, instead of GPU work: three replicas share two processors here."""
 NODE = """
 import time
 
@@ -52,7 +52,7 @@ FAILURES = (OSError, urllib.error.URLError, ConnectionError)
 
 
 def check() -> dict[str, Any]:
-    """Measured and simulated, with the same requests at the same moments."""
+    """Return measured and simulated results for the same requests at the same times."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
         servers = _start(stack, folder)
@@ -101,7 +101,7 @@ def _start(stack: ExitStack, folder: Path) -> list[ComfyServer]:
 
 
 def _image(servers: Sequence[ComfyServer], seed: int, *, rounds: int) -> float:
-    """Seconds of a prompt while all replicas work: here they share the processors."""
+    """Return the seconds of a prompt while all replicas work: they share the processors."""
     found: list[float] = []
 
     def work(server: ComfyServer, model: int) -> None:
@@ -143,14 +143,14 @@ def _burst(servers: Sequence[ComfyServer], arrivals: Sequence[Arrival]) -> list[
 
 
 def _image_of(servers: Sequence[ComfyServer], one: Arrival, seed: int) -> None:
-    """What a gateway does, and a client that asks again if its replica dies."""
+    """Route one request as a gateway does, and send it again if its replica dies."""
     by_url = {server.url: server for server in servers}
     chance = random.Random(seed)  # noqa: S311 — a choice among equals
     asked = chance.choice(servers)
     while True:
         try:
             rows = _locate(asked, one.model)
-        except FAILURES:  # a closed port says so at once
+        except FAILURES:  # a closed port fails at once
             asked = chance.choice(servers)
             continue
         try:

@@ -1,4 +1,4 @@
-"""Owns the question "which tensors has a Stable Diffusion 1.5?", asked of the ComfyUI at hand.
+"""Print the names and shapes of the tensors of Stable Diffusion 1.5, as the installed ComfyUI builds them.
 
 Run by ComfyUI's own Python: `python host_shapes.py COMFYUI_FOLDER` prints {"unet": {name: shape}, "clip": …, "vae": …}.
 The modules are built on the meta device: nothing is allocated.

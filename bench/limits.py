@@ -1,4 +1,4 @@
-"""Owns what no loader can beat: the disk's raw speed and the memory's, measured in the same run as the rest."""
+"""Measure the lower bounds for any loader, disk and memory speed, in the same run as the other figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK = 16 << 20
 
 
 def raw_read(scenario: Scenario) -> float | None:
-    """Seconds to read the model files sequentially past the page cache (O_DIRECT). None where that cannot be done."""
+    """Return the seconds to read the model files sequentially past the page cache (O_DIRECT), or None if that fails."""
     seconds = [_raw_read(file) for file in scenario.files]
     return None if None in seconds else sum(s for s in seconds if s is not None)
 
@@ -23,7 +23,7 @@ def _raw_read(file: Path) -> float | None:
     flag = getattr(os, "O_DIRECT", 0)
     if not flag:
         return None
-    buffer = mmap.mmap(-1, CHUNK)  # O_DIRECT wants an aligned buffer
+    buffer = mmap.mmap(-1, CHUNK)  # O_DIRECT needs an aligned buffer
     try:
         handle = os.open(file, os.O_RDONLY | flag)
     except OSError:
@@ -39,7 +39,7 @@ def _raw_read(file: Path) -> float | None:
 
 
 def prefetch(scenario: Scenario) -> float:
-    """Seconds that our own reading ahead takes for the model files, not cached, with nothing beside it. They are cached then."""
+    """Return the seconds that the prefetch takes for uncached model files, alone. Afterwards they are cached."""
     scenario.evict()
     job = Prefetch(scenario.files, budget=scenario.bytes)
     job.start()
@@ -47,7 +47,7 @@ def prefetch(scenario: Scenario) -> float:
 
 
 def cached_read(scenario: Scenario) -> float:
-    """Seconds to read the model files through the page cache, with whatever of them is there."""
+    """Return the seconds to read the model files through the page cache in its current state."""
     buffer = bytearray(CHUNK)
     began = time.perf_counter()
     for file in scenario.files:
@@ -58,7 +58,7 @@ def cached_read(scenario: Scenario) -> float:
 
 
 def memory_copy(size: int) -> float:
-    """Seconds to copy so many bytes into fresh memory, one thread."""
+    """Return the seconds to copy this number of bytes into fresh memory with one thread."""
     source = memoryview(bytes(CHUNK))
     target = mmap.mmap(-1, size)
     view = memoryview(target)

@@ -1,4 +1,4 @@
-"""Owns the measuring: one cold start of ComfyUI, from the process to the prompt after another workflow."""
+"""Measure one cold start of ComfyUI, from the start of the process to the prompt after another workflow."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ DEADLINE = 900.0
 POLL = 0.05
 STEADY = 3
 WORKFLOW = "workflows:\n  - path: warm-up.json\n    warmup: true\n"
-"""Beside the settings file, which lies in the server's base directory."""
+"""Next to the settings file, in the server's base directory."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to start. `loaders_first`: call the loader nodes in a process of their own before, as a common recipe has it.
+    """One start-up method.
 
-    `warm_up`: a client posts one prompt as soon as it can, and only the next is the user's. `workflow`: the settings list
-    the scenario's prompt as a workflow to warm up with.
+    `loaders_first`: call the loader nodes in another process first, as a common recipe does. `warm_up`: a client posts one
+    prompt as early as possible, and the next prompt counts as the user's first. `workflow`: the settings file lists the
+    scenario's prompt as a workflow to warm up with.
     """
 
     title: str
     settings: str | None = None
-    """What stands in preload.yaml before the models; None leaves the plugin out."""
+    """The lines of preload.yaml before the models; None runs without the plugin."""
     loaders_first: bool = False
     warm_up: bool = False
     workflow: bool = False
@@ -44,7 +45,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Change:
-    """From when on /ready gave this answer, in seconds since the start."""
+    """When /ready began to give this response, in seconds since the start."""
 
     seconds: float
     answer: str
@@ -52,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one start gave. Seconds; `listening`, `ready` and `first_image` count from the start of the process."""
+    """The figures of one start. Seconds; `listening`, `ready` and `first_image` count from the start of the process."""
 
     listening: float
     ready: float | None
@@ -62,19 +63,19 @@ class Figures:
     first_image: float
     peak_bytes: int | None
     read_bytes: int | None
-    """From the storage, up to the first image."""
+    """Bytes read from the storage until the first image."""
     prefetch: dict[str, Any] | None
-    """What /preload says of it."""
+    """The prefetch as reported by /preload."""
     timeline: tuple[Change, ...]
 
     @property
     def first_to_steady(self) -> float:
-        """1.0: the first prompt is as fast as any other."""
+        """Return first / steady. 1.0: the first prompt is as fast as any other."""
         return self.first / self.steady
 
     @property
     def after_to_steady(self) -> float:
-        """1.0: another workflow in between costs nothing."""
+        """Return after another workflow / steady. 1.0: another workflow in between costs nothing."""
         return self.after_another / self.steady
 
 
@@ -87,7 +88,7 @@ def measure(
     cpu: bool = True,
     cold: Sequence[Path] = (),
 ) -> Figures:
-    """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache as well."""
+    """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache too."""
     scenario.evict()
     evict_folders(cold)
     plugin = arm.settings is not None
@@ -148,7 +149,7 @@ def measure(
 
 
 def _call_loaders(scenario: Scenario, base: Path, *, cpu: bool) -> None:
-    """Run the scenario's loader nodes in a process that then ends."""
+    """Call the scenario's loader nodes in a process that then exits."""
     calls = [node for node in scenario.prompt(0).values() if "Loader" in node["class_type"]]
     script = Path(__file__).with_name("call_loaders.py")
     command = [
@@ -171,7 +172,7 @@ def _read_bytes(pid: int | None) -> int | None:
 
 
 def warm_libraries(port: int, *, cpu: bool) -> None:
-    """Start ComfyUI once, without models: what it imports is in the page cache for every measured start alike."""
+    """Start ComfyUI once without models, so that its imports are in the page cache for every measured start."""
     with (
         tempfile.TemporaryDirectory(prefix="preload-demo-") as base,
         ComfyServer(
@@ -182,7 +183,7 @@ def warm_libraries(port: int, *, cpu: bool) -> None:
 
 
 def raw_read_beside_imports(scenario: Scenario, cold: Sequence[Path], *, cpu: bool) -> float | None:
-    """Seconds to read the model files past the page cache while a ComfyUI starts: what the disk gives whoever reads ahead."""
+    """Return the seconds to read the model files past the page cache while a ComfyUI starts: the limit for the prefetch."""
     evict_folders(cold)
     with (
         tempfile.TemporaryDirectory(prefix="preload-bench-") as base,
@@ -192,12 +193,12 @@ def raw_read_beside_imports(scenario: Scenario, cold: Sequence[Path], *, cpu: bo
 
 
 def evict_folders(folders: Iterable[Path]) -> None:
-    """Drop all files in these folders from the page cache."""
+    """Evict all files in these folders from the page cache."""
     evict(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 class ReadyWatch:
-    """Asks /ready every 50 ms, as an orchestrator would, and notes when the answer changes."""
+    """Request /ready every 50 ms, as an orchestrator would, and record when the response changes."""
 
     def __init__(self, server: ComfyServer, begun: float) -> None:
         self.changes: list[Change] = []

@@ -1,4 +1,4 @@
-"""How fast `/ready` answers while models load in the background, and whether asking slows the loading.
+"""Measure how fast `/ready` answers while models load in the background, and whether requests slow loading down.
 
 python -m bench.probes --rounds 5 --rate 200
 """
@@ -23,14 +23,14 @@ THREADS = 4
 
 
 def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
-    """Seconds that loading took, and of each answer given meanwhile. `rate` 0: nobody asks but every half second."""
+    """Return the seconds of loading and of each response meanwhile. `rate` 0: one request every half second."""
     scenario.evict()
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         server = ComfyServer(
             Path(base),
             host=comfyui_path(),
             python=comfyui_python(),
-            # no prefetch: loading lasts longer, so there is more to disturb
+            # no prefetch: loading takes longer, so there is more time to measure
             preload=f"when: background\nprefetch: {{enabled: false}}\n{scenario.preload}",
             models=scenario.models,
         )
@@ -54,9 +54,9 @@ def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
 
 
 def _ask(port: int, rate: float, latencies: list[float], over: threading.Event) -> None:
-    """Ask at a fixed rate over one connection; an answer that is late delays the next and counts as it is.
+    """Send requests at a fixed rate over one connection; a late response delays the next request.
 
-    Only answers that say it is still loading count.
+    Only responses with the status `loading` count.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port)
     due = time.perf_counter()
@@ -71,10 +71,10 @@ def _ask(port: int, rate: float, latencies: list[float], over: threading.Event) 
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Probe latency while loading in the background.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rate", type=int, default=200, help="requests a second")
+    parser.add_argument("--rate", type=int, default=200, help="requests per second")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     scenario = scenarios.random_sd15(OUT)
@@ -91,8 +91,10 @@ def main() -> int:
             flush=True,
         )
     cuts = statistics.quantiles(latencies, n=100)
-    print(f"answers: {len(latencies)}, median {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms")
-    print(f"loading, asked / not asked, medians: {statistics.median(asked) / statistics.median(quiet):.3f}")
+    print(f"responses: {len(latencies)}, median {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms")
+    print(
+        f"loading, with / without requests, medians: {statistics.median(asked) / statistics.median(quiet):.3f}"
+    )
     return 0
 
 

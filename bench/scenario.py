@@ -1,4 +1,4 @@
-"""Owns what the demo runs: the model files, the preload.yaml that names them, and the prompt that uses them."""
+"""The workloads of the benchmarks: model files, the preload.yaml that lists them, and the prompt that uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.prompts import Prompt
 
 @dataclass(frozen=True)
 class Scenario:
-    """One workload. `prompt(n)` differs in seed and texts for every n, so that no prompt finds the work of another done."""
+    """One workload. `prompt(n)` has another seed and other texts for every n, so that nothing is cached between prompts."""
 
     title: str
     models: Path
@@ -26,16 +26,16 @@ class Scenario:
 
     @property
     def bytes(self) -> int:
-        """Size of all model files."""
+        """Return the size of all model files."""
         return sum(file.stat().st_size for file in self.files)
 
     def evict(self) -> None:
-        """Drop the model files from the page cache."""
+        """Evict the model files from the page cache."""
         evict(self.files)
 
 
 def evict(files: Iterable[Path]) -> None:
-    """Drop these files from the page cache, where the system can: the next read comes from the disk."""
+    """Evict these files from the page cache, if the system can: the next read comes from the disk."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in files:
@@ -44,20 +44,20 @@ def evict(files: Iterable[Path]) -> None:
         except OSError:
             continue
         try:
-            os.fsync(handle)  # what is not yet written cannot be dropped
+            os.fsync(handle)  # dirty pages cannot be evicted
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
 
 
 def random_sd15(out: Path) -> Scenario:
-    """One checkpoint of the size of Stable Diffusion 1.5, random weights."""
+    """Return one checkpoint of the size of Stable Diffusion 1.5 with random weights."""
     file = sd15.checkpoint(out / "models")
     return _checkpoint("SD1.5-sized checkpoint, random weights", out / "models", file)
 
 
 def real_checkpoint(out: Path, file: Path) -> Scenario:
-    """A checkpoint of yours, SD1.5 or SDXL; linked, not copied."""
+    """Return the user's own SD1.5 or SDXL checkpoint; linked, not copied."""
     file = file.expanduser().resolve(strict=True)
     link = out / "linked" / "checkpoints" / file.name
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def real_checkpoint(out: Path, file: Path) -> Scenario:
 
 
 def small(out: Path) -> Scenario:
-    """Tiny models in three files: shows the mechanism in seconds, no gain to speak of."""
+    """Return tiny models in three files: they show the mechanism in seconds, with little gain."""
     models = out / "small"
     files = (
         tiny.tiny_unet(models / "diffusion_models" / "tiny.safetensors"),
@@ -85,7 +85,7 @@ def small(out: Path) -> Scenario:
 
 
 def several(out: Path, count: int, depth: int) -> Scenario:
-    """So many diffusion models of one size, all used by one prompt, with one small text encoder."""
+    """Return a number of diffusion models of one size, all used by one prompt, with one small text encoder."""
     models = out / "grow"
     files = [
         tiny.sd3_unet(models / "diffusion_models" / f"depth{depth}-{n}.safetensors", depth, n)
@@ -112,7 +112,7 @@ def several(out: Path, count: int, depth: int) -> Scenario:
 
 
 def _renamed(node: dict[str, Any], index: int) -> dict[str, Any]:
-    """The node with its links pointing into the same copy of the graph."""
+    """Return the node with its links renamed to the same copy of the graph."""
     inputs = {n: [f"{index}.{v[0]}", *v[1:]] if isinstance(v, list) else v for n, v in node["inputs"].items()}
     return {**node, "inputs": inputs}
 

@@ -1,4 +1,4 @@
-"""Owns the benchmark's model: as large as Stable Diffusion 1.5 and loaded like it, with random weights. 2.13 GB of fp16.
+"""Write the benchmark's model: the size and structure of Stable Diffusion 1.5, random weights, 2.13 GB of fp16.
 
 python -m bench.sd15 FOLDER            FOLDER/checkpoints/sd15-random.safetensors, for CheckpointLoaderSimple
 python -m bench.sd15 FOLDER --split    the same as three files, for UNETLoader, CLIPLoader and VAELoader
@@ -20,19 +20,19 @@ from tools.host import comfyui_path, comfyui_python
 
 NAME = "sd15-random.safetensors"
 
-# What these tensors are called inside a checkpoint, and which folder holds them apart.
+# The prefix of these tensors in a checkpoint, and the folder of the separate file.
 _PREFIX = {
     "unet": "model.diffusion_model.",
     "clip": "cond_stage_model.transformer.",
     "vae": "first_stage_model.",
 }
 _FOLDER = {"unet": "diffusion_models", "clip": "text_encoders", "vae": "vae"}
-# SD 1.5 has none, and ComfyUI takes it for something else in a checkpoint.
+# SD 1.5 has none of these; in a checkpoint they would make ComfyUI detect another model.
 _NOT_IN_CHECKPOINT = "text_projection.weight"
 
 
 def checkpoint(models: Path) -> Path:
-    """Write the checkpoint, unless it is there already."""
+    """Write the checkpoint unless it exists."""
     shapes = {
         _PREFIX[part] + name: shape
         for part, tensors in host_shapes().items()
@@ -43,17 +43,17 @@ def checkpoint(models: Path) -> Path:
 
 
 def split(models: Path) -> list[Path]:
-    """Write UNet, CLIP-L and VAE as files of their own, unless they are there already."""
+    """Write UNet, CLIP-L and VAE as separate files unless they exist."""
     return [_once(models / _FOLDER[part] / NAME, shapes) for part, shapes in host_shapes().items()]
 
 
 @cache
 def host_shapes() -> dict[str, Shapes]:
-    """Names and shapes by part (unet, clip, vae), as the host at hand builds them."""
+    """Return names and shapes by part (unet, clip, vae), as the installed ComfyUI builds them."""
     script = Path(__file__).with_name("host_shapes.py")
     command = [str(comfyui_python()), str(script), str(comfyui_path())]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    # The host may print before it answers.
+    # ComfyUI may print something before the JSON.
     parts: dict[str, dict[str, list[int]]] = json.loads(answer.splitlines()[-1])
     return {part: {name: tuple(shape) for name, shape in tensors.items()} for part, tensors in parts.items()}
 
@@ -65,7 +65,7 @@ def _once(path: Path, shapes: Shapes) -> Path:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Write a random model of the size of Stable Diffusion 1.5.")
     parser.add_argument("folder", type=Path, help="a ComfyUI models folder")
     parser.add_argument("--split", action="store_true", help="three files instead of one checkpoint")

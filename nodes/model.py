@@ -90,7 +90,10 @@ def _by_kind(types: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def _missing(name: str, slot: Slot, kind: str, found: Mapping[str, Any]) -> str:
     given = " and ".join(found) or "none of MODEL, CLIP and VAE"
-    return f"'{name}' has no {kind}: {slot.call.entry.loader} returned {given}. Take the {kind} from another entry of preload.yaml."
+    return (
+        f"'{name}' has no {kind}: {slot.call.entry.loader} returned {given}. "
+        f"Take the {kind} from another entry of preload.yaml."
+    )
 
 
 def _sentences(problems: Sequence[Problem]) -> str:

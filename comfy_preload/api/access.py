@@ -1,7 +1,7 @@
-"""Who may give commands: a pure verdict on the facts of a request, and how often.
+"""Decide whether a request may send commands, and how often. Independent of the web framework.
 
-Two ways in. From this machine, as long as nothing hints at a page of another site (a form, a script, DNS rebinding) or
-at a proxy that speaks for others; or with the token. Knows no web framework.
+Access needs either the token, or a request from this machine without signs of a page of another site (a form, a script,
+DNS rebinding) or of a proxy that forwards for others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
 TOKEN_VARIABLE = "PRELOAD_TOKEN"  # noqa: S105 — the name of the variable
-COMMANDS_A_MINUTE = 120
-REFUSALS_A_MINUTE = 30
+MAX_COMMANDS_PER_MINUTE = 120
+MAX_REFUSALS_PER_MINUTE = 30
 
 FORWARDING = frozenset(
     {
@@ -33,31 +33,31 @@ FORWARDING = frozenset(
         "x-real-ip",
     }
 )
-"""Headers that only proxies set; those that begin with `x-forwarded` are meant too."""
+"""Headers that only proxies set, in addition to those that begin with `x-forwarded`."""
 
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253}))(?::([0-9]{1,5}))?")
-"""`host[:port]` and nothing else: no user name, no path, no blank."""
+"""`host[:port]` only: no user name, no path, no blank."""
 _ORIGIN = re.compile(r"(https?)://([^/]+)")
 _OWN_SITE = frozenset({"same-origin", "none"})
-"""Of Sec-Fetch-Site: a page of our own, or somebody typing. `same-site` is another port of this machine."""
+"""Values of Sec-Fetch-Site for our own page or a typed URL. `same-site` is another port of this machine."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a request says of where it is from. Headers are tuples: sent twice they are no header to trust."""
+    """The origin of a request. Headers are tuples; a header sent more than once is not trusted."""
 
     peer: str | None
-    """Address of the other end of the connection; None for a unix socket."""
+    """Address of the client; None for a unix socket."""
     host: tuple[str, ...]
     origin: tuple[str, ...] = ()
     fetch_site: tuple[str, ...] = ()
     authorization: tuple[str, ...] = field(default=(), repr=False)
     forwarded: bool = False
-    """A proxy spoke: one of its headers is there, or HTTP/1.0, which nginx speaks where nobody told it otherwise."""
+    """A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams."""
 
 
 def refusal(facts: Facts, token: bytes) -> str:
-    """Why the request may not give commands; empty if it may. An empty token opens nothing."""
+    """Return why the request may not send commands, or '' if it may. An empty token matches nothing."""
     if _has_token(facts.authorization, token):
         return ""
     if not is_loopback(facts.peer):
@@ -75,7 +75,7 @@ def refusal(facts: Facts, token: bytes) -> str:
 
 
 def is_loopback(host: str | None) -> bool:
-    """127.0.0.0/8, ::1, the first written as IPv6, and localhost."""
+    """Return whether it is in 127.0.0.0/8 (also mapped to IPv6), ::1 or localhost."""
     if host is None:
         return False
     host = host.partition("%")[0]
@@ -90,12 +90,12 @@ def is_loopback(host: str | None) -> bool:
 
 
 def is_forwarding(header: str) -> bool:
-    """Only a proxy sends this header."""
+    """Return whether only proxies send this header."""
     return header.lower() in FORWARDING or header.lower().startswith("x-forwarded")
 
 
 def token_from(environment: Mapping[str, str]) -> bytes:
-    """The token's bytes; empty if there is none. Files that hold secrets end in a newline."""
+    """Return the token, or b'' if there is none. A trailing newline, usual in files with secrets, is removed."""
     return environment.get(TOKEN_VARIABLE, "").strip().encode("utf-8", "surrogateescape")
 
 
@@ -115,7 +115,7 @@ def _authority(text: str) -> tuple[str, int | None] | None:
 
 
 def _is_own(origin: str, host: tuple[str, int | None]) -> bool:
-    """The page was served from the very host and port that it now writes to."""
+    """Return whether the page was served from the host and port to which it sends the request."""
     found = _ORIGIN.fullmatch(origin)
     page = _authority(found[2]) if found else None
     if not found or page is None:
@@ -126,7 +126,7 @@ def _is_own(origin: str, host: tuple[str, int | None]) -> bool:
 
 @dataclass
 class Bucket:
-    """So many at once, refilled evenly in a minute."""
+    """A token bucket: `size` tokens, refilled evenly over one minute."""
 
     size: int
     clock: Callable[[], float] = time.monotonic
@@ -137,7 +137,7 @@ class Bucket:
         self._left, self._seen = float(self.size), self.clock()
 
     def take(self) -> float:
-        """Take one: 0.0, or the seconds until there is one."""
+        """Take a token and return 0.0, or return the seconds until one is available."""
         now = self.clock()
         self._left = min(float(self.size), self._left + (now - self._seen) * self.size / 60)
         self._seen = now

@@ -1,6 +1,6 @@
-"""Snapshot -> Prometheus text, computed when scraped: nothing is counted here, so nothing can be counted wrong.
+"""Convert a snapshot into Prometheus text, computed at scrape time; keep no counters of our own.
 
-Imported only when metrics are asked for: it needs prometheus_client, which ComfyUI does not bring.
+Imported only when metrics are requested: it needs prometheus_client, which ComfyUI does not install.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MOST_MODELS = 200
-"""So many models, warm-ups and loaders have series of their own; `comfyui_preload_models` counts them all."""
+MAX_SERIES = 200
+"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
 def render(now: Snapshot) -> bytes:
-    """The text of one scrape. The registry is our own: other plugins' metrics are not ours to tell."""
+    """Return the text of one scrape, from a registry of our own: other plugins' metrics are not included."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SnapshotCollector(now))
     return generate_latest(registry)
 
 
 class SnapshotCollector(Collector):
-    """Every metric of one snapshot. `describe` of the parent is left out: names are told by `collect`."""
+    """Every metric of one snapshot. Without `describe`: `collect` provides the names."""
 
     def __init__(self, now: Snapshot) -> None:
         self._now = now
-        self._models = now.models[:MOST_MODELS]
+        self._models = now.models[:MAX_SERIES]
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
@@ -46,25 +46,25 @@ class SnapshotCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         now = self._now
-        yield _gauge("ready", "1 if traffic is wanted: /ready is 200.", now.serves)
-        yield _gauge("alive", "0 once the device failed for good: /livez is 503.", now.alive)
-        yield _one_of(
-            "phase", "1 for the status that /ready tells, 0 for the others.", "phase", Status, [now.status]
-        )
+        yield _gauge("ready", "1 if /ready is 200.", now.serves)
+        yield _gauge("alive", "0 after the device has failed permanently: /livez is 503.", now.alive)
+        yield _one_of("phase", "1 for the status of /ready, 0 for the others.", "phase", Status, [now.status])
         yield _gauge(
             "status_since_timestamp_seconds", "Unix time at which this status was first seen.", now.since
         )
-        yield _one_of("models", "Models by state.", "state", ModelState, [m.state for m in now.models])
+        yield _one_of(
+            "models", "Number of models by state.", "state", ModelState, [m.state for m in now.models]
+        )
         host = now.host
         facts = [((host.comfyui, host.python, host.torch, host.device), 1)] if host else []
-        yield _labelled("info", "What is running here.", ("comfyui", "python", "torch", "device"), facts)
+        yield _labelled("info", "Versions and device.", ("comfyui", "python", "torch", "device"), facts)
         faults = [now.fault] if now.fault else []
         codes = Counter(
             p.code for p in (*now.problems, *faults, *(p for ps in now.failing().values() for p in ps))
         )
         yield _labelled(
             "errors",
-            "Problems that are there now, by code.",
+            "Number of current problems, by code.",
             ("code",),
             [((c,), n) for c, n in codes.items()],
         )
@@ -72,66 +72,80 @@ class SnapshotCollector(Collector):
     def _work(self) -> Iterator[Metric]:
         now, done = self._now, self._now.progress
         yield _gauge(
-            "progress_ratio", "How far loading got, 0 to 1, by the size of the files.", done.fraction
+            "progress_ratio", "Progress of loading, 0 to 1, by the size of the files.", done.fraction
         )
-        yield _gauge("loaded_bytes", "Size of the files dealt with.", done.bytes)
+        yield _gauge("loaded_bytes", "Size of the files that were loaded or failed.", done.bytes)
         yield _gauge("planned_bytes", "Size of all files to be loaded.", done.bytes_total)
-        yield _gauge("duration_seconds", "How long loading has taken so far, or took.", done.seconds)
+        yield _gauge("duration_seconds", "Duration of loading, so far or in total.", done.seconds)
         if ahead := now.prefetch:
-            yield _gauge("prefetch_bytes", "Bytes of the plan's files that are in memory.", ahead.bytes)
+            yield _gauge("prefetch_bytes", "Bytes of the plan's files in the page cache.", ahead.bytes)
             yield _gauge(
                 "prefetch_planned_bytes",
-                "Bytes of the plan's files that are to be read ahead.",
+                "Bytes of the plan's files to prefetch.",
                 ahead.bytes_total,
             )
-            yield _gauge("prefetch_cached_bytes", "Bytes that were in memory beforehand.", ahead.cached)
-            yield _gauge("prefetch_bytes_per_second", "Speed of reading ahead.", ahead.rate)
+            yield _gauge("prefetch_cached_bytes", "Bytes that were in the page cache already.", ahead.cached)
+            yield _gauge("prefetch_bytes_per_second", "Speed of the prefetch.", ahead.rate)
         yield _gauge(
-            "queue_remaining", "Prompts that run or wait, without the plugin's own jobs.", now.queue_remaining
+            "queue_remaining",
+            "Number of running and queued prompts, without the plugin's own jobs.",
+            now.queue_remaining,
         )
         jobs = [job.state for job in now.jobs]
         yield _one_of(
-            "jobs", "Commands by state; of those that are over, the last hundred.", "state", JobState, jobs
+            "jobs",
+            "Number of jobs by state; of the finished ones, the last hundred.",
+            "state",
+            JobState,
+            jobs,
         )
-        misses = list(now.misses.items())[:MOST_MODELS]
-        yield _counter("misses", "Calls of a planned loader node that had to be run.", "loader", misses)
+        misses = list(now.misses.items())[:MAX_SERIES]
+        yield _counter("misses", "Loader calls of planned nodes that had to run.", "loader", misses)
 
     def _per_model(self) -> Iterator[Metric]:
         models = self._models
         states = [((m.name, state.value), float(m.state is state)) for m in models for state in ModelState]
         yield _labelled(
             "model_state",
-            "1 for the state that the model is in, 0 for the others.",
+            "1 for the state of the model, 0 for the others.",
             ("model", "state"),
             states,
         )
         yield _labelled(
-            "model_load_seconds", "How long the last loading took.", ("model", "stage"), _stages(models)
+            "model_load_seconds",
+            "Duration of the last loading, by stage.",
+            ("model", "stage"),
+            _stages(models),
         )
         there = [((m.name, m.device or ""), m.bytes_on_device) for m in models]
-        yield _labelled("model_resident_bytes", "Weights that are on the device.", ("model", "device"), there)
+        yield _labelled(
+            "model_resident_bytes", "Size of the weights on the device.", ("model", "device"), there
+        )
         sizes = [((m.name,), m.bytes) for m in models]
         yield _labelled(
-            "model_bytes", "Weights in memory; before it is loaded, the size of its files.", ("model",), sizes
+            "model_bytes",
+            "Size of the weights; before the model is loaded, the size of its files.",
+            ("model",),
+            sizes,
         )
         hits = [(m.name, m.hits) for m in models]
-        yield _counter("hits", "Calls of a loader node answered with the preloaded model.", "model", hits)
+        yield _counter("hits", "Loader calls that returned the preloaded model.", "model", hits)
         evictions = [(m.name, m.evictions) for m in models]
         yield _counter(
-            "evictions", "Times the model left its device, or memory, to make room.", "model", evictions
+            "evictions", "How often the model left its device, or memory, to make room.", "model", evictions
         )
 
     def _warmups(self) -> Iterator[Metric]:
         warmups = self._now.warmups
         yield _one_of(
-            "warmups", "Warm-up workflows by state.", "state", WarmUpState, [w.state for w in warmups]
+            "warmups", "Number of warm-ups by state.", "state", WarmUpState, [w.state for w in warmups]
         )
-        took = [((w.name,), w.seconds) for w in warmups[:MOST_MODELS] if w.seconds is not None]
-        yield _labelled("warmup_seconds", "How long the warm-up took.", ("warmup",), took)
+        took = [((w.name,), w.seconds) for w in warmups[:MAX_SERIES] if w.seconds is not None]
+        yield _labelled("warmup_seconds", "Duration of the warm-up.", ("warmup",), took)
 
     def _residency(self) -> Metric:
-        """For routers that send a request where its model is; the counterpart of `vllm:lora_requests_info`."""
-        help_ = "Models that are loaded and that are to be, by name, with commas between; the value is the time of the scrape."
+        """For gateways that route a request to its model; the counterpart of `vllm:lora_requests_info`."""
+        help_ = "Names of loaded models and of models to be loaded, separated by commas; the value is the time of the scrape."
         labels = ("max_models", "resident_models", "loading_models")
         loaded = _names(m for m in self._models if m.state.loaded)
         coming = _names(m for m in self._models if m.state in _TO_COME)
@@ -161,7 +175,7 @@ def _counter(name: str, help_: str, label: str, rows: Iterable[tuple[str, int]])
 
 
 def _one_of(name: str, help_: str, label: str, kinds: type[Enum], found: Iterable[Enum]) -> Metric:
-    """How many there are of each kind; kinds of which there are none are 0, not missing."""
+    """Return the count of each kind; a kind without any is 0, not missing."""
     counts: Mapping[Enum, int] = Counter(found)
     return _labelled(name, help_, (label,), [((str(kind.value),), counts[kind]) for kind in kinds])
 
@@ -178,10 +192,10 @@ def _stages(models: Iterable[Model]) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def _names(models: Iterable[Model]) -> str:
-    """Joined; a comma in a name is percent-encoded, so that the list can be taken apart."""
+    """Join the names; a comma in a name is percent-encoded, so that the list can be split."""
     return _text(",".join(m.name.replace("%", "%25").replace(",", "%2C") for m in models))
 
 
 def _text(value: str) -> str:
-    """YAML can hold half a character (a lone surrogate), UTF-8 cannot."""
+    """Replace lone surrogates, which YAML can contain and UTF-8 cannot."""
     return value.encode("utf-8", "replace").decode()

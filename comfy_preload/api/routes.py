@@ -63,8 +63,8 @@ class Commands:
         self._door = door
         self._snapshot = snapshot
         self._token = token
-        self._allowed = gate.Bucket(gate.COMMANDS_A_MINUTE)
-        self._refused = gate.Bucket(gate.REFUSALS_A_MINUTE)
+        self._allowed = gate.Bucket(gate.MAX_COMMANDS_PER_MINUTE)
+        self._refused = gate.Bucket(gate.MAX_REFUSALS_PER_MINUTE)
         """One of its own: a flood of wrong tokens does not lock out the right one."""
 
     async def take(self, command: Command, request: web.Request) -> web.Response:

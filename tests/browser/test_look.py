@@ -53,7 +53,7 @@ def test_language_and_theme(window: Window, locale: str, theme: str) -> None:
     for word in WORDS[locale]:
         assert word in text
     assert locale == window.panel.get_attribute("lang")
-    window.validate()
+    window.wait_for_animations()
     for part in (
         ".cp-status",
         ".cp-name",
@@ -77,7 +77,7 @@ def contrast(window: Window, part: str) -> float:
 def test_narrow_sidebar(window: Window) -> None:
     """At the least width that ComfyUI allows nothing sticks out and no button is lost."""
     window.page.evaluate("document.querySelector('.cp-panel').style.width = '190px'")
-    window.validate()
+    window.wait_for_animations()
     assert window.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
     for button in window.panel.get_by_role("button").all():
         box = button.bounding_box()

@@ -239,10 +239,10 @@ async def test_odd_requests(client: Client, door: OpenDoor, lines: str) -> None:
 
 async def test_rate(client: Client, door: OpenDoor) -> None:
     """More than so many commands in a minute are refused, with the time to wait."""
-    codes = [(await client.post("/preload/wake")).status for _ in range(gate.COMMANDS_A_MINUTE + 20)]
+    codes = [(await client.post("/preload/wake")).status for _ in range(gate.MAX_COMMANDS_PER_MINUTE + 20)]
     reply = await client.post("/preload/wake")
 
-    assert 202 == codes[gate.COMMANDS_A_MINUTE - 1]
+    assert 202 == codes[gate.MAX_COMMANDS_PER_MINUTE - 1]
     assert (429, "too_many_commands", "1") == (
         reply.status,
         (await reply.json())["error"]["code"],
@@ -256,9 +256,9 @@ async def test_flood_of_wrong_tokens(client: Client, door: OpenDoor) -> None:
     wrong: dict[str, Any] = {"Host": "gpu-1", "Authorization": "Bearer wrong"}
     codes = [
         (await client.post("/preload/reload", headers=wrong)).status
-        for _ in range(gate.REFUSALS_A_MINUTE + 20)
+        for _ in range(gate.MAX_REFUSALS_PER_MINUTE + 20)
     ]
 
-    assert [403, 429] == [codes[gate.REFUSALS_A_MINUTE - 1], codes[-1]]
+    assert [403, 429] == [codes[gate.MAX_REFUSALS_PER_MINUTE - 1], codes[-1]]
     assert 202 == (await client.post("/preload/reload", headers={"Host": "gpu-1", **BEARER})).status
     assert 1 == len(door.jobs)

@@ -1,4 +1,4 @@
-"""Owns the files that are not what their names say. Each is written into a models folder that already has the good ones."""
+"""Write model files that are not what their names say, into a models folder that already has the good ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from . import models as tiny
 
 TOO_BIG = 1 << 41
-"""2 TB: more than any machine's memory. The file is a hole and takes no disk."""
+"""2 TB: more than any machine's memory. The file is sparse and uses no disk space."""
 
 
 class _Bomb:
-    """Pickled, it makes whoever unpickles it create a file."""
+    """Unpickling this object creates a file."""
 
     def __init__(self, target: Path) -> None:
         self._target = target

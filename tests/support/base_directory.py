@@ -1,4 +1,4 @@
-"""Owns the layout of a ComfyUI base directory: models, custom nodes, and a copy of the plugin."""
+"""Create a ComfyUI base directory: models, custom nodes, and a copy of the plugin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "comfyui-preload"
-# Everything else in the root that has no leading dot is part of the plugin.
+# Everything else in the root without a leading dot is part of the plugin.
 NOT_PLUGIN = {"bench", "deploy", "docs", "tests", "tools"}
 SINK = Path(__file__).resolve().parent / "custom_nodes" / "sink"
 
@@ -16,7 +16,7 @@ _NO_CACHES = shutil.ignore_patterns("__pycache__")
 
 
 def lay_out(base: Path, *, models: Path | None, custom_nodes: Mapping[str, str | Path]) -> None:
-    """Make the folders that ComfyUI expects. `models` is linked, so shared; without it there is an empty one."""
+    """Create the folders that ComfyUI expects. `models` is linked, so shared; without it the folder is empty."""
     for name in ("custom_nodes", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     if models is None:
@@ -28,7 +28,7 @@ def lay_out(base: Path, *, models: Path | None, custom_nodes: Mapping[str, str |
 
 
 def put_plugin(folder: Path) -> Path:
-    """Copy the plugin, as a user has it: what a test writes there never lands in the working tree."""
+    """Copy the plugin as a user does: files that a test writes there never change the working tree."""
     folder.mkdir(parents=True)
     for source in ROOT.iterdir():
         if source.name.startswith((".", "_")) and source.name != "__init__.py":

@@ -1,4 +1,4 @@
-"""Owns a real browser: Debian's Chromium, driven by playwright, looking at a running ComfyUI."""
+"""A real browser: Debian's Chromium, driven by playwright, showing a running ComfyUI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 from .comfy import ComfyServer
 from .reply import ask
 
-if TYPE_CHECKING:  # imported on use: it is no dependency of the other tests
+if TYPE_CHECKING:  # imported on use: other tests do not depend on it
     from playwright.sync_api import Locator, Page
 
 ARGUMENTS = (
@@ -27,14 +27,14 @@ QUIET = {
     "Comfy.VersionCompatibility.DisableWarnings": True,
     "Comfy.Minimap.Visible": False,
 }
-"""So that nothing of ComfyUI's own lies over the page."""
+"""Settings that keep ComfyUI's own dialogs off the page."""
 TAB = ".comfy-preload-tab-button"
 PANEL = ".cp-panel:not(dialog)"
 PATIENCE = 15_000
 
 
 def chromium() -> str | None:
-    """The program, or None: `CHROMIUM` names one, else the PATH is searched."""
+    """Return Chromium's path or None: `CHROMIUM` names it, or else the PATH is searched."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -64,7 +64,7 @@ class Window:
 
     @property
     def badge(self) -> str:
-        """What stands on the tab's icon."""
+        """Return the badge on the tab's icon."""
         return "".join(self.page.locator(TAB).locator(".p-badge, .sidebar-icon-badge").all_inner_texts())
 
     @property
@@ -72,7 +72,7 @@ class Window:
         return self.page.locator(".p-toast-message")
 
     def load(self) -> None:
-        """Load the page, and wait for our tab's icon."""
+        """Load the page and wait for the panel's icon."""
         self.page.goto(self.url)
         self.page.wait_for_selector(TAB, timeout=60_000)
 
@@ -82,30 +82,30 @@ class Window:
         self.panel.wait_for()
 
     def row(self, model: str) -> Locator:
-        """The row of one model."""
+        """Return the row of one model."""
         return self.panel.locator(f'.cp-model[data-key="{model}"]')
 
     def state(self, model: str) -> str | None:
         return self.row(model).get_attribute("data-state")
 
     def button(self, name: str) -> Locator:
-        """A button of the panel by its accessible name."""
+        """Return a button of the panel by its accessible name."""
         return self.panel.get_by_role("button", name=name, exact=True)
 
     def wait(self, status: str) -> None:
-        """Until the panel shows this status, in the words of the language that it is in."""
+        """Wait until the panel shows this status, in the panel's language."""
         self.panel.locator(".cp-status", has_text=status).wait_for()
 
     def wait_until(self, condition: Callable[[], bool], what: str, deadline: float = 15.0) -> None:
-        """Until it is so. Lets the page live meanwhile."""
+        """Wait until the condition is true. The page keeps running meanwhile."""
         for _ in range(int(deadline / 0.05)):
             if condition():
                 return
             self.page.wait_for_timeout(50)
         raise TimeoutError(f"not {what} after {deadline:g} s:\n{self.panel.inner_text()}")
 
-    def validate(self) -> None:
-        """Until there is no animation left, for a picture."""
+    def wait_for_animations(self) -> None:
+        """Wait until animations have ended, for a picture."""
         self.page.wait_for_timeout(400)
 
     def set(self, setting: str, value: Any) -> None:
@@ -115,11 +115,11 @@ class Window:
         )
 
     def call(self, command: str) -> None:
-        """Give a command of ComfyUI, as its menus do."""
+        """Run a command of ComfyUI, as its menus do."""
         self.page.evaluate("name => window.app.extensionManager.command.execute(name)", command)
 
     def own_errors(self) -> list[str]:
-        """Errors that came from our scripts, or from requests to our routes."""
+        """Return errors from our scripts or from requests to our routes."""
         return [text for text in self.errors if "comfyui-preload" in text or "/preload" in text]
 
 
@@ -127,7 +127,7 @@ class Window:
 def open_window(
     server: ComfyServer, *, width: int = 1280, height: int = 900, load: bool = True
 ) -> Iterator[Window]:
-    """A browser with one page on that server; both are gone afterwards."""
+    """Open a browser with one page on that server, and close both afterwards."""
     from playwright.sync_api import sync_playwright
 
     for name, value in QUIET.items():
@@ -146,7 +146,7 @@ def open_window(
 
 
 def picture(path: Path, locator: Locator) -> None:
-    """Keep a picture where the documentation has it, if it is asked for: PICTURES=1."""
+    """Save a picture for the documentation if PICTURES=1."""
     if os.environ.get("PICTURES"):
         path.parent.mkdir(parents=True, exist_ok=True)
         locator.screenshot(path=path)

@@ -1,4 +1,4 @@
-"""Owns the answers to what `plan` asks: loader nodes over some files, declared as ComfyUI 0.3.75 declares them.
+"""The loader nodes that `plan` needs, over some files, declared as ComfyUI 0.3.75 declares them.
 
 A fake of the protocol `Loaders` in core/host.py, not of ComfyUI.
 """
@@ -19,7 +19,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "vae_approx": ("taesd_decoder.safetensors", "taesd_encoder.safetensors"),
     "loras": ("style.safetensors",),
 }
-"""What the model folders hold unless a test says otherwise."""
+"""The default content of the model folders."""
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 _TYPES = {
@@ -47,7 +47,7 @@ _TYPES = {
 
 
 class Catalogue(Loaders):
-    """ComfyUI's own loaders over the files in `folders`, and one node class that raises when asked for its inputs."""
+    """ComfyUI's own loaders over the files in `folders`, and one node class whose INPUT_TYPES raises."""
 
     def __init__(self, folders: Mapping[str, tuple[str, ...]] = FOLDERS, root: Path = Path("models")) -> None:
         self._folders = folders

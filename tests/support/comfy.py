@@ -1,4 +1,4 @@
-"""Owns a running ComfyUI: a real one, as a child process, in a base directory of its own, with or without the plugin.
+"""Run a real ComfyUI as a child process, in its own base directory, with or without the plugin.
 
     with ComfyServer(tmp_path, host=comfyui_path(), python=comfyui_python(), preload="models: [{vae: taesd}]") as comfy:
         comfy.wait_ready()
@@ -39,15 +39,15 @@ FREED = 10.0
 
 
 class ServerDiedError(Exception):
-    """ComfyUI ended before it did what was waited for; the message ends in its last log lines."""
+    """ComfyUI exited while a test waited; the message ends with its last log lines."""
 
 
 class NotReadyError(Exception):
-    """The preload failed: /ready will not become 200. The message is its answer and the last log lines."""
+    """The preload failed: /ready will not become 200. The message has its response and the last log lines."""
 
 
 class PromptFailedError(Exception):
-    """A prompt was refused or a node in it raised; `details` is what ComfyUI said."""
+    """A prompt was refused or a node in it raised; `details` is ComfyUI's response."""
 
     def __init__(self, message: str, details: Any) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class PromptFailedError(Exception):
 
 @final
 class ComfyServer:
-    """One ComfyUI: where it lives, how to start it, ask it and stop it."""
+    """One ComfyUI: its folders, and how to start, query and stop it."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ComfyServer:
         port: int | None = None,
         cpu: bool = True,
     ) -> None:
-        """Lay out the base directory; nothing runs yet.
+        """Create the base directory; start nothing yet.
 
         preload: text of the preload.yaml; None leaves the one that the plugin ships.
         models: a folder to use as `models` (linked, so shared); None makes an empty one.
@@ -104,7 +104,7 @@ class ComfyServer:
         self._command = [
             *(str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)),
             *(["--cpu"] if cpu else []),
-            # Left to itself ComfyUI keeps its database in the installation, where two servers would share it.
+            # By default ComfyUI keeps its database in the installation, where two servers would share it.
             *("--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"),
             *(
                 "--disable-api-nodes",
@@ -125,36 +125,36 @@ class ComfyServer:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Return its URL."""
         return f"http://{LOOPBACK}:{self.port}"
 
     @property
     def log_file(self) -> Path:
-        """The log of the last launch; every launch has its own, so that no old line can pass a test."""
+        """Return the log file of the last launch. Every launch has its own, so that old lines cannot satisfy a test."""
         return self.base / f"comfyui-{self._launches}.log"
 
     @property
     def log(self) -> str:
-        """What the last launch has written so far."""
+        """Return what the last launch has logged so far."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
     @property
     def running(self) -> bool:
-        """Is the process alive?"""
+        """Return whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How the last launch ended, None while it runs."""
+        """Return the exit code of the last launch, or None while it runs."""
         return self._process.poll() if self._process else None
 
     @property
     def peak_rss(self) -> int | None:
-        """Most memory the process ever had, in bytes; also after it was stopped. None where there is no /proc."""
+        """Return the peak memory of the process in bytes, also after it was stopped; None without /proc."""
         return self._read_peak() or self._peak
 
     def start(self) -> None:
-        """Spawn the process. Returns at once."""
+        """Start the process. Return at once."""
         if self.running:
             message = "already running"
             raise RuntimeError(message)
@@ -173,7 +173,7 @@ class ComfyServer:
     def wait(
         self, condition: Callable[[], bool], what: str, *, deadline: float = 120.0, every: float = 0.02
     ) -> None:
-        """Wait until `condition()`; raises if ComfyUI ends first or `deadline` seconds have passed."""
+        """Wait until `condition()` is true; raise if ComfyUI exits first or `deadline` seconds have passed."""
         end = time.monotonic() + deadline
         while not condition():
             if not self.running:
@@ -189,7 +189,7 @@ class ComfyServer:
         self.wait(lambda: _accepts(self.port), "listening", deadline=deadline)
 
     def wait_ready(self, deadline: float = 120.0) -> Reply:
-        """Wait until /ready says 200, and return that answer; raises as soon as it says failed."""
+        """Wait until /ready is 200 and return the response; raise as soon as the status is failed."""
         self.wait_listening(deadline)
 
         def decided() -> bool:
@@ -203,18 +203,18 @@ class ComfyServer:
         return reply
 
     def wait_exit(self, deadline: float = 120.0) -> int:
-        """Wait until the process ends by itself, and return its exit code."""
+        """Wait until the process exits by itself and return its exit code."""
         if self._process is None:
             message = "never started"
             raise RuntimeError(message)
         return self._process.wait(deadline)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET") -> Reply:
-        """Ask for a path."""
+        """Send a GET request."""
         return ask(self.url + path, headers=headers, method=method)
 
     def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
-        """Post JSON, or nothing."""
+        """Send a POST request with JSON or without a body."""
         return ask(self.url + path, method="POST", body=body, headers=headers)
 
     def queue(self, prompt: Mapping[str, Any], **extra: Any) -> str:
@@ -225,7 +225,7 @@ class ComfyServer:
         return str(reply.json["prompt_id"])
 
     def result(self, prompt_id: str, deadline: float = 120.0, *, every: float = 0.01) -> dict[str, Any]:
-        """Wait for a queued prompt, and return its history entry; raises what its node raised."""
+        """Wait for a queued prompt and return its history; raise if a node raised."""
         found: dict[str, Any] = {}
 
         def finished() -> bool:
@@ -239,11 +239,11 @@ class ComfyServer:
         return entry
 
     def run(self, prompt: Mapping[str, Any], deadline: float = 120.0, **extra: Any) -> dict[str, Any]:
-        """Run a prompt to its end, and return its history entry."""
+        """Run a prompt to its end and return its history."""
         return self.result(self.queue(prompt, **extra), deadline)
 
     def sink(self, prompt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Run a prompt with a `Sink` (see `SINK`), and return what it reported, by input."""
+        """Run a prompt with a `Sink` (see `SINK`) and return its report, by input."""
         outputs = self.run(prompt)["outputs"].values()
         return {row["input"]: row for output in outputs for row in output.get("objects", ())}
 
@@ -269,7 +269,7 @@ class ComfyServer:
             time.sleep(0.02)
 
     def tail(self, lines: int = TAIL) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         return "\n".join(self.log.splitlines()[-lines:])
 
     def _read_peak(self) -> int | None:
@@ -281,7 +281,7 @@ class ComfyServer:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Owns the sending of commands, and the waiting for what becomes of them."""
+"""Send commands and wait for their jobs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .reply import Reply
 
 
 def order(server: ComfyServer, command: str, model: str | None = None) -> Reply:
-    """Send a command, and return the answer to it."""
+    """Send a command and return the response."""
     return server.post(f"/preload/{command}", {"model": model} if model else None)
 
 
 def carry_out(
     server: ComfyServer, command: str, model: str | None = None, deadline: float = 60.0
 ) -> dict[str, Any]:
-    """Send a command, wait until its job is over, and return the job."""
+    """Send a command, wait until its job has finished, and return the job."""
     accepted = order(server, command, model)
     assert 202 == accepted.status, accepted
     job: dict[str, Any] = {}

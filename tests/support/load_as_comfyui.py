@@ -1,4 +1,4 @@
-"""Run in a fresh interpreter: imports a plugin folder as ComfyUI does, serves its routes, prints what happened as JSON.
+"""Import a plugin folder as ComfyUI does, in a fresh interpreter; serve its routes; print the result as JSON.
 
     python -I load_as_comfyui.py FOLDER [--no-server] [PATH …]
 
@@ -20,7 +20,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-# What ComfyUI has imported before any custom node.
+# Modules that ComfyUI imports before any custom node.
 import psutil
 import yaml
 from aiohttp import web
@@ -30,7 +30,7 @@ IMPORTED = (psutil, yaml)
 
 
 class PromptServer:
-    """As much of it as is there while custom nodes are imported."""
+    """The parts of PromptServer that exist while custom nodes are imported."""
 
     instance: PromptServer
 
@@ -41,7 +41,7 @@ class PromptServer:
 
 
 class Lines(logging.Handler):
-    """Keeps what is logged."""
+    """Collect log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ async def ask(server: PromptServer, paths: list[str]) -> dict[str, tuple[int, An
 
 
 def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
-    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType] — the import system's way to say: not there
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType] — makes `import torch` fail
     stub: Any = types.ModuleType("server")
     stub.PromptServer = PromptServer
     server = PromptServer()

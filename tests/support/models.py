@@ -1,4 +1,4 @@
-"""Owns the tiny models: files that ComfyUI's own detection accepts and its loaders load, in well under a second each.
+"""Write tiny models: files that ComfyUI detects and loads in well under a second each.
 
 Every function writes one model and returns its path; two seeds give two different files of the same shape. Shapes were taken
 from the modules ComfyUI builds for them (0.3.75 and 0.33.0 agree).
@@ -18,7 +18,7 @@ def tiny_unet(path: Path, seed: int = 0) -> Path:
 
 
 def sd3_unet(path: Path, depth: int, seed: int = 0) -> Path:
-    """SD3 MMDiT, 64 wide for every block: 295 kB x depth cubed, so 0.5 GB at 12, 4 GB at 24. Not rewritten if it is there."""
+    """SD3 MMDiT, 64 wide for every block: 295 kB x depth cubed, so 0.5 GB at 12, 4 GB at 24. Not rewritten if it exists."""
     shapes = _sd3(depth)
     if path.exists() and path.stat().st_size == safetensors_file.size(shapes):
         return path
@@ -46,7 +46,7 @@ def tiny_vae(path: Path, seed: int = 0) -> Path:
 
 
 def tiny_taesd(vae_approx: Path, name: str = "taesd", seed: int = 0) -> tuple[Path, Path]:
-    """Encoder and decoder, 2.4 MB each, that make VAELoader offer `name` (taesd, taesdxl: 4 channels; taesd3, taef1: 16).
+    """Encoder and decoder, 2.4 MB each, with which VAELoader offers `name` (taesd, taesdxl: 4 channels; taesd3, taef1: 16).
 
     `taesd3` decodes what the tiny SD3 samples.
     """
@@ -99,7 +99,7 @@ def _sd3(depth: int = 1) -> Shapes:
     }
     for number in range(depth):
         block = f"joint_blocks.{number}"
-        if number < depth - 1:  # the last block has no use for what the text becomes
+        if number < depth - 1:  # the last block does not use the text stream
             shapes |= _sd3_stream(f"{block}.context_block", width)
         else:
             shapes |= _linear(f"{block}.context_block.attn.qkv", 3 * width, width)
@@ -118,7 +118,7 @@ def _sd3_stream(name: str, width: int) -> Shapes:
     }
 
 
-# The layers by which ComfyUI tells CLIP-L from its larger relatives.
+# The layers by which ComfyUI distinguishes CLIP-L from larger models.
 _CLIP_L_FILLED = {f"text_model.encoder.layers.{layer}.mlp.fc1.weight" for layer in (0, 1)}
 
 

@@ -1,4 +1,4 @@
-"""Owns a small table of node classes, declared as ComfyUI declares them, and a way to write workflow files by hand.
+"""A small table of node classes, declared as ComfyUI declares them, and helpers to write workflow files.
 
 A fake of the protocol `NodeTypes` in core/node_types.py, not of ComfyUI.
 """
@@ -104,7 +104,7 @@ _TABLE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
 
 
 class NodeTable(NodeTypes):
-    """Some of ComfyUI's classes, shortened, and one that raises when asked for its inputs."""
+    """Some of ComfyUI's classes, shortened, and one whose INPUT_TYPES raises."""
 
     def __init__(self) -> None:
         self._specs = {
@@ -125,7 +125,7 @@ def names() -> list[str]:
 def node(
     key: Any, kind: str, values: Any = None, *, mode: int = 0, outputs: str = "", **links: int | None
 ) -> dict[str, Any]:
-    """A node as the editor saves it. links: {name of an input: id of its link}; `outputs`: types, in a row."""
+    """Return a node as the editor saves it. links: {name of an input: id of its link}; `outputs`: types, in order."""
     return {
         "id": key,
         "type": kind,
@@ -140,14 +140,14 @@ def node(
 
 
 def file(*nodes: dict[str, Any], links: list[Any] | None = None, **more: Any) -> dict[str, Any]:
-    """A file as the editor saves it; a link is [id, from node, output, to node, input, type]."""
+    """Return a file as the editor saves it; a link is [id, from node, output, to node, input, type]."""
     return {"version": 0.4, "nodes": list(nodes), "links": [[*link, "*"] for link in links or []], **more}
 
 
 def subgraph(
     key: str, *nodes: dict[str, Any], links: list[list[Any]], inputs: str = "", outputs: str = ""
 ) -> dict[str, Any]:
-    """A definition of a subgraph: links come from -10 for an input, and go to -20 for an output."""
+    """Return a definition of a subgraph: links come from -10 for an input, and go to -20 for an output."""
     fields = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
     rows: list[dict[str, Any]] = [dict(zip(fields, link, strict=True)) for link in links]
 

@@ -1,4 +1,4 @@
-"""Owns Prometheus's own programs (Debian's package `prometheus`): found, or the test is skipped."""
+"""Prometheus's own programs (Debian's package `prometheus`); without them the test is skipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def program(name: str) -> str:
-    """Where `prometheus` or `promtool` is."""
+    """Return the path of `prometheus` or `promtool`."""
     found = shutil.which(name)
     if not found:
         pytest.skip(f"{name} is not installed (Debian: apt-get install prometheus)")
@@ -18,7 +18,7 @@ def program(name: str) -> str:
 
 
 def promtool(*words: str, stdin: bytes | None = None, folder: Path | None = None) -> tuple[int, str]:
-    """Run it: exit code, and all that it says."""
+    """Run it and return its exit code and output."""
     command = [program("promtool"), *words]
     ran = subprocess.run(command, input=stdin, cwd=folder, capture_output=True, check=False, timeout=60)
     return ran.returncode, (ran.stderr + ran.stdout).decode()

@@ -1,4 +1,4 @@
-"""Owns the prompts that tests send: graphs in API format, by what they are for."""
+"""The prompts that tests send: graphs in API format."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def checkpoint_image(
 
 
 def load(loader: str, *, into: str = "any", output: int = 0, **inputs: Any) -> Prompt:
-    """Run one loader node and let the Sink (tests/support/custom_nodes) say what came out of it."""
+    """Run one loader node; the Sink (tests/support/custom_nodes) reports what it returned."""
     return {"loader": _node(loader, **inputs), "sink": _node("Sink", **{into: ["loader", output]})}
 
 
 def unrelated(color: int = 0) -> Prompt:
-    """A workflow without any model; after it the executor has forgotten the loaders' outputs."""
+    """A workflow without models; after it, the executor no longer caches the loaders' outputs."""
     return {
         "empty": _node("EmptyImage", width=64, height=64, batch_size=1, color=color),
         "preview": _node("PreviewImage", images=["empty", 0]),

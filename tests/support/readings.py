@@ -1,4 +1,4 @@
-"""Owns what tests read off a server with the plugin, and the trick that makes any read of a model file fail."""
+"""Read values from a server with the plugin; and break model files so that any read of them fails."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ CUSTOM_NODES = Path(__file__).resolve().parent / "custom_nodes"
 
 
 def rows(server: ComfyServer) -> dict[str, dict[str, Any]]:
-    """The models of `/preload`, by name."""
+    """Return the models of `/preload`, by name."""
     return {row["name"]: row for row in server.get("/preload").json["models"]["items"]}
 
 
 def hits(server: ComfyServer) -> dict[str, int]:
-    """How often each model was handed out."""
+    """Return the hits of each model."""
     return {name: row["hits"] for name, row in rows(server).items()}
 
 
 def misses(server: ComfyServer) -> dict[str, int]:
-    """How often each watched loader really ran for a prompt."""
+    """Return the misses of each loader."""
     found: dict[str, int] = server.get("/preload").json["misses"]
     return found
 
 
 def own_lines(server: ComfyServer) -> list[str]:
-    """The log lines of the plugin."""
+    """Return the log lines of the plugin."""
     return [line for line in server.log.splitlines() if "[preload]" in line]
 
 
 def every_body(server: ComfyServer) -> str:
-    """All that the plugin's routes tell anyone who asks, as one text."""
+    """Return the responses of all of the plugin's GET routes, as one text."""
     paths = ["/ready", "/ready?verbose", "/preload", "/livez", *(f"/ready/{name}" for name in rows(server))]
     return "\n".join(str(server.get(path.replace(" ", "%20"))) for path in paths)
 
 
 def poison(folder: Path, names: Iterable[str]) -> None:
-    """Break the headers of safetensors files in place: whoever opens one from now on fails.
+    """Break the headers of safetensors files in place: opening one fails from now on.
 
     Modification time, size and inode stay, so that nothing tells the file from the one that was loaded. Never for hard links.
     """

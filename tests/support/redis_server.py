@@ -1,4 +1,4 @@
-"""Owns a running Redis: a real one, as a child process on a free port, with nothing saved."""
+"""Run a real Redis as a child process on a free port, without saving to disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .comfy import LOOPBACK, free_port
 
 
 def missing() -> str:
-    """Why no Redis can be started here; '' if one can."""
+    """Return why Redis cannot be started here, or ''."""
     if shutil.which("redis-server") is None:
         return "redis-server is not installed (Debian: apt-get install redis-server)"
     if importlib.util.find_spec("redis") is None:
@@ -51,14 +51,14 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """With its password, and the certificate to trust."""
+        """Return its URL with password and the certificate to trust."""
         who = f":{self.password}@" if self.password else ""
         if self._tls:
             return f"rediss://{who}localhost:{self.port}/0?ssl_ca_certs={self._folder / 'cert.pem'}"
         return f"redis://{who}{LOOPBACK}:{self.port}/0"
 
     def start(self) -> None:
-        """Returns when the port is open."""
+        """Start Redis and wait until the port is open."""
         ports = (
             ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
             if self._tls
@@ -91,14 +91,14 @@ class RedisServer:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """May be called twice."""
+        """Stop Redis. May be called twice."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
             self._process = None
 
     def freeze(self) -> None:
-        """It accepts connections and answers nothing."""
+        """Freeze the process: it accepts connections and never answers."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 

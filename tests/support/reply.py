@@ -1,4 +1,4 @@
-"""Owns HTTP to the server under test: any status is an answer, not an exception."""
+"""HTTP requests to the server under test: every status is a reply, not an exception."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Reply(NamedTuple):
-    """An HTTP answer. `json` is None where the body is none."""
+    """An HTTP response. `json` is None if the body is not JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -21,7 +21,7 @@ class Reply(NamedTuple):
 def ask(
     url: str, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Send a request, with `body` as JSON; only a connection that fails raises."""
+    """Send a request with `body` as JSON. Raise only if the connection fails."""
     data = None if body is None else json.dumps(body).encode()
     headers = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 — always http to loopback

@@ -1,4 +1,4 @@
-"""Owns the writing of safetensors files: a header, then random finite fp16 values. Standard library only, no torch."""
+"""Write safetensors files: a header, then random finite fp16 values. Standard library only, no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALL = bytes((byte & 0x83) | ((8 + (byte >> 2 & 3)) << 2) for byte in range(25
 def write(
     path: Path, shapes: Mapping[str, tuple[int, ...]], *, seed: int = 0, zeros: Container[str] = ()
 ) -> Path:
-    """Write fp16 tensors of these shapes; those named in `zeros` become holes in the file, which take no disk.
+    """Write fp16 tensors of these shapes; those named in `zeros` become holes in the file, which use no disk space.
 
     The file appears under its name when it is whole, as a replaced model file should.
     """
@@ -43,7 +43,7 @@ def write(
 
 
 def size(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Bytes of the file that `write` makes."""
+    """Return the size of the file that `write` creates."""
     header, ends = _header(shapes)
     return len(header) + max(ends.values())
 
@@ -57,12 +57,12 @@ def _header(shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, dict[str, int
         entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, ends[name]]}
         offset = ends[name]
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format wants the tensors aligned to 8 bytes
+    text += b" " * (-len(text) % 8)  # the format aligns tensors to 8 bytes
     return struct.pack("<Q", len(text)) + text, ends
 
 
 def _blocks(seed: int) -> Iterator[memoryview]:
-    """The same random block again and again: a tensor takes from its start, which is random enough and fast."""
+    """Return the same random block each time: a tensor uses its first bytes, which is random enough and fast."""
     source = random.Random(seed)  # noqa: S311 — test weights
     data = bytearray(source.randbytes(1 << 16))
     data[1::2] = data[1::2].translate(_SMALL)

@@ -1,4 +1,4 @@
-"""Owns hand-made rows and snapshots, and a door that takes every command: what the HTTP side is given, in few words."""
+"""Rows and snapshots for tests of the HTTP routes, and a `Door` that accepts every command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AHEAD = PrefetchProgress(bytes=70, bytes_total=100, cached=10, seconds=2.0, read
 
 
 def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields: Any) -> Model:
-    """A loaded, required checkpoint unless told otherwise. A failed one has a problem."""
+    """Return a model; by default a loaded, required checkpoint. A failed one has a problem."""
     failed = state is ModelState.FAILED
     given = {key: fields.pop(key) for key in ("kind", "loader", "required") if key in fields}
     usual: dict[str, Any] = {"kind": "checkpoint", "loader": "CheckpointLoaderSimple"}
@@ -60,7 +60,7 @@ def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields:
 
 
 def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fields: Any) -> WarmUp:
-    """One that worked, unless told otherwise."""
+    """Return a warm-up; by default one that succeeded."""
     usual: dict[str, Any] = {"seconds": 4.5, "shapes": ("512x512, batch 1, 1 step",), "dtypes": ("float16",)}
     return WarmUp(name=name, state=state, **{**usual, **fields})
 
@@ -68,14 +68,14 @@ def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fie
 def job(
     job_id: str = "1", command: Command = Command.RELOAD, state: JobState = JobState.QUEUED, **fields: Any
 ) -> Job:
-    """One that was just given, unless told otherwise."""
+    """Return a job; by default a new one."""
     return Job(command, id=job_id, state=state, created=SINCE, **fields)
 
 
 def snapshot(
     status: Status = Status.READY, *models: Model, problems: tuple[Problem, ...] = (), **fields: Any
 ) -> Snapshot:
-    """What there is to say, with the given models. Traffic is let in as is usual for the status."""
+    """Return a snapshot with the given models. `serves` follows from the status."""
     usual: dict[str, Any] = {
         "serves": status not in NOT_SERVED,
         "since": SINCE,
@@ -87,7 +87,7 @@ def snapshot(
 
 
 def full(status: Status = Status.FAILED) -> Snapshot:
-    """One in which nothing is left out."""
+    """Return a snapshot in which every field has a value."""
     failed = warm_up("b", WarmUpState.FAILED, problems=(BROKEN,))
     over = job(
         "2",
@@ -113,7 +113,7 @@ def full(status: Status = Status.FAILED) -> Snapshot:
 
 
 class OpenDoor:
-    """A `core.jobs.Door` that knows some models and keeps what it was told."""
+    """A `Door` that has some models and records the commands it accepts."""
 
     def __init__(self, *models: str, settled: bool = True) -> None:
         self.jobs: list[Job] = []

@@ -1,4 +1,4 @@
-"""Owns the child that knows node classes: run by a ComfyUI's Python in its folder, it says what workflows come to there.
+"""Convert workflows with real node classes: run by a ComfyUI's Python, in its folder.
 
     python template_facts.py <plugin root> <templates folder, or file with prompts> <answer file> <base directory>
 
@@ -19,7 +19,7 @@ Prompt = dict[str, dict[str, Any]]
 
 
 def reduced(prompt: Prompt, known: Any) -> Prompt:
-    """Without what has no meaning to ComfyUI: titles, inputs that the class does not declare, and classes it has not."""
+    """Remove what ComfyUI ignores: titles, inputs that the class does not declare, and unknown classes."""
     specs = {name: known.node(node.get("class_type") or "") for name, node in prompt.items()}
     made: Prompt = {}
     for name, node in prompt.items():
@@ -51,7 +51,7 @@ def facts_of(prompt: Prompt, known: Any, is_loader: Any) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """1.0 and 1 are one number, as they are in a browser."""
+    """Treat 1.0 and 1 as one number, as a browser does."""
     if isinstance(value, dict):
         return {k: _numbers(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -61,12 +61,12 @@ def _numbers(value: Any) -> Any:
 
 def main(root: str, source: Path, answer: Path, base: str) -> None:
     sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    sys.path[0] = str(Path.cwd())  # not this script's folder, which has a comfy.py of its own
+    sys.path[0] = str(Path.cwd())  # not this script's folder, which has another comfy.py
     importlib.import_module("comfy.options").enable_args_parsing()
     nodes = importlib.import_module("nodes")
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=True))
 
-    sys.path.append(root)  # last: our `nodes` must not take the place of ComfyUI's
+    sys.path.append(root)  # last: our `nodes` must not hide ComfyUI's
     known = importlib.import_module("comfy_preload.host.node_types").ComfyNodeTypes()
     is_loader = importlib.import_module("comfy_preload.core.workflow.loaders").is_loader
     parse = importlib.import_module("comfy_preload.core.workflow.reader").parse

@@ -1,4 +1,4 @@
-"""Owns ComfyUI's own workflow templates: fetching those that a ComfyUI pins, and what each comes to there.
+"""ComfyUI's own workflow templates: download those that a ComfyUI pins, and convert them there.
 
 The templates are fetched, never committed; `template_loaders.json` holds only facts about them (tools/template_truth.py).
 """
@@ -22,14 +22,14 @@ PACKAGE = "comfyui-workflow-templates"
 
 
 def pinned(host: Path) -> str:
-    """The version of the templates that this ComfyUI asks for."""
+    """Return the version of the templates that this ComfyUI pins."""
     text = (host / "requirements.txt").read_text(encoding="utf-8")
     found = re.search(rf"^{PACKAGE}==(\S+)", text, re.MULTILINE)
     return found[1] if found else ""
 
 
 def fetch(version: str, into: Path = ROOT / ".host" / "templates") -> Path:
-    """A folder with the templates of that version; downloads them if they are not there yet."""
+    """Return a folder with the templates of that version; download them first if needed."""
     folder = into / version
     if not folder.is_dir():
         into.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def fetch(version: str, into: Path = ROOT / ".host" / "templates") -> Path:
 
 
 def facts(host: Path, python: Path, source: Path) -> dict[str, dict[str, Any]]:
-    """By template: a digest of its prompt and its loader calls, as that ComfyUI's node classes have it.
+    """Return, by template, a digest of its prompt and its loader calls, with that ComfyUI's node classes.
 
     source: a folder with templates, which are parsed; or a JSON file with prompts by name, which are taken as they are.
     """
@@ -58,7 +58,7 @@ def facts(host: Path, python: Path, source: Path) -> dict[str, dict[str, Any]]:
 
 
 def _fill(version: str, work: Path, target: Path) -> None:
-    """The `.json` files of the packages that this version consists of. Up to 0.7 they come with the images: 90 MB."""
+    """Return the `.json` files of the packages of this version. Up to 0.7 they include images: 90 MB."""
     _download(work, f"{PACKAGE}=={version}")
     (whole,) = work.glob("*.whl")
     with zipfile.ZipFile(whole) as archive:

@@ -140,7 +140,7 @@ def test_bounded() -> None:
         Status.READY, *(model(f"m{i}") for i in range(1000)), misses={f"L{i}": 1 for i in range(1000)}
     )
 
-    assert len(scrape(now)) < metrics.MOST_MODELS * 16 + 100
+    assert len(scrape(now)) < metrics.MAX_SERIES * 16 + 100
     assert 1000 == one(now, "models", state="resident")
 
 

@@ -1,4 +1,4 @@
-"""Owns loader nodes that do what a loader node must not do.
+"""Loader nodes that do what a loader node must not do.
 
 Runs inside ComfyUI.
 """
@@ -27,7 +27,7 @@ class _Fault:
 
 
 class TestRaisingLoader(_Fault):
-    """Raises, and names a path of this machine in its words."""
+    """Raise, with a path of this machine in the message."""
 
     def load(self) -> NoReturn:
         raise RuntimeError(
@@ -36,14 +36,14 @@ class TestRaisingLoader(_Fault):
 
 
 class TestExitLoader(_Fault):
-    """Ends the process, or tries to."""
+    """Try to exit the process."""
 
     def load(self) -> NoReturn:
         sys.exit("no licence key")
 
 
 class TestHungryLoader(_Fault):
-    """Runs out of memory."""
+    """Raise an out-of-memory error."""
 
     def load(self) -> NoReturn:
         raise MemoryError
@@ -64,14 +64,14 @@ class TestBlockingLoader(_Fault):
 
 
 class TestNothingLoader(_Fault):
-    """Forgets to return."""
+    """Return nothing."""
 
     def load(self) -> None:
         return None
 
 
 class TestBrokenInputsLoader(_Fault):
-    """Cannot even say what it wants."""
+    """Raise in INPUT_TYPES."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -79,7 +79,7 @@ class TestBrokenInputsLoader(_Fault):
 
 
 class TestExpandingLoader(io.ComfyNode):
-    """Returns a graph to run instead of a model."""
+    """Return a graph to run instead of a model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -91,7 +91,7 @@ class TestExpandingLoader(io.ComfyNode):
 
 
 class TestDeviceError(_Fault):
-    """Raises what torch raises when the device fails: for good, or because memory ran out. A prompt of its own."""
+    """Raise what torch raises when the device fails permanently or runs out of memory. Used in a separate prompt."""
 
     OUTPUT_NODE = True
     RETURN_TYPES = ()

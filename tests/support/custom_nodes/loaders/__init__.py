@@ -1,4 +1,4 @@
-"""Owns loader nodes of the V1 kind in every shape that ComfyUI allows. What they make is a `Brick`, which ComfyUI does not know.
+"""V1 loader nodes in every form that ComfyUI allows. They return a `Brick`, a type that ComfyUI does not manage.
 
 Runs inside ComfyUI. Each says in the log what it built, so a test can count.
 """
@@ -41,7 +41,7 @@ class _Loader:
 
 
 class TestAsyncLoader(_Loader):
-    """Its function is a coroutine, and reads a file."""
+    """A coroutine that reads a file."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -54,7 +54,7 @@ class TestAsyncLoader(_Loader):
 
 
 class TestHiddenLoader(_Loader):
-    """Wants hidden inputs, of which the executor gives other values in every graph."""
+    """A node with hidden inputs, whose values differ in every graph."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -69,11 +69,11 @@ class TestHiddenLoader(_Loader):
 
 
 class TestHeirLoader(TestHiddenLoader):
-    """Inherits all."""
+    """A node that inherits everything."""
 
 
 class TestListLoader(_Loader):
-    """Gets each input as a list."""
+    """A node that gets each input as a list."""
 
     INPUT_IS_LIST = True
 
@@ -86,7 +86,7 @@ class TestListLoader(_Loader):
 
 
 class TestDefaultsLoader(_Loader):
-    """Has a default for all that it requires, and optional inputs that only the function knows defaults for."""
+    """A node with defaults for all required inputs, and optional inputs whose defaults only the function declares."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -103,7 +103,7 @@ class TestDefaultsLoader(_Loader):
 
 
 class TestProgressLoader(_Loader):
-    """Shows a progress bar, which ComfyUI allows only inside a prompt."""
+    """A node that shows a progress bar, which ComfyUI allows only inside a prompt."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -117,7 +117,7 @@ class TestProgressLoader(_Loader):
 
 
 class TestGateLoader(_Loader):
-    """Takes as long as a test wants: until there is a file of that name among ComfyUI's inputs. Can be cancelled, if told so."""
+    """A node that waits until a file of that name exists among ComfyUI's inputs. It can be cancelled if `heeds_cancel`."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:

@@ -1,4 +1,4 @@
-"""Owns loader nodes of the V3 kind, registered by an entry point.
+"""V3 loader nodes, registered by an entry point.
 
 Runs inside ComfyUI. Each says in the log what it built, so a test can count.
 """
@@ -39,7 +39,7 @@ def _schema(name: str) -> io.Schema:
 
 
 class TestV3Loader(io.ComfyNode):
-    """The plain kind; an alias of its function, as some of ComfyUI's own have, stays as it is."""
+    """A plain V3 node with an alias of its function, as some of ComfyUI's own have; the alias must stay unchanged."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -54,7 +54,7 @@ class TestV3Loader(io.ComfyNode):
 
 
 class TestV3AsyncLoader(io.ComfyNode):
-    """Its function is a coroutine."""
+    """A node whose function is a coroutine."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,7 +67,7 @@ class TestV3AsyncLoader(io.ComfyNode):
 
 
 class TestV3HeirLoader(TestV3Loader):
-    """Inherits its function: watching it must not watch its parent."""
+    """A node that inherits its function: intercepting it must not intercept its parent."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Owns a stranger's wrapper around loader nodes: round UNETLoader at import, so below the plugin's, and later above it.
+"""Another plugin's wrapper around loader nodes: on UNETLoader at import, below ours, and later above it.
 
 Runs inside ComfyUI. Written as such plugins are: without functools.wraps, the signature lost.
 """

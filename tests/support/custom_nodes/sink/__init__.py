@@ -1,4 +1,4 @@
-"""Owns `Sink`, a node for tests: it makes the executor run whatever feeds it and tells what arrived.
+"""`Sink`, a node for tests: the executor runs whatever feeds it, and it reports what arrived.
 
 Runs inside ComfyUI, in a custom-node folder of its own. Its answer stands in the history entry under `outputs`.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Sink:
-    """Reports, per connected input, the Python ids of the object and of its module, its patches and the sum of its weights."""
+    """Report for each connected input: the ids of the object and of its module, its patches, the sum of its weights."""
 
     CATEGORY = "tests"
     FUNCTION = "report"
@@ -22,12 +22,12 @@ class Sink:
 
     @classmethod
     def VALIDATE_INPUTS(cls, input_types: dict[str, str]) -> bool:
-        """Naming `input_types` switches ComfyUI's own type check off: anything may be connected."""
+        """Accept any type: a parameter `input_types` turns ComfyUI's own type check off."""
         return True
 
     @classmethod
     def IS_CHANGED(cls, **_inputs: Any) -> float:
-        """Never equal to itself: the sink runs in every prompt."""
+        """Return NaN, which is never equal to itself: the sink runs in every prompt."""
         return float("nan")
 
     def report(self, **inputs: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Owns nodes that treat a model as they should not: changing it in place, leaving clones in a reference cycle.
+"""Nodes that misuse a model: they change it in place, or leave clones in a reference cycle.
 
 Runs inside ComfyUI.
 """
@@ -25,7 +25,7 @@ class _OnModel:
 
 
 class TestMutate(_OnModel):
-    """Adds one to a weight of the model itself, without a clone."""
+    """Add one to a weight of the model itself, without a clone."""
 
     FUNCTION = "mutate"
     RETURN_TYPES = ("MODEL",)
@@ -37,7 +37,7 @@ class TestMutate(_OnModel):
 
 
 class TestCycle(_OnModel):
-    """Loads a clone of a clone, both in a reference cycle that is collected in one go, and counts the dead entries it left."""
+    """Load a clone of a clone, both in a reference cycle that is collected at once, and count the dead entries left."""
 
     FUNCTION = "leave_dead"
     OUTPUT_NODE = True

@@ -1,4 +1,4 @@
-"""Owns routes that let a test look into the process: which node classes were touched since this was imported.
+"""Routes with which a test inspects the process: which node classes have changed since this was imported.
 
 Runs inside ComfyUI.
 """
@@ -28,14 +28,14 @@ _AT_IMPORT = _attributes()
 
 
 def _touched() -> list[str]:
-    """Classes whose own function is another object than it was when this was imported."""
+    """Return classes whose own function is a different object than at import."""
     return sorted(
         name for name, value in _attributes().items() if name in _AT_IMPORT and value is not _AT_IMPORT[name]
     )
 
 
 def _wrapped() -> list[str]:
-    """Classes whose function has `__wrapped__`, whoever put it there."""
+    """Return classes whose function has `__wrapped__`."""
     functions = {
         name: inspect.getattr_static(cls, _function(cls), None)
         for name, cls in nodes.NODE_CLASS_MAPPINGS.items()
@@ -52,7 +52,7 @@ async def _look(_: web.Request) -> web.Response:
 
 @PromptServer.instance.routes.post("/window/unwatch")
 async def _unwatch(_: web.Request) -> web.Response:
-    """Let the plugin take its wrappers off, as after a reload that needs none of these classes."""
+    """Remove the plugin's interceptors, as after a reload that needs none of these classes."""
     hooks = (getattr(hook, "__self__", None) for hook in PromptServer.instance.app.on_startup)
     preloader: Any = next(owner for owner in hooks if hasattr(owner, "order"))
     preloader._loading.unwatch_others(())  # noqa: SLF001 — there is no public way to leave everything
