@@ -1,4 +1,4 @@
-"""Measure cold starts, six methods interleaved: the figures of docs/performance.md. Run `make bench`, or as follows.
+"""Measure cold starts, six methods interleaved: the figures of docs/performance.md (`make bench`).
 
 python -m bench.coldstart --rounds 5 --size small --size sd15 --json docs/performance.json --plot docs/performance.svg
 """
@@ -131,7 +131,7 @@ def machine_limits(
 
 
 def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
-    """Return the speed of the prefetch, alone and during ComfyUI's imports, relative to reading past the page cache."""
+    """Return the speed of the prefetch, alone and during imports, relative to reading past the page cache."""
     limit = result["limits"]
     if not limit["raw read"]:
         return {}
@@ -146,7 +146,10 @@ def _prefetch_ratios(result: dict[str, Any]) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a Markdown table: median, minimum and maximum of the rounds. Seconds, except for the last two columns."""
+    """Return a Markdown table: median, minimum and maximum of the rounds.
+
+    Seconds, except for the last two columns.
+    """
     lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for arm, rows in result["rounds"].items():
         cells = (

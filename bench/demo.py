@@ -43,7 +43,7 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None], str], ...] = (
 
 
 def run(scenario: Scenario, *, rounds: int, when: str, port: int, args: Sequence[str], cpu: bool) -> Results:
-    """Measure ComfyUI alone, with the plugin and with a warm-up, interleaved, so that all see the same load."""
+    """Measure ComfyUI alone, with the plugin and with a warm-up, interleaved: all see the same load."""
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 1:
         _say("the machine is busy with other work: these figures will not be reliable")
     _say("one start without models, so that Python's libraries are equally cached for all")

@@ -1,7 +1,7 @@
-"""Simulate a fleet: how long users wait with lazy loading, a client's warm-up, and Comfy Preload without and with locate.
+"""Simulate a fleet: lazy loading, a client's warm-up, and Comfy Preload without and with locate.
 
     python -m bench.fleet              # the simulation: docs/scale.json and docs/scale.svg
-    python -m bench.fleet --real       # also check one point with three real ComfyUI processes, one Redis, a burst and a kill
+    python -m bench.fleet --real       # also check one point with real processes
 
 The seconds of one process are those of docs/performance.json, measured by bench/coldstart.py.
 """
@@ -30,7 +30,7 @@ SLOW = 5.0
 
 
 def times(path: Path = DOCS / "performance.json") -> Times:
-    """Return the medians of the benchmark's largest models: a checkpoint of the size of Stable Diffusion 1.5, two processors."""
+    """Return the benchmark's medians: a checkpoint of the size of Stable Diffusion 1.5, two processors."""
     results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
     medians: dict[str, dict[str, float]] = max(results, key=lambda result: result["bytes"])["medians"]
     alone, ours = medians["alone"], medians["preload"]

@@ -1,4 +1,7 @@
-"""A discrete-event simulation of a fleet: replicas, nodes, models and a gateway. It uses simulated time only."""
+"""A discrete-event simulation of a fleet: replicas, nodes, models and a gateway.
+
+It uses simulated time only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 VIEW = 1.0
-"""Age in seconds of the queues that a gateway knows: replicas report twice a second, and read every two seconds."""
+"""Age in seconds of the queues that a gateway knows: replicas report twice a second, and read every two
+seconds."""
 
 
 class Policy(Enum):
@@ -144,7 +148,7 @@ class Simulation:
         heapq.heappush(self._events, (when, next(self._number), act))
 
     def _assign(self) -> Iterator[tuple[int, ...]]:
-        """Return the models each replica preloads: the most requested, or with locate in proportion to demand."""
+        """Return the models of each replica: the most requested, or with locate in proportion to demand."""
         wanted, counts = self._shape.popularity(), [0] * self._shape.models
         while True:
             if self._policy is not Policy.LOCATE:

@@ -1,4 +1,4 @@
-"""Check one point of the simulation: three real ComfyUI processes, one Redis, a burst of prompts, one process killed."""
+"""Check one point of the simulation: three real ComfyUI processes, one Redis, a burst, one kill."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ UTILIZATION = 0.5
 SECONDS = 40.0
 ROUNDS = 6
 WAIT = 1.0
-"""Seconds that a node of every prompt waits, instead of GPU work: three replicas share two processors here."""
+"""Seconds that a node of every prompt waits, instead of GPU work: three replicas share two processors here.
+Seconds that a node of every prompt waits, instead of GPU work: three replicas share two processors here."""
 NODE = """
 import time
 

@@ -14,7 +14,7 @@ CHUNK = 16 << 20
 
 
 def raw_read(scenario: Scenario) -> float | None:
-    """Return the seconds to read the model files sequentially past the page cache (O_DIRECT), or None if that fails."""
+    """Return the seconds to read the model files past the page cache (O_DIRECT), or None if that fails."""
     seconds = [_raw_read(file) for file in scenario.files]
     return None if None in seconds else sum(s for s in seconds if s is not None)
 
@@ -39,7 +39,10 @@ def _raw_read(file: Path) -> float | None:
 
 
 def prefetch(scenario: Scenario) -> float:
-    """Return the seconds that the prefetch takes for uncached model files, alone. Afterwards they are cached."""
+    """Return the seconds that the prefetch takes for uncached model files, alone.
+
+    Afterwards they are cached.
+    """
     scenario.evict()
     job = Prefetch(scenario.files, budget=scenario.bytes)
     job.start()

@@ -30,9 +30,9 @@ WORKFLOW = "workflows:\n  - path: warm-up.json\n    warmup: true\n"
 class Arm:
     """One start-up method.
 
-    `loaders_first`: call the loader nodes in another process first, as a common recipe does. `warm_up`: a client posts one
-    prompt as early as possible, and the next prompt counts as the user's first. `workflow`: the settings file lists the
-    scenario's prompt as a workflow to warm up with.
+    `loaders_first`: call the loader nodes in another process first, as a common recipe does. `warm_up`: a
+    client posts one prompt as early as possible, and the next prompt counts as the user's first. `workflow`:
+    the settings file lists the scenario's prompt as a workflow to warm up with.
     """
 
     title: str
@@ -53,7 +53,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one start. Seconds; `listening`, `ready` and `first_image` count from the start of the process."""
+    """The figures of one start.
+
+    Seconds; `listening`, `ready` and `first_image` count from the start of the process.
+    """
 
     listening: float
     ready: float | None
@@ -88,7 +91,10 @@ def measure(
     cpu: bool = True,
     cold: Sequence[Path] = (),
 ) -> Figures:
-    """Start ComfyUI with cold model files, use it, stop it. `cold`: folders to evict from the page cache too."""
+    """Start ComfyUI with cold model files, use it, stop it.
+
+    `cold`: folders to evict from the page cache too.
+    """
     scenario.evict()
     evict_folders(cold)
     plugin = arm.settings is not None
@@ -172,7 +178,7 @@ def _read_bytes(pid: int | None) -> int | None:
 
 
 def warm_libraries(port: int, *, cpu: bool) -> None:
-    """Start ComfyUI once without models, so that its imports are in the page cache for every measured start."""
+    """Start ComfyUI once without models, so that its imports are cached for every measured start."""
     with (
         tempfile.TemporaryDirectory(prefix="preload-demo-") as base,
         ComfyServer(
@@ -183,7 +189,7 @@ def warm_libraries(port: int, *, cpu: bool) -> None:
 
 
 def raw_read_beside_imports(scenario: Scenario, cold: Sequence[Path], *, cpu: bool) -> float | None:
-    """Return the seconds to read the model files past the page cache while a ComfyUI starts: the limit for the prefetch."""
+    """Return the seconds to read the model files past the page cache while a ComfyUI starts."""
     evict_folders(cold)
     with (
         tempfile.TemporaryDirectory(prefix="preload-bench-") as base,

@@ -1,4 +1,4 @@
-"""Measure how fast `/ready` answers while models load in the background, and whether requests slow loading down.
+"""Measure how fast `/ready` answers while models load, and whether requests slow loading down.
 
 python -m bench.probes --rounds 5 --rate 200
 """
@@ -23,7 +23,10 @@ THREADS = 4
 
 
 def start(scenario: scenarios.Scenario, rate: int) -> tuple[float, list[float]]:
-    """Return the seconds of loading and of each response meanwhile. `rate` 0: one request every half second."""
+    """Return the seconds of loading and of each response meanwhile.
+
+    `rate` 0: one request every half second.
+    """
     scenario.evict()
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         server = ComfyServer(

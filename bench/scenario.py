@@ -1,4 +1,4 @@
-"""The workloads of the benchmarks: model files, the preload.yaml that lists them, and the prompt that uses them."""
+"""The workloads of the benchmarks: model files, the settings that list them, the prompt that uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests.support.prompts import Prompt
 
 @dataclass(frozen=True)
 class Scenario:
-    """One workload. `prompt(n)` has another seed and other texts for every n, so that nothing is cached between prompts."""
+    """One workload.
+
+    `prompt(n)` has another seed and other texts for every n, so that nothing is cached between prompts.
+    """
 
     title: str
     models: Path
@@ -85,7 +88,7 @@ def small(out: Path) -> Scenario:
 
 
 def several(out: Path, count: int, depth: int) -> Scenario:
-    """Return a number of diffusion models of one size, all used by one prompt, with one small text encoder."""
+    """Return several diffusion models of one size, all used by one prompt, with one small text encoder."""
     models = out / "grow"
     files = [
         tiny.sd3_unet(models / "diffusion_models" / f"depth{depth}-{n}.safetensors", depth, n)

@@ -1,4 +1,4 @@
-"""Write the benchmark's model: the size and structure of Stable Diffusion 1.5, random weights, 2.13 GB of fp16.
+"""Write the benchmark's model: Stable Diffusion 1.5 with random weights, 2.13 GB of fp16.
 
 python -m bench.sd15 FOLDER            FOLDER/checkpoints/sd15-random.safetensors, for CheckpointLoaderSimple
 python -m bench.sd15 FOLDER --split    the same as three files, for UNETLoader, CLIPLoader and VAELoader

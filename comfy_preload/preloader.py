@@ -1,7 +1,7 @@
-"""Runs the preload: settings, plan, preflight, load, push, warm-up. Delegates each stage; owns no model itself.
+"""Run the preload: settings, plan, preflight, load, push, warm-up. Delegates each stage.
 
-`boot/plugin.py` makes a `Preloader` only if there is something to preload. Everything that touches a model is a
-job on ComfyUI's prompt queue; the first job is queued by the last hook before the port opens.
+`boot/plugin.py` makes a `Preloader` only if there is something to preload. Everything that touches a model is
+a job on ComfyUI's prompt queue; the first job is queued by the last hook before the port opens.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from comfy_preload.stages.watchdog import INTERVAL, Watchdog
 
 
 class Preloader:
-    """Drives one preload, and takes commands afterwards: `order` is the one way in."""
+    """One preload and the commands after it. `order` accepts the commands."""
 
     def __init__(
         self, settings: Settings, host: Host, reread: Callable[[], Settings], head_start: HeadStart
     ) -> None:
-        """`reread` returns the settings as they are in the file now, for a reload."""
+        """`reread` returns the current settings of the file, for a reload."""
         options = settings.options
         self.settings = settings
         self.host = host
@@ -62,7 +62,7 @@ class Preloader:
     # -- on the event loop ------------------------------------------------------------------------
 
     async def start(self, _app: Any) -> None:
-        """`on_startup` of ComfyUI's web application: all nodes are registered, no port is open."""
+        """Handle `on_startup` of ComfyUI's web application: all nodes are registered, no port is open."""
         if self.begin():
             waiter = self._spawn(self._wait(self._spawn(self._preload())))
             if self.settings.options.when == "startup":
@@ -84,8 +84,8 @@ class Preloader:
         try:
             await asyncio.wrap_future(self.host.submit(self._load))
             await self._warm_ups.run()  # failures are in its rows
-        except Exception as error:  # noqa: BLE001 — a fault of ours must not look like a preload that goes on for ever
-            log.error("the preload itself failed", exc_info=error)
+        except Exception as error:  # noqa: BLE001 — our own bug must not look like a preload that never ends
+            log.error("the preload failed with an internal error", exc_info=error)
             self.readiness.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
         self._settle()
 
@@ -121,7 +121,7 @@ class Preloader:
                 log.exception("the watchdog check failed")
 
     def order(self, command: Command, model: str | None = None) -> Job:
-        """The door for commands; see `core.jobs.Door`."""
+        """Queue a command; see `core.state.jobs.Door`."""
         if not self.readiness.takes_commands:
             found = self.readiness.snapshot().status.value
             raise PreloadError(problem("command_too_early", command=command.value, found=found))
@@ -172,7 +172,7 @@ class Preloader:
     # -- on the prompt worker ---------------------------------------------------------------------
 
     async def _load(self) -> None:
-        """The job of the preload."""
+        """Run the preload's job: plan, preflight, load, push."""
         self.readiness.move(Phase.LOADING)
         self.readiness.describe(self.host.facts())
         self._head_start.free_memory()

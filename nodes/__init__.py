@@ -1,4 +1,7 @@
-"""Nodes for users' graphs. Preloading needs none: stock loaders return preloaded models. Imports no torch or ComfyUI."""
+"""Nodes for users' graphs.
+
+Preloading needs none: stock loaders return preloaded models. Imports no torch or ComfyUI.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`ComfyPreload_Model`: return a preloaded model by its name in preload.yaml, so that a graph names no files.
 
-It calls the planned loader with the planned inputs, as a stock loader node would. So it returns the kept object and
-counts a hit; a released model or a replaced file is loaded again.
+It calls the planned loader with the planned inputs, as a stock loader node would. So it returns the kept
+object and counts a hit; a released model or a replaced file is loaded again.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _is_used(graph: Any, node_id: str, output: int) -> bool:
 
 
 def _blocker(message: str) -> Any:
-    """Return a value that shows the message if the executor reuses this output, from its cache, in another graph."""
+    """Return a value that shows the message if the executor reuses a cached output in another graph."""
     from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports] — only inside ComfyUI
 
     return ExecutionBlocker(message)
@@ -120,7 +120,10 @@ class _Seen:
 
 
 class _Generations:
-    """Count, for each name, the objects that were returned. References are weak: a released model is not kept alive."""
+    """Count, for each name, the objects that were returned.
+
+    References are weak: a released model is not kept alive.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
@@ -135,7 +138,7 @@ class _Generations:
         return seen.number
 
     def due(self, slot: Slot) -> int:
-        """Return the number of the object that a call would return: the next number if it would have to load."""
+        """Return the number of the object that a call would return: the next one if it would load."""
         number = self.note(slot)
         is_fresh = slot.loaded is not None and identify(slot.call.files) in (slot.loaded.identity, None)
         return number if is_fresh else number + 1

@@ -16,7 +16,10 @@ _plugin: Plugin | None = None
 
 
 def attach(plugin: Plugin | None) -> None:
-    """Set the plugin that the nodes use. `__init__.py` calls this once: ComfyUI creates nodes without arguments."""
+    """Set the plugin that the nodes use.
+
+    `__init__.py` calls this once: ComfyUI creates nodes without arguments.
+    """
     global _plugin  # noqa: PLW0603 — see above
     _plugin = plugin
 

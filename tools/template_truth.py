@@ -1,8 +1,9 @@
-"""Record how ComfyUI's own editor converts its workflow templates: `python tools/template_truth.py record` (a minute).
+"""Record how ComfyUI's editor converts its templates: `python tools/template_truth.py record` (a minute).
 
-Starts the ComfyUI of `tools/host.py`, opens its page in Chromium, lets the editor convert each template that this ComfyUI
-pins, and writes the facts that `tests/server/test_templates.py` compares with: tests/support/template_loaders.json.
-Needs playwright (`pip install playwright`) and Debian's chromium, or another named with --chromium.
+Starts the ComfyUI of `tools/host.py`, opens its page in Chromium, lets the editor convert each template that
+this ComfyUI pins, and writes the facts that `tests/server/test_templates.py` compares with:
+tests/support/template_loaders.json. Needs playwright (`pip install playwright`) and Debian's chromium, or
+another named with --chromium.
 
 `compare` prints for how many templates our own result is the same: loader calls, and whole prompts.
 """
@@ -37,7 +38,10 @@ CONVERT = "async (json) => { await app.loadGraphData(json, true, false); return 
 
 @contextmanager
 def server(host: Path, python: Path) -> Iterator[str]:
-    """Run that ComfyUI with its API nodes and without custom nodes, in its own base directory. Yield its address."""
+    """Run that ComfyUI with its API nodes and without custom nodes, in its own base directory.
+
+    Yield its address.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -3,7 +3,7 @@
 import { api } from "../../scripts/api.js";
 
 const TOKEN = "ComfyPreload.Token";
-const PATIENCE = 10_000;
+const TIMEOUT_MS = 10_000;
 
 /** The server said no, or has no such route. */
 export class RefusedError extends Error {
@@ -66,7 +66,7 @@ function post(path, content, more = {}) {
 
 /** @param {string} path @param {RequestInit} init */
 async function send(path, init) {
-  const response = await api.fetchApi(path, { ...init, signal: AbortSignal.timeout(PATIENCE) });
+  const response = await api.fetchApi(path, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
   throw new RefusedError(response.status, body?.error ?? {});

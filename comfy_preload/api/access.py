@@ -1,7 +1,7 @@
 """Decide whether a request may send commands, and how often. Independent of the web framework.
 
-Access needs either the token, or a request from this machine without signs of a page of another site (a form, a script,
-DNS rebinding) or of a proxy that forwards for others.
+Access needs either the token, or a request from this machine without signs of a page of another site (a form,
+a script, DNS rebinding) or of a proxy that forwards for others.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Facts:
     fetch_site: tuple[str, ...] = ()
     authorization: tuple[str, ...] = field(default=(), repr=False)
     forwarded: bool = False
-    """A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams."""
+    """A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams.
+    A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams."""
 
 
 def refusal(facts: Facts, token: bytes) -> str:
@@ -95,7 +96,10 @@ def is_forwarding(header: str) -> bool:
 
 
 def token_from(environment: Mapping[str, str]) -> bytes:
-    """Return the token, or b'' if there is none. A trailing newline, usual in files with secrets, is removed."""
+    """Return the token, or b'' if there is none.
+
+    A trailing newline, usual in files with secrets, is removed.
+    """
     return environment.get(TOKEN_VARIABLE, "").strip().encode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,7 @@
-"""Snapshot -> JSON. The same keys in every state; no path, token or environment."""
+"""Convert a snapshot into JSON bodies.
+
+The keys are the same in every state; no path, token or environment variable.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, WarmUp
 
-MOST_FAILING = 100
-"""So many failing models are listed; `models.failed` counts them all."""
-MOST_SENTENCES = 10
-"""So many problems of one model, or of the settings file, are told."""
-LAST_JOBS = 10
-"""So many jobs are listed in `/preload`; older ones can still be asked for one by one."""
+MAX_FAILING = 100
+"""At most this many failed models are listed; `models.failed` counts all."""
+MAX_PROBLEMS = 10
+"""At most this many problems of one model, or of the settings file, are listed."""
+MAX_JOBS = 10
+"""At most this many jobs are listed in `/preload`; older ones can be requested one by one."""
 
 
 def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
-    """The body of `/ready`."""
+    """Return the body of `/ready`."""
     states = [model.state for model in snapshot.models]
     models: dict[str, Any] = {
         "total": len(states),
@@ -44,13 +47,13 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
             "seconds": progress.seconds,
             "eta": progress.eta,
         },
-        "failing": {name: _error(p) for name, p in list(failing.items())[:MOST_FAILING]},
+        "failing": {name: _error(p) for name, p in list(failing.items())[:MAX_FAILING]},
         "fault": _error((snapshot.fault,)) if snapshot.fault else None,
     }
 
 
 def alive(snapshot: Snapshot) -> dict[str, Any]:
-    """The body of `/livez`."""
+    """Return the body of `/livez`."""
     return {
         "status": "alive" if snapshot.alive else "dead",
         "fault": _error((snapshot.fault,)) if snapshot.fault else None,
@@ -58,12 +61,12 @@ def alive(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def model(item: Model) -> dict[str, Any]:
-    """The body of `/ready/{name}`."""
+    """Return the body of `/ready/{name}`."""
     return {"status": "ready" if item.state.loaded else item.state.value, **row(item)}
 
 
 def everything(snapshot: Snapshot) -> dict[str, Any]:
-    """The body of `/preload`."""
+    """Return the body of `/preload`."""
     host = snapshot.host
     return {
         **ready(snapshot, verbose=True),
@@ -71,7 +74,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         "misses": snapshot.misses,
         "queue_remaining": snapshot.queue_remaining,
         "warmups": [_warmup(item) for item in snapshot.warmups],
-        "jobs": [job(item) for item in snapshot.jobs[-LAST_JOBS:]],
+        "jobs": [job(item) for item in snapshot.jobs[-MAX_JOBS:]],
         "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
         "host": {
             "comfyui": host.comfyui,
@@ -85,7 +88,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def job(item: Job) -> dict[str, Any]:
-    """One order: the body of `/preload/jobs/{id}`, and of the answer to a command."""
+    """Return a job: the body of `/preload/jobs/{id}`, and of the response to a command."""
     return {
         "id": item.id,
         "command": item.command.value,
@@ -103,7 +106,7 @@ def job(item: Job) -> dict[str, Any]:
 
 
 def refusal(wrong: Problem) -> dict[str, Any]:
-    """The body of an answer to a request that cannot be answered."""
+    """Return the body of an error response."""
     return {"error": {"code": wrong.code, "message": wrong.message, "hint": wrong.hint}}
 
 
@@ -132,7 +135,7 @@ def _prefetch(progress: PrefetchProgress) -> dict[str, Any]:
 
 
 def row(item: Model) -> dict[str, Any]:
-    """One model of `?verbose`. `move` is not measured for each model: null."""
+    """Return one row of `?verbose`. `move` is not measured for each model, so it is null."""
     return {
         "name": item.name,
         "kind": item.call.entry.kind,
@@ -155,15 +158,15 @@ def row(item: Model) -> dict[str, Any]:
 
 
 def retry_after(snapshot: Snapshot) -> int:
-    """Seconds after which asking again makes sense."""
+    """Return after how many seconds to ask again."""
     eta = snapshot.progress.eta
     return max(1, min(60, math.ceil(eta))) if eta else 5
 
 
 def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
-    """The first problem, with the sentences of all of them, or of the first ten."""
+    """Return the first problem, with the messages of all, or of the first ten."""
     first = problems[0]
-    sentences = [p.message for p in problems[:MOST_SENTENCES]]
+    sentences = [p.message for p in problems[:MAX_PROBLEMS]]
     if left := len(problems) - len(sentences):
         sentences.append(f"and {left} more")
     message = "; ".join(sentences)

@@ -19,7 +19,8 @@ from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Statu
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 200
-"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
+"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all.
+At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 

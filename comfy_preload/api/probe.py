@@ -1,7 +1,8 @@
-"""The early listener: answers from the first second, on a port of its own, and goes on when ComfyUI's port is open.
+"""The early probe: answers GET requests on its own port, from the first second until the process ends.
 
-Standard library only, so that it can start before torch is imported. It answers questions and nothing else: there is no
-command here. One thread serves all; whoever is slow, sends garbage or does not read is cut off and hinders nobody.
+Standard library only, so that it can start before torch is imported. It accepts no commands. One thread
+serves all clients; a client that is slow, sends garbage or does not read is disconnected and does not delay
+others.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from comfy_preload.core.errors import problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.snapshot import Snapshot
 
-MOST_HEAD = 8 << 10
-"""Bytes of request line and headers."""
-PATIENCE = 5.0
-"""Seconds that one connection may last."""
+MAX_HEAD = 8 << 10
+"""Maximum bytes of request line and headers."""
+CONNECTION_TIMEOUT = 5.0
+"""Maximum seconds of one connection."""
 LINGER = 0.5
-"""Seconds to read on after the answer: closing before the other end has read would take the answer back."""
-MOST_CONNECTIONS = 64
-"""Then the one that is there longest makes room: it is the slowest."""
+"""Seconds to keep reading after the response: closing while the client still sends could discard the
+response."""
+MAX_CONNECTIONS = 64
+"""Maximum open connections; beyond it the oldest is closed."""
 
 _LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.[01]\r?")
 
 
 class Probe:
-    """A running listener. `snapshot` and `fleet` are called for each question and may be replaced."""
+    """A running listener. `snapshot` and `fleet` are called for each request and may be replaced."""
 
     def __init__(self, sockets: Sequence[socket.socket], snapshot: Callable[[], Snapshot]) -> None:
         self.snapshot = snapshot
@@ -44,15 +46,15 @@ class Probe:
         )
         self._sockets = sockets
         self._connections: dict[asyncio.Task[None], None] = {}
-        """In the order of their arrival."""
+        """Open connections, in order of arrival."""
         self._loop = asyncio.new_event_loop()
         self._closed = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="preload-probe", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; returns when the ports are free. May be called again."""
-        with suppress(RuntimeError):  # it is closed
+        """Stop listening and return when the ports are free. May be called again."""
+        with suppress(RuntimeError):  # already closed
             self._loop.call_soon_threadsafe(self._closed.set)
         self._thread.join()
 
@@ -64,33 +66,33 @@ class Probe:
 
     async def _listen(self) -> None:
         servers = [
-            await asyncio.start_server(self._accept, sock=one, limit=MOST_HEAD) for one in self._sockets
+            await asyncio.start_server(self._accept, sock=one, limit=MAX_HEAD) for one in self._sockets
         ]
         await self._closed.wait()
         while others := asyncio.all_tasks() - {
             asyncio.current_task()
-        }:  # asyncio must not be in the middle of an accept
+        }:  # asyncio must not be inside an accept
             for connection in self._connections:
                 connection.cancel()
             await asyncio.wait(others)
         for server in servers:
             server.close()
-        await asyncio.sleep(0)  # connections are really closed one round later
+        await asyncio.sleep(0)  # the loop closes connections one iteration later
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None or self._closed.is_set():
             writer.transport.abort()
             return
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS:
             next(iter(self._connections)).cancel()
         self._connections[task] = None
         try:
-            await asyncio.wait_for(self._serve(reader, writer), PATIENCE)
+            await asyncio.wait_for(self._serve(reader, writer), CONNECTION_TIMEOUT)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # whoever it was, it is gone or as good as gone; nobody else has to know
-        except Exception:  # noqa: BLE001 — the next question may be answered
-            log.exception("probe: a question could not be answered")
+            pass  # the client has gone or was too slow
+        except Exception:  # noqa: BLE001 — the next request may succeed
+            log.exception("probe: a request failed")
         finally:
             del self._connections[task]
             writer.transport.abort()
@@ -129,7 +131,10 @@ class Probe:
 
 
 def start(addresses: Sequence[str], port: int, snapshot: Callable[[], Snapshot]) -> Probe | None:
-    """Listen on every address that can be had. None, and one warning, if there is none; never raises."""
+    """Listen on every address that can be opened.
+
+    If none can, log a warning and return None. Never raises.
+    """
     sockets: list[socket.socket] = []
     failed: list[str] = []
     for address in addresses:
@@ -140,13 +145,17 @@ def start(addresses: Sequence[str], port: int, snapshot: Callable[[], Snapshot])
             failed.append(f"{address} ({reason or type(wrong).__name__})")
         port = port or (sockets[0].getsockname()[1] if sockets else 0)
     if failed:
-        left = "it goes on with the rest" if sockets else "no early answers; choose another probe.port"
+        left = (
+            "continuing with the other addresses"
+            if sockets
+            else "no early answers; choose another probe.port"
+        )
         log.warning("probe: port %d cannot be opened on %s: %s", port, ", ".join(failed), left)
     return Probe(sockets, snapshot) if sockets else None
 
 
 def _bound(address: str, port: int) -> list[socket.socket]:
-    """One socket for each address that the name stands for; all of them or OSError."""
+    """Open a socket for each address of the name; raise OSError if one cannot be opened."""
     found: list[socket.socket] = []
     try:
         for family, _, _, _, where in socket.getaddrinfo(
@@ -163,9 +172,9 @@ def _bound(address: str, port: int) -> list[socket.socket]:
 def _listening(family: int, where: tuple[str, int]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would share the port
+        if os.name == "posix":  # on Windows it would share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # so that 0.0.0.0 and :: can stand beside each other
+        if family == socket.AF_INET6:  # so that 0.0.0.0 and :: can both listen
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(where)
         listener.listen(128)
@@ -176,7 +185,7 @@ def _listening(family: int, where: tuple[str, int]) -> socket.socket:
 
 
 async def _read_off(reader: asyncio.StreamReader) -> None:
-    while await reader.read(MOST_HEAD):
+    while await reader.read(MAX_HEAD):
         pass
 
 

@@ -1,6 +1,7 @@
-"""The answer to every question, for ComfyUI's port and for the early one: a table from path to a pure function of a snapshot.
+"""Answer GET requests on ComfyUI's port and on the early probe: a table of pure functions of a snapshot.
 
-No lock, no disk, no device, and no import of aiohttp or prometheus_client but where metrics are asked for.
+Takes no lock, touches no disk or device, and imports prometheus_client only when metrics are requested; no
+aiohttp.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from comfy_preload.core.state.snapshot import Snapshot
 
 JSON = "application/json; charset=utf-8"
 PREFIX = "/api"
-"""ComfyUI registers each route under it too (`PromptServer.add_routes`, server.py)."""
-MOST_LOCATED = 16
-"""So many models can be looked for at once."""
-LONGEST_WORD = 100
-"""So much of an unknown name is repeated, and compared with the known ones: that takes time."""
+"""ComfyUI also registers each route under it (`PromptServer.add_routes`, server.py 0.3.75)."""
+MAX_LOCATED = 16
+"""At most this many models per request."""
+MAX_WORD = 100
+"""At most this many characters of an unknown name are repeated and compared with known names, which takes
+time."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent, whoever sends it."""
+    """A response, independent of the server that sends it."""
 
     status: int
     body: bytes
@@ -34,7 +36,7 @@ class Answer:
 
 
 class FleetView(Protocol):
-    """What is known of the other replicas (`registry/fleet.py`)."""
+    """The state of the other replicas (`registry/fleet.py`)."""
 
     def listing(self) -> dict[str, Any]:
         """Return the body of `/preload/replicas`."""
@@ -47,7 +49,7 @@ class FleetView(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a handler is given: the state when the question came, and the question."""
+    """The input of a handler: the snapshot and the request."""
 
     now: Snapshot
     query: str
@@ -55,8 +57,8 @@ class Asked:
 
 
 def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None) -> Answer:
-    """Answer GET. `path` and `query` are as they came, percent-encoded; `/api` may stand before the path."""
-    parts = [unquote(part) for part in path.split("/")]  # cut before it is decoded: a name may hold `%2F`
+    """Answer a GET request. `path` and `query` are percent-encoded; the path may begin with `/api`."""
+    parts = [unquote(part) for part in path.split("/")]  # split before decoding: a name may contain `%2F`
     if parts[1:2] == [PREFIX[1:]]:
         del parts[1]
     for pattern, question in QUESTIONS.items():
@@ -67,18 +69,18 @@ def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None)
 
 
 def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
-    """JSON, never to be kept by anyone on the way, nor taken by a browser for anything else."""
+    """Return JSON that is not cached, and that browsers do not interpret as another type."""
     always = {"Content-Type": JSON, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return Answer(status, json.dumps(content).encode(), {**always, **(headers or {})})
 
 
 def error(status: int, wrong: Problem, headers: Mapping[str, str] | None = None) -> Answer:
-    """The one shape of errors."""
+    """Return an error response."""
     return as_json(status, body.refusal(wrong), headers)
 
 
 def _match(pattern: list[str], parts: list[str]) -> list[str] | None:
-    """The values of the pattern's {names}, or None."""
+    """Return the values of the pattern's {names}, or None."""
     if len(pattern) != len(parts):
         return None
     names: list[str] = []
@@ -91,14 +93,14 @@ def _match(pattern: list[str], parts: list[str]) -> list[str] | None:
 
 
 def _word(text: str) -> str:
-    return text[:LONGEST_WORD]
+    return text[:MAX_WORD]
 
 
 def _known(now: Snapshot) -> list[str]:
-    return [model.name for model in now.models[: body.MOST_FAILING]]
+    return [model.name for model in now.models[: body.MAX_FAILING]]
 
 
-def _verdict(good: bool, content: Mapping[str, Any], now: Snapshot) -> Answer:  # noqa: FBT001 — it is what the answer says
+def _verdict(good: bool, content: Mapping[str, Any], now: Snapshot) -> Answer:  # noqa: FBT001 — the response's own flag
     return (
         as_json(200, content) if good else as_json(503, content, {"Retry-After": str(body.retry_after(now))})
     )
@@ -151,10 +153,10 @@ def _replicas(asked: Asked) -> Answer:
 
 def _locate(asked: Asked) -> Answer:
     given = [word.partition("=")[2] for word in asked.query.split("&") if word.partition("=")[0] == "model"]
-    # names may hold `+`, and some clients send it for a blank
+    # names may contain `+`, and some clients send it for a blank
     wanted = [{unquote(word), unquote_plus(word)} for word in given if word]
-    if not 0 < len(wanted) <= MOST_LOCATED or len(wanted) < len(given):
-        return error(400, problem("locate_unclear", found=len(wanted), wanted=MOST_LOCATED))
+    if not 0 < len(wanted) <= MAX_LOCATED or len(wanted) < len(given):
+        return error(400, problem("locate_unclear", found=len(wanted), wanted=MAX_LOCATED))
     return as_json(200, asked.fleet.locate(wanted)) if asked.fleet else error(501, problem("registry_off"))
 
 
@@ -169,7 +171,7 @@ def _kserve_ready(asked: Asked) -> Answer:
 def _kserve_model(asked: Asked, name: str) -> Answer:
     now = asked.now
     item = now.model(name)
-    if item is None:  # that protocol's own shape of errors
+    if item is None:  # that protocol's own form of errors
         return as_json(404, {"error": unknown_model(_word(name), _known(now)).message})
     return _verdict(item.state.loaded, {"name": name, "ready": item.state.loaded}, now)
 
@@ -187,4 +189,4 @@ QUESTIONS: dict[str, Callable[..., Answer]] = {
     "/v2/health/ready": _kserve_ready,
     "/v2/models/{name}/ready": _kserve_model,
 }
-"""Every GET route. What stands in braces is handed on, decoded."""
+"""Every GET route. Handlers get the parts in braces decoded."""

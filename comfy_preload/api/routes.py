@@ -1,6 +1,6 @@
-"""The routes on ComfyUI's port: questions are answered by `answers.py`, commands go through the gate to the door.
+"""The routes on ComfyUI's port: `queries.py` answers GET requests; commands go through `access.py`.
 
-ComfyUI registers each route under `/api` too (`PromptServer.add_routes`, server.py).
+ComfyUI also registers each route under `/api` (`PromptServer.add_routes`, server.py 0.3.75).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.state.jobs import Command, Door
 from comfy_preload.core.state.snapshot import Snapshot
 
-MOST_BYTES = 64 << 10
-"""Of the body of a command."""
-MOST_GRAPH_BYTES = 4 << 20
-"""Of the body with a graph."""
-PATIENCE = 10.0
-"""Seconds for a body to arrive."""
+MAX_BYTES = 64 << 10
+"""Maximum bytes of the body of a command."""
+MAX_GRAPH_BYTES = 4 << 20
+"""Maximum bytes of the body with a graph."""
+BODY_TIMEOUT = 10.0
+"""Seconds within which a body must arrive."""
 _STATUS = {
     "command_too_early": 409,
     "model_unknown": 404,
@@ -42,13 +42,16 @@ def register(
     door: Door,
     fleet: Callable[[], FleetView | None] = lambda: None,
 ) -> None:
-    """Add the routes to a table. `snapshot` and `fleet` are called for each question; `door` takes the commands."""
+    """Add the routes to a table.
+
+    `snapshot` and `fleet` are called for each request; `door` accepts the commands.
+    """
 
     async def question(request: web.Request) -> web.Response:
         url = request.rel_url
         return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet()))
 
-    for path in QUESTIONS:  # by itself aiohttp would not take names with braces
+    for path in QUESTIONS:  # by default aiohttp does not match names with braces
         routes.get(path.replace("}", ":[^/]+}"))(question)
     commands = Commands(door, snapshot, gate.token_from(os.environ))
     for command in Command:
@@ -57,7 +60,7 @@ def register(
 
 
 class Commands:
-    """Lets in who may, reads what is wanted, and orders it."""
+    """Authorise, parse and queue commands."""
 
     def __init__(self, door: Door, snapshot: Callable[[], Snapshot], token: bytes) -> None:
         self._door = door
@@ -65,18 +68,18 @@ class Commands:
         self._token = token
         self._allowed = gate.Bucket(gate.MAX_COMMANDS_PER_MINUTE)
         self._refused = gate.Bucket(gate.MAX_REFUSALS_PER_MINUTE)
-        """One of its own: a flood of wrong tokens does not lock out the right one."""
+        """A separate bucket: a flood of wrong tokens does not lock out the right one."""
 
     async def take(self, command: Command, request: web.Request) -> web.Response:
         return _response(await self._answer(command, request))
 
     async def entries(self, request: web.Request) -> web.Response:
-        """The lines of preload.yaml for the graph in the body; with `If-Match` they are written into the file."""
+        """Return the entries for the graph in the body; with `If-Match`, add them to the file."""
         if refused := self._refusal(request):
             return _response(refused)
         tag = request.headers.get("If-Match", "").strip('"') or None
         try:
-            graph = _graph(await _read(request, MOST_GRAPH_BYTES))
+            graph = _graph(await _read(request, MAX_GRAPH_BYTES))
             text, now = await asyncio.to_thread(self._door.entries, graph, tag)
         except _BadRequestError as wrong:
             return _response(
@@ -123,26 +126,26 @@ class _BadRequestError(Exception):
         self.wanted = wanted
 
 
-async def _read(request: web.Request, most: int = MOST_BYTES) -> Any:
-    """The body as JSON; an empty mapping if there is none."""
+async def _read(request: web.Request, most: int = MAX_BYTES) -> Any:
+    """Return the body as JSON, or an empty mapping without a body."""
     if "Content-Encoding" in request.headers:
         raise _BadRequestError(415, "encoded", "plain application/json")
     too_large = _BadRequestError(413, "too large", f"at most {most} bytes")
     if (request.content_length or 0) > most:
         raise too_large
     try:
-        data = await asyncio.wait_for(_up_to(request, most + 1), PATIENCE)
+        data = await asyncio.wait_for(_up_to(request, most + 1), BODY_TIMEOUT)
     except asyncio.TimeoutError:
-        raise _BadRequestError(400, "not there in time", f"all of it within {PATIENCE:.0f} s") from None
+        raise _BadRequestError(400, "late", f"the whole body within {BODY_TIMEOUT:.0f} s") from None
     except web.RequestPayloadError:
-        raise _BadRequestError(400, "broken off", "all of it, in the encoding that its headers say") from None
+        raise _BadRequestError(400, "incomplete", "the whole body, in the encoding of its headers") from None
     if len(data) > most:
         raise too_large
     if not data:
         return {}
     if (
         request.content_type != "application/json"
-    ):  # with no body the type means nothing, and many clients send one
+    ):  # without a body the type has no meaning, and many clients send one
         raise _BadRequestError(415, "of another type", "application/json")
     try:
         return json.loads(data)
@@ -158,23 +161,25 @@ async def _up_to(request: web.Request, most: int) -> bytes:
 
 
 def _model(command: Command, content: Any) -> str | None:
-    """The one model that is meant, None for all."""
+    """Return the model that the command is for, or None for all."""
     if not isinstance(content, dict):
-        raise _BadRequestError(400, "no mapping", "a mapping such as {'model': 'name'}, or no body")
+        raise _BadRequestError(400, "not a mapping", "a mapping such as {'model': 'name'}, or no body")
     if not content:
         return None
     if not command.takes_model:
         raise _BadRequestError(400, "not empty", f"none: {command.value} is for all models at once")
     model = content.get("model")
     if content.keys() != {"model"} or not isinstance(model, str) or not model:
-        raise _BadRequestError(400, "another mapping", "the one key 'model' with a name")
+        raise _BadRequestError(400, "a mapping with other keys", "the one key 'model' with a name")
     return model
 
 
 def _graph(content: Any) -> dict[str, Any]:
     prompt = content.get("prompt") if isinstance(content, dict) else None
     if not isinstance(prompt, dict) or not prompt or not all(map(_is_node, prompt.values())):
-        raise _BadRequestError(400, "another mapping", "the key 'prompt' with a graph in API format")
+        raise _BadRequestError(
+            400, "a mapping with other keys", "the key 'prompt' with a graph in API format"
+        )
     return prompt
 
 

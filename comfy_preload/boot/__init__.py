@@ -1,1 +1,1 @@
-"""What ComfyUI's start runs: before it imports torch, and when it imports custom nodes."""
+"""Code that ComfyUI's start runs: before it imports torch, and when it imports custom nodes."""

@@ -1,7 +1,7 @@
-"""What can be done before torch is imported: answer probes, read the model files, touch memory.
+"""Work that can be done before torch is imported: answer probes, prefetch the model files, touch memory.
 
-Imports only PyYAML and psutil besides the standard library, and of ComfyUI only `folder_paths`, which is complete by then
-(extra_model_paths.yaml included), and `comfy.cli_args`.
+Besides the standard library it imports only PyYAML and psutil, and from ComfyUI only `folder_paths`, which is
+complete by then (extra_model_paths.yaml included), and `comfy.cli_args`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FOLDERS = {
 }
 head_start = HeadStart()
 early_probe: Probe | None = None
-"""Both are set here and read by `plugin.py`, once: this module is where prestartup and start-up meet."""
+"""Set here before torch is imported, and read once by `plugin.py`."""
 
 
 def begin() -> None:
-    """Start what the settings ask for. Never raises; `boot/plugin.py` reports what is wrong with the settings.
+    """Start what the settings ask for. Never raises; `boot/plugin.py` reports problems of the settings.
 
-    Files are looked for in a thread: a mount that does not answer must not delay ComfyUI.
+    A thread searches for the files: a mount that does not answer must not delay ComfyUI.
     """
     path = settings_path()
     try:
@@ -73,8 +73,8 @@ def _start_probe(port: int) -> None:
 def _run(seen: Glance, folder: Path) -> None:
     try:
         _read_ahead(seen, folder)
-    except Exception:  # noqa: BLE001 — whatever it is, models are then read when they are loaded
-        log.exception("the model files could not be read ahead")
+    except Exception:  # noqa: BLE001 — models are then read when they are loaded
+        log.exception("the prefetch could not be started")
 
 
 def _read_ahead(seen: Glance, folder: Path) -> None:
@@ -95,7 +95,7 @@ def _read_ahead(seen: Glance, folder: Path) -> None:
 
 
 def _gate(registry: Any) -> Gate | None:
-    """Who may hold up reading: replicas that share the storage, if the settings have a registry."""
+    """Return the gate at which reading waits for replicas that share the storage; None without a registry."""
     if not registry:
         return None
     from comfy_preload.registry.lease import gate
@@ -104,7 +104,7 @@ def _gate(registry: Any) -> Gate | None:
 
 
 def _files(entries: tuple[Any, ...]) -> Iterator[Path]:
-    """The model files that the entries name, as far as they are known without the loader nodes."""
+    """Yield the model files of the entries, as far as they are known without the loader nodes."""
     from comfy_preload.host.files import find, usual_folder
 
     for entry in entries:
@@ -124,7 +124,7 @@ def _files(entries: tuple[Any, ...]) -> Iterator[Path]:
 
 
 def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
-    """Every model file that the workflows name, LoRAs included: these are not preloaded but soon read."""
+    """Yield every model file in the workflows, including LoRAs, which are not preloaded but read soon."""
     from comfy_preload.core.workflow.files import files_of
     from comfy_preload.core.workflow.locate import locate
     from comfy_preload.core.workflow.reader import MAX_BYTES

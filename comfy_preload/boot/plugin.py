@@ -1,4 +1,7 @@
-"""What ComfyUI's import of the plugin starts. Imports neither pydantic nor torch while there is nothing to preload."""
+"""The start of the plugin, when ComfyUI imports it.
+
+Imports no pydantic or torch while there is nothing to preload.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 def install() -> Plugin | None:
     """Read the settings, add the routes and, if models are listed, arrange the preload. Never raises.
 
-    Return None where ComfyUI runs as a library: no port, no queue, nothing that could be ready.
+    Return None if ComfyUI runs as a library: there is no port and no queue.
     """
     server = prompt_server()
     if server is None:
@@ -41,8 +44,8 @@ def install() -> Plugin | None:
         before_torch.early_probe.fleet = plugin.fleet
     try:
         plugin.set_up()
-    except Exception as error:  # noqa: BLE001 — whatever it is, ComfyUI must start
-        log.exception("the preload could not be set up; ComfyUI goes on without it")
+    except Exception as error:  # noqa: BLE001 — ComfyUI must start
+        log.exception("the preload could not be set up; ComfyUI continues without it")
         plugin.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
     return plugin
 
@@ -56,19 +59,19 @@ class Plugin:
         self._preloader: Preloader | None = None
         self._idle = _settled()
         self._problems: tuple[Problem, ...] = ()
-        """Of the settings file, while there is no preloader."""
+        """Problems of the settings file, while there is no preloader."""
         self._registry: Registry | None = None
 
     @property
     def preloader(self) -> Preloader | None:
-        """None while there is nothing to preload."""
+        """Return the preloader, or None while there is nothing to preload."""
         return self._preloader
 
     def snapshot(self) -> Snapshot:
         return (self._preloader.readiness if self._preloader else self._idle).snapshot()
 
     def snapshot_before_listening(self) -> Snapshot:
-        """For the early probe: not ready before ComfyUI's port is open.
+        """Return the snapshot for the early probe: not ready before ComfyUI's port is open.
 
         `start_multi_address` (server.py, 0.3.75) sets `address` right after it has opened the first port.
         """
@@ -77,7 +80,7 @@ class Plugin:
         return replace(now, status=Status.STARTING, serves=False) if too_early else now
 
     def fleet(self) -> Fleet | None:
-        """Return what is known of other replicas, or None without a registry."""
+        """Return the state of the other replicas, or None without a registry."""
         return self._registry.fleet if self._registry else None
 
     def order(self, command: Command, model: str | None = None) -> Job:
@@ -98,7 +101,7 @@ class Plugin:
         return missing_entries.entries(settings_path(), prompt, ComfyNodeTypes(), tag)
 
     def set_up(self) -> None:
-        """Read the settings; if there is something to preload, do so at the last moment before the port opens."""
+        """Read the settings, and register the hook before the port opens if there is something to preload."""
         seen = _glance()
         if seen.registry:
             from comfy_preload.registry.service import begin
@@ -109,14 +112,14 @@ class Plugin:
         settings = self._reread()
         if (
             settings.is_empty and settings.options.on_error != "exit"
-        ):  # only problems, if anything: no host is needed
+        ):  # at most problems to report: no host is needed
             self.fail(*settings.problems)
             return
         self._preloader = self._make(settings)
         self._server.app.on_startup.append(self._preloader.start)
 
     def fail(self, *problems: Problem) -> None:
-        """Report these problems in place of preloading."""
+        """Report these problems instead of preloading."""
         for wrong in problems:
             log.error("%s", wrong)
         self._preloader = None
@@ -146,7 +149,7 @@ def _glance() -> Glance:
 
 
 def _settled(problems: tuple[Problem, ...] = ()) -> Readiness:
-    """Without models: ready from the beginning, or failed for these reasons."""
+    """Return a readiness without models: ready from the start, or failed with these problems."""
     readiness = Readiness.idle()
     readiness.fail(*problems)
     readiness.move(Phase.SETTLED)

@@ -1,1 +1,1 @@
-"""The stages of the preload and of the commands, and what watches the process meanwhile."""
+"""The stages of the preload and of the commands; shutdown and the watchdog."""

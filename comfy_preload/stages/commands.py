@@ -1,4 +1,4 @@
-"""Carries out `POST /preload/…`: reload, release, sleep, wake. Each runs in the thread that runs prompts, inside a job."""
+"""Run the commands reload, release, sleep and wake, each as a job on the prompt worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from comfy_preload.stages.planning import Planned, make_plan
 
 
 class Commands:
-    """The four commands. Each changes what is loaded only after it is known to work."""
+    """The four commands. A command changes what is loaded only after it is known to work."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Commands:
         loading: Loading,
         reread: Callable[[], Settings],
     ) -> None:
-        """`reread` returns the settings as they are in the file now."""
+        """`reread` returns the current settings of the file."""
         self._host = host
         self._residency = residency
         self._readiness = readiness
@@ -38,9 +38,9 @@ class Commands:
         self._reread = reread
 
     async def run(self, job: Job) -> Planned | None:
-        """Carry out the job; it has failed if it has problems afterwards.
+        """Run the job; it has failed if it has problems afterwards.
 
-        Return what a reload of everything found, for those that follow the settings file; None after anything else.
+        Return what a reload of everything has read, for stages that depend on the settings; None otherwise.
         """
         if job.command is Command.RELOAD:
             return await self._reload(job)
@@ -85,7 +85,7 @@ class Commands:
     # -- reload -----------------------------------------------------------------------------------
 
     async def _reload(self, job: Job) -> Planned | None:
-        """Load what is new beside what is there; then change over, or keep the old."""
+        """Load new models beside the old ones; then switch, or keep the old ones."""
         settings = self._reread()
         if settings.problems:
             return self._keep_old(job, settings.problems)
@@ -111,7 +111,7 @@ class Commands:
         return planned if job.model is None else None
 
     def _broken_workflows(self, planned: Planned) -> tuple[Problem, ...]:
-        """Return the problems of required workflows that cannot be read now and could be before."""
+        """Return the problems of required workflows that can no longer be read."""
         failing = self._readiness.snapshot().failing()
         broken = (one.row for one in planned.runs if one.row.required and one.row.name not in failing)
         return tuple(wrong for row in broken for wrong in row.problems)
@@ -120,7 +120,7 @@ class Commands:
         return [call for call in plan.calls if job.model in (None, call.name)]
 
     def _carried(self, call: LoaderCall) -> Slot | None:
-        """What is loaded for this very call from these very files, under the names and options of now."""
+        """Return the loaded slot of the same call and files, with the current name and options, or None."""
         if call.target is None or call.problems:
             return None
         target, now = call.target, identify(call.files)
@@ -132,7 +132,7 @@ class Commands:
         return replace(slot, call=call) if slot else None
 
     def _would_lose(self, fresh: Iterable[Slot]) -> tuple[Problem, ...]:
-        """Why not to change over: something that works now would not any more."""
+        """Return why not to switch: problems of models that work now and would not afterwards."""
         now = self._readiness.snapshot()
         serves = now.serves or now.status is Status.SLEEPING
         lost: list[Problem] = []
@@ -147,7 +147,7 @@ class Commands:
         now = {slot.call.name: slot for slot in slots}
         if job.model is None:
             order = [call.name for call in plan.calls]
-        else:  # the others stay as they are, whatever the file says of them
+        else:  # the other models do not change, whatever the file says
             now = {slot.call.name: slot for slot in self._residency.slots} | now
             order = list(now)
         still = {id(slot.loaded) for slot in now.values()}
@@ -163,7 +163,7 @@ class Commands:
         self._loading.report()
 
     def _keep_old(self, job: Job, reasons: tuple[Problem, ...]) -> None:
-        """Fail the job for these reasons; nothing was changed."""
+        """Fail the job with these problems; nothing has changed."""
         reason = "; ".join(p.message for p in reasons[:3]) + ("; …" if len(reasons) > 3 else "")
         job.problems = (problem("reload_kept_old", reason=reason), *reasons)
         log.error("%s", job.problems[0])

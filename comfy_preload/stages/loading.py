@@ -1,4 +1,4 @@
-"""Making models resident: what runs in the thread that runs prompts, inside a job, and nowhere else."""
+"""Load models and push them to the device. Runs only on the prompt worker, inside a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from comfy_preload.core.state.snapshot import Status
 
 
 class Loading:
-    """The acts of which a preload and a reload are made."""
+    """The steps of a preload and of a reload."""
 
     def __init__(self, host: Host, residency: Residency, readiness: Readiness, head_start: HeadStart) -> None:
         self._host = host
@@ -31,29 +31,29 @@ class Loading:
         self._residency = residency
         self._readiness = readiness
         self._unwatch: dict[str, Callable[[], None]] = {}
-        """By node class: takes our wrapper off again."""
+        """By node class: a function that removes the interceptor."""
 
     def check(self, plan: Plan) -> Checked:
-        """Look into the files of a plan, before anything of it is loaded."""
+        """Check the files of a plan before any of them is loaded."""
         room = memory.available() + self._host.free_device_memory()
         return check(plan, inspect, room, pickles=self._host.loads_pickles_safely())
 
     def watch(self, calls: Iterable[LoaderCall]) -> None:
-        """Stand before the loader nodes of these calls. Those that are watched already stay so."""
+        """Intercept the loader nodes of these calls, in addition to those that are already intercepted."""
         for call in calls:
             if call.target and not call.problems and call.target.spec.identity not in self._unwatch:
                 self._unwatch[call.target.spec.identity] = self._host.watch(call.target.spec, self._residency)
 
     def unwatch_others(self, calls: Iterable[LoaderCall]) -> None:
-        """Take our wrapper off every loader node that none of these calls needs."""
+        """Remove the interceptor of every loader node that none of these calls needs."""
         needed = {call.target.spec.identity for call in calls if call.target}
         for identity in self._unwatch.keys() - needed:
             self._unwatch.pop(identity)()
 
     async def load(self, slots: Collection[Slot]) -> None:
-        """Load what is pending of these, one after the other. A failure costs that slot alone."""
+        """Load the pending slots, one after another. A failure affects only that slot."""
         total = sum(slot.file_bytes for slot in slots if slot.stage is Stage.PENDING)
-        # disable=None: drawn on a terminal only
+        # disable=None: shown on a terminal only
         with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
             for slot in slots:
                 if slot.stage is Stage.PENDING and slot.call.target:
@@ -102,7 +102,7 @@ class Loading:
         return replace(failure(slot.call.entry.loader, error, files), line=line)
 
     def push(self, slots: Iterable[Slot]) -> None:
-        """One call for all, so that none evicts another; then look where they really are."""
+        """Push all models in one call, so that none evicts another; then check where they are."""
         pushed = [
             (slot, slot.loaded.outputs) for slot in slots if slot.loaded and slot.call.entry.device == "gpu"
         ]
@@ -116,7 +116,7 @@ class Loading:
                 self._host.relieve()
             else:
                 self._readiness.blame(type(error), str(error))
-            log.error("not everything fits on the device; the rest stays in RAM", exc_info=error)
+            log.error("not all models fit on the device; the others stay in RAM", exc_info=error)
         placements = [self._host.placement(outputs) for _, outputs in pushed]
         for (slot, _), at in zip(pushed, placements, strict=True):
             slot.was_resident = slot.seen_there = fully_there(at)
@@ -129,7 +129,7 @@ class Loading:
         )
 
     def report(self) -> None:
-        """The summary, for whoever reads the log from the end."""
+        """Log a summary."""
         snapshot = self._readiness.snapshot()
         failing = snapshot.failing()
         log.log(
@@ -144,6 +144,6 @@ class Loading:
         cold = [slot for slot in self._residency.slots if slot.loaded and slot.warm_seconds is None]
         if any(self._host.placement(slot.loaded.outputs).dynamic for slot in cold if slot.loaded):
             log.warning(
-                "dynamic VRAM: weights are only staged, and go to the device at the first prompt; list a workflow with "
+                "dynamic VRAM: models are only staged; the first prompt moves the weights to the device. List a workflow with "
                 "'warmup: true', or start ComfyUI with --highvram"
             )

@@ -1,4 +1,4 @@
-"""Settings -> plan: every loader looked up in this ComfyUI, every workflow read."""
+"""Make a plan from settings: look up every loader in this ComfyUI, and read every workflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from comfy_preload.core.settings.validation import Settings
 
 @dataclass(frozen=True)
 class Planned:
-    """What one reading of the settings file comes to."""
+    """The result of reading the settings file once."""
 
     settings: Settings
     plan: Plan
@@ -22,7 +22,7 @@ class Planned:
 
 
 def make_plan(settings: Settings, host: Host) -> Planned:
-    """Look everything up. Call it in the thread that runs prompts: it calls INPUT_TYPES() of other people's nodes."""
+    """Make the plan. Call it on the prompt worker: it calls INPUT_TYPES() of other plugins' nodes."""
     names = [entry.name for entry in settings.entries]
     expansion = Expansion()
     if settings.workflows:
@@ -30,6 +30,6 @@ def make_plan(settings: Settings, host: Host) -> Planned:
         expansion = expand(settings.workflows, folders, host.node_types(), names)
     plan = build((*settings.entries, *expansion.entries), host)
     for left_out, same in plan.duplicates:
-        if left_out in names:  # workflows share models all the time
-            log.warning("%s is the same call as %s and is left out", left_out, same)
+        if left_out in names:  # workflows often share models
+            log.warning("%s is the same call as %s and is ignored", left_out, same)
     return Planned(settings, plan, expansion.runs)

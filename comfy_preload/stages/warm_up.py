@@ -1,4 +1,7 @@
-"""Warm-ups: workflows run once before traffic, so that the first prompt finds nothing left to do. On the event loop."""
+"""Run workflows once before traffic arrives, so that the first prompt has nothing left to prepare.
+
+On the event loop.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from comfy_preload.core.state.snapshot import Phase, WarmUp, WarmUpState
 
 
 class WarmUps:
-    """The workflows of the plan, and which of them were run."""
+    """The workflows of the plan, and which of them have run."""
 
     def __init__(self, host: Host, residency: Residency, readiness: Readiness) -> None:
         self._host = host
@@ -25,7 +28,7 @@ class WarmUps:
         self._runs: tuple[Runs, ...] = ()
 
     def take(self, runs: Sequence[Runs], *, keep: bool = False) -> None:
-        """Take on the workflows of a new plan. `keep`: no model changed, so what is warm and the same stays warm."""
+        """Adopt the workflows of a new plan. `keep`: no model changed, so unchanged warm-ups stay warm."""
         warm = {one.row.name: one for one in self._runs if keep and one.row.state is WarmUpState.WARM}
         before = [warm.get(one.row.name, one) for one in runs]
         self._set(
@@ -33,7 +36,10 @@ class WarmUps:
         )
 
     async def run(self) -> tuple[Problem, ...]:
-        """Run what was not run yet, one after the other. One that fails costs the others nothing. Returns what went wrong."""
+        """Run the pending warm-ups, one after another, and return their problems.
+
+        A failure does not affect the others.
+        """
         waiting = [one for one in self._runs if one.row.state is WarmUpState.PENDING]
         if waiting and self._readiness.phase is Phase.LOADING:
             self._readiness.move(Phase.WARMING)

@@ -1,4 +1,7 @@
-"""A periodic check of what changes by itself: the device, the place of the models, the memory. Runs on the event loop."""
+"""Check periodically what changes by itself: the device, where models are, free memory.
+
+Runs on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 
 INTERVAL = 2.0
-"""Seconds between two checks."""
+"""Seconds between checks."""
 
 
 class Watchdog:
-    """Checks every INTERVAL seconds: errors of the device, models that were moved, memory that runs short."""
+    """Check every INTERVAL seconds for device errors, moved models and low memory."""
 
     def __init__(self, host: Host, residency: Residency, readiness: Readiness, floor: float) -> None:
         self.floor = floor
@@ -23,7 +26,7 @@ class Watchdog:
         self._readiness = readiness
 
     def check(self) -> Slot | None:
-        """Return what to release now if memory runs short: the least recently used entry that is not required."""
+        """Return the slot to release if memory is low: the least recently used one that is not required."""
         for failed in self._host.new_errors():
             self._readiness.blame(failed.error, failed.reason)
         self._readiness.look()
@@ -36,6 +39,6 @@ class Watchdog:
         oldest = min(spare, key=lambda slot: slot.used)
         percent = (share * 100, self.floor * 100)
         log.warning(
-            "%.1f %% of memory available, less than %.1f %%: releasing %s", *percent, oldest.call.name
+            "%.1f %% of the memory is available, less than %.1f %%: releasing %s", *percent, oldest.call.name
         )
         return oldest

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comfy_preload.api import access as gate
-from comfy_preload.api.routes import MOST_BYTES
+from comfy_preload.api.routes import MAX_BYTES
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.snapshot import Status
 from tests.http.conftest import Client, Serve
@@ -20,7 +20,7 @@ READY = snapshot(Status.READY, model("a"), model("b"))
 JSON = {"Content-Type": "application/json"}
 TOKEN = "s3crét"  # noqa: S105 — of these tests
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-LARGE = json.dumps({"model": "a" * MOST_BYTES}).encode()
+LARGE = json.dumps({"model": "a" * MAX_BYTES}).encode()
 HEAD = b"POST /preload/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
 COMMANDS = [command.value for command in Command]
 
@@ -147,7 +147,7 @@ async def test_body_is_bounded(
 
 async def test_slow_body(client: Client, door: OpenDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that never comes is given up."""
-    monkeypatch.setattr("comfy_preload.api.routes.PATIENCE", 0.1)
+    monkeypatch.setattr("comfy_preload.api.routes.BODY_TIMEOUT", 0.1)
     answered = await send(client, HEAD + b"Content-Length: 10\r\n\r\n{")
 
     assert answered.startswith(b"HTTP/1.1 400 ")

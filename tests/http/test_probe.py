@@ -123,7 +123,7 @@ def test_fault_of_ours(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     assert b"" == say(where, b"GET /ready HTTP/1.1\r\n\r\n")
     where.snapshot = kept
     assert 200 == ask(where, "/ready").status
-    assert "probe: a question could not be answered" in caplog.text
+    assert "probe: a request failed" in caplog.text
 
 
 def test_port_taken(caplog: pytest.LogCaptureFixture) -> None:

@@ -66,7 +66,7 @@ def test_other_forms(start: Start, line: str) -> None:
 
 def test_slow_client(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends a byte now and then is cut off after a while, all the same."""
-    monkeypatch.setattr(probe, "PATIENCE", 0.3)
+    monkeypatch.setattr(probe, "CONNECTION_TIMEOUT", 0.3)
     where = start()
     with socket.create_connection(where.addresses[0], timeout=30) as connection:
         ended = threading.Event()
@@ -89,7 +89,7 @@ def test_silent_clients(start: Start) -> None:
     """Who opens connections and says nothing hinders nobody: the oldest make room."""
     where = start()
     silent = [
-        socket.create_connection(where.addresses[0], timeout=30) for _ in range(3 * probe.MOST_CONNECTIONS)
+        socket.create_connection(where.addresses[0], timeout=30) for _ in range(3 * probe.MAX_CONNECTIONS)
     ]
     try:
         assert {200} == {ask(where, "/ready").status for _ in range(10)}
@@ -101,7 +101,7 @@ def test_silent_clients(start: Start) -> None:
 
 def test_who_does_not_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks for much and reads nothing is cut off."""
-    monkeypatch.setattr(probe, "PATIENCE", 0.3)
+    monkeypatch.setattr(probe, "CONNECTION_TIMEOUT", 0.3)
     where = start(snapshot(Status.READY, *(model("m" * 200 + str(i)) for i in range(1000))))
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)

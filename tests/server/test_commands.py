@@ -238,7 +238,7 @@ models:
     server.wait(lambda: len(released()) == 2, "short of memory", deadline=30)
     assert "tiny" not in released()
     assert (200, "degraded") == status(server)
-    told = [line for line in own_lines(server) if "of memory available" in line]
+    told = [line for line in own_lines(server) if "of the memory is available" in line]
     assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in told]
     jobs: list[dict[str, Any]] = server.get("/preload").json["jobs"]
     assert ["memory", "memory"] == [job["reason"] for job in jobs]

@@ -62,7 +62,7 @@ def test_prompts_finish(comfy: Comfy) -> None:
     for prompt_id in accepted:
         server.result(prompt_id)
     assert 0 == server.wait_exit(20)
-    assert "0 prompts left unfinished" in server.log
+    assert "0 prompts are unfinished" in server.log
 
 
 def test_no_longer_than_told(comfy: Comfy) -> None:
@@ -73,7 +73,7 @@ def test_no_longer_than_told(comfy: Comfy) -> None:
     at_gate(server)
     tell(server)
     assert 0 == server.wait_exit()
-    assert "1 prompts left unfinished" in server.log
+    assert "1 prompts are unfinished" in server.log
 
 
 def test_second_signal(comfy: Comfy) -> None:

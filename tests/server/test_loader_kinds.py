@@ -120,7 +120,7 @@ def test_class_that_inherits_is_another_node(
 def test_same_call_twice_is_one_model(server: ComfyServer) -> None:
     """An entry that comes to the same call as another, defaults filled in, is left out, and the log says of which."""
     assert "twice" not in rows(server)
-    assert "twice is the same call as defaults and is left out" in server.log
+    assert "twice is the same call as defaults and is ignored" in server.log
 
 
 def test_hidden_inputs_of_a_job(server: ComfyServer) -> None:

@@ -83,7 +83,7 @@ def test_exit(exits: dict[str, ComfyServer], name: str) -> None:
 
     assert 70 == server.wait_exit(60)
     last = own_lines(server)[-1]
-    assert "on_error: exit, ending with status 70" in last
+    assert "on_error: exit; exiting with status 70" in last
     assert reason in last
 
 

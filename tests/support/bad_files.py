@@ -1,4 +1,4 @@
-"""Write model files that are not what their names say, into a models folder that already has the good ones."""
+"""Write model files that are not what their names say, beside the good ones."""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ _NO_CACHES = shutil.ignore_patterns("__pycache__")
 
 
 def lay_out(base: Path, *, models: Path | None, custom_nodes: Mapping[str, str | Path]) -> None:
-    """Create the folders that ComfyUI expects. `models` is linked, so shared; without it the folder is empty."""
+    """Create the folders that ComfyUI expects.
+
+    `models` is linked, so shared; without it the folder is empty.
+    """
     for name in ("custom_nodes", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     if models is None:

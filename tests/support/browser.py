@@ -30,7 +30,7 @@ QUIET = {
 """Settings that keep ComfyUI's own dialogs off the page."""
 TAB = ".comfy-preload-tab-button"
 PANEL = ".cp-panel:not(dialog)"
-PATIENCE = 15_000
+TIMEOUT_MS = 15_000
 
 
 def chromium() -> str | None:
@@ -46,7 +46,7 @@ class Window:
         self.page = page
         self.url = url
         self.errors: list[str] = []
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda m: self._note(m.type, m.text, m.location.get("url", "")))
         page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack or ''}"))
 

@@ -173,7 +173,7 @@ class ComfyServer:
     def wait(
         self, condition: Callable[[], bool], what: str, *, deadline: float = 120.0, every: float = 0.02
     ) -> None:
-        """Wait until `condition()` is true; raise if ComfyUI exits first or `deadline` seconds have passed."""
+        """Wait until `condition()`; raise if ComfyUI exits first or after `deadline` seconds."""
         end = time.monotonic() + deadline
         while not condition():
             if not self.running:

@@ -1,7 +1,7 @@
 """Write tiny models: files that ComfyUI detects and loads in well under a second each.
 
-Every function writes one model and returns its path; two seeds give two different files of the same shape. Shapes were taken
-from the modules ComfyUI builds for them (0.3.75 and 0.33.0 agree).
+Every function writes one model and returns its path; two seeds give two different files of the same shape.
+Shapes were taken from the modules ComfyUI builds for them (0.3.75 and 0.33.0 agree).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ def tiny_unet(path: Path, seed: int = 0) -> Path:
 
 
 def sd3_unet(path: Path, depth: int, seed: int = 0) -> Path:
-    """SD3 MMDiT, 64 wide for every block: 295 kB x depth cubed, so 0.5 GB at 12, 4 GB at 24. Not rewritten if it exists."""
+    """SD3 MMDiT, 64 wide for every block: 295 kB x depth cubed, so 0.5 GB at 12, 4 GB at 24.
+
+    Not rewritten if it exists.
+    """
     shapes = _sd3(depth)
     if path.exists() and path.stat().st_size == safetensors_file.size(shapes):
         return path
@@ -32,9 +35,10 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
 
 
 def tiny_clip(path: Path, seed: int = 0) -> Path:
-    """CLIP-L for CLIPLoader. Its size is fixed by ComfyUI (246 MB), so all but two tensors are zeros: 9.4 MB on disk.
+    """CLIP-L for CLIPLoader: 246 MB, fixed by ComfyUI. All but two tensors are zeros: 9.4 MB on disk.
 
-    ComfyUI would also load a file of those two tensors alone, but leaves the others uninitialised, and images may be NaN.
+    ComfyUI would also load a file of those two tensors alone, but leaves the others uninitialised, and images
+    may be NaN.
     """
     shapes = _clip_l()
     return safetensors_file.write(path, shapes, seed=seed, zeros=shapes.keys() - _CLIP_L_FILLED)
@@ -46,7 +50,7 @@ def tiny_vae(path: Path, seed: int = 0) -> Path:
 
 
 def tiny_taesd(vae_approx: Path, name: str = "taesd", seed: int = 0) -> tuple[Path, Path]:
-    """Encoder and decoder, 2.4 MB each, with which VAELoader offers `name` (taesd, taesdxl: 4 channels; taesd3, taef1: 16).
+    """Encoder and decoder of a tiny VAE, 2.4 MB each (taesd, taesdxl: 4 channels; taesd3, taef1: 16).
 
     `taesd3` decodes what the tiny SD3 samples.
     """

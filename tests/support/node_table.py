@@ -125,7 +125,7 @@ def names() -> list[str]:
 def node(
     key: Any, kind: str, values: Any = None, *, mode: int = 0, outputs: str = "", **links: int | None
 ) -> dict[str, Any]:
-    """Return a node as the editor saves it. links: {name of an input: id of its link}; `outputs`: types, in order."""
+    """Return a node as the editor saves it. `links`: {input: id of its link}; `outputs`: types, in order."""
     return {
         "id": key,
         "type": kind,

@@ -18,7 +18,7 @@ def image(
     text: str = "a lighthouse",
     negative: str = "",
 ) -> Prompt:
-    """Text to image, 64x64 px, one step, with the tiny SD3. Ends in a saved latent or, with a VAE, in a preview image.
+    """Text to image, 64x64, one step, tiny SD3. Ends in a saved latent or, with a VAE, a preview image.
 
     `clip_device` is CLIPLoader's optional input: the front end always sends it, programs leave it out.
     """

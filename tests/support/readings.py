@@ -43,7 +43,7 @@ def every_body(server: ComfyServer) -> str:
 def poison(folder: Path, names: Iterable[str]) -> None:
     """Break the headers of safetensors files in place: opening one fails from now on.
 
-    Modification time, size and inode stay, so that nothing tells the file from the one that was loaded. Never for hard links.
+    Modification time, size and inode stay, so the change is not detectable. Never use it on hard links.
     """
     for name in names:
         path = folder / name

@@ -21,7 +21,7 @@ _SMALL = bytes((byte & 0x83) | ((8 + (byte >> 2 & 3)) << 2) for byte in range(25
 def write(
     path: Path, shapes: Mapping[str, tuple[int, ...]], *, seed: int = 0, zeros: Container[str] = ()
 ) -> Path:
-    """Write fp16 tensors of these shapes; those named in `zeros` become holes in the file, which use no disk space.
+    """Write fp16 tensors of these shapes; those in `zeros` become holes, which use no disk space.
 
     The file appears under its name when it is whole, as a replaced model file should.
     """
@@ -62,7 +62,7 @@ def _header(shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, dict[str, int
 
 
 def _blocks(seed: int) -> Iterator[memoryview]:
-    """Return the same random block each time: a tensor uses its first bytes, which is random enough and fast."""
+    """Return the same random block each time: a tensor uses its first bytes, which is fast."""
     source = random.Random(seed)  # noqa: S311 — test weights
     data = bytearray(source.randbytes(1 << 16))
     data[1::2] = data[1::2].translate(_SMALL)

@@ -1,6 +1,7 @@
 """ComfyUI's own workflow templates: download those that a ComfyUI pins, and convert them there.
 
-The templates are fetched, never committed; `template_loaders.json` holds only facts about them (tools/template_truth.py).
+The templates are fetched, never committed; `template_loaders.json` holds only facts about them
+(tools/template_truth.py).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def fetch(version: str, into: Path = ROOT / ".host" / "templates") -> Path:
 def facts(host: Path, python: Path, source: Path) -> dict[str, dict[str, Any]]:
     """Return, by template, a digest of its prompt and its loader calls, with that ComfyUI's node classes.
 
-    source: a folder with templates, which are parsed; or a JSON file with prompts by name, which are taken as they are.
+    source: a folder with templates, which are parsed; or a JSON file with prompts by name, which are taken as
+    they are.
     """
     with tempfile.TemporaryDirectory() as base:
         answer = Path(base) / "facts.json"

@@ -1,8 +1,7 @@
-"""The settings file as plain data, each value with its line. Knows YAML; knows no key.
+"""Parse YAML and keep the line number of each value; do not validate keys.
 
-Anything wrong with the text becomes a `Problem`; nothing raises but `PreloadError`, and that only
-when there is no document at all. Imported by ComfyUI's start even if there is nothing to preload,
-so it imports neither pydantic nor torch.
+Mistakes in the text become problems; only a file without any document raises `PreloadError`. ComfyUI's start
+imports this even if there is nothing to preload, so it imports neither pydantic nor torch.
 """
 
 from __future__ import annotations
@@ -20,36 +19,36 @@ from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.core.errors import PreloadError, Problem, problem
 
 FILE_NAME = "preload.yaml"
-"""The name under which problems of the whole file are reported; no entry may take it."""
+"""The name under which problems of the whole file are reported; entries cannot use it."""
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 MAX_DEPTH = 20
 
 Place = tuple[str | int, ...]
-"""Where a value stands: ("models", 3, "device")."""
+"""The path of a value: ("models", 3, "device")."""
 
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True)
 class Document:
-    """`data` holds only dict, list, str, int, float, bool, None (and dates, as YAML has them)."""
+    """`data` contains only dict, list, str, int, float, bool, None (and YAML's dates)."""
 
     data: Any
     lines: Mapping[Place, int] = field(default_factory=dict)
     problems: tuple[tuple[Place, Problem], ...] = ()
     templates: Mapping[Place, str] = field(default_factory=dict)
-    """Strings that used ${NAME}, as written: what a variable holds is never shown."""
+    """Strings with ${NAME}, as written: the value of a variable is never shown."""
 
     def line(self, place: Place) -> int | None:
-        """The line (from 1) of the value at `place`, or of the nearest thing around it."""
+        """Return the line (from 1) of the value at `place`, or of the closest enclosing value."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
 
 
 def settings_path() -> Path:
-    """Return the settings file: the one that PRELOAD_CONFIG names, else `config/preload.yaml` in the plugin."""
+    """Return the path of the settings file: PRELOAD_CONFIG, or else `config/preload.yaml` in the plugin."""
     named = os.environ.get("PRELOAD_CONFIG", "").strip()
     return Path(named) if named else PLUGIN_FOLDER / "config" / "preload.yaml"
 
@@ -103,7 +102,7 @@ def parse(text: bytes | str) -> Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own, but it stops early: it takes 10 seconds for a MiB of one-letter values."""
+    """PyYAML's composer with an early stop: a MiB of one-letter values would take 10 seconds."""
 
     _nodes = 0
 
@@ -116,7 +115,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Reader:
-    """Turns YAML nodes into values, counting them: an anchor bomb expands to billions."""
+    """Convert YAML nodes into values and count them: nested anchors can expand to billions."""
 
     def __init__(self, loader: _Loader) -> None:
         self._loader = loader
@@ -160,7 +159,7 @@ class _Reader:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[…]"
-            key = key.encode(errors="replace").decode()  # "\ud800" is no character
+            key = key.encode(errors="replace").decode()  # "\ud800" is not a character
             here = (*place, key)
             line = key_node.start_mark.line + 1
             if key in found:

@@ -1,4 +1,4 @@
-"""Appends entries to preload.yaml; comments, order and everything else in it stay as they are."""
+"""Append entries to preload.yaml; comments, order and everything else stay unchanged."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ _NULL = "tag:yaml.org,2002:null"
 
 
 def tag_of(text: str) -> str:
-    """What changes when the settings file does: for ETag and If-Match. A file that is not there is an empty text."""
+    """Return a tag that changes with the text of the file, for ETag and If-Match.
+
+    A missing file is an empty text.
+    """
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def add(file: Path, text: str, lines: str, tag: str) -> str:
-    """Append list items to `models:` in the settings file, which holds `text`. Return its new text.
+    """Append list items to `models:` in the settings file with the content `text`. Return the new text.
 
-    Comments and order stay. Raises PreloadError: settings_changed if `tag` is that of another text, settings_not_written.
+    Comments and order stay. Raises PreloadError: settings_changed if `tag` is that of another text,
+    settings_not_written.
     """
     if tag != tag_of(text):
         raise PreloadError(problem("settings_changed"))
@@ -39,11 +43,14 @@ def add(file: Path, text: str, lines: str, tag: str) -> str:
 
 
 def inserted(text: str, items: str) -> str:
-    """The text with more items in its list `models`. Raises PreloadError: settings_not_written, or what YAML is wrong."""
-    parse_settings(text)  # what is wrong with it is said in our words
+    """Return the text with more items in its list `models`.
+
+    Raises PreloadError: settings_not_written, yaml_….
+    """
+    parse_settings(text)  # report YAML mistakes as problems
     root = yaml.compose(text, yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise PreloadError(problem("settings_not_written", reason="it holds no keys"))
+        raise PreloadError(problem("settings_not_written", reason="it has no keys"))
     rows = text.splitlines()
     pairs = {key.value: (key, value) for key, value in root.value} if root is not None else {}
     key, models = pairs.get("models", (None, None))
@@ -55,7 +62,7 @@ def inserted(text: str, items: str) -> str:
         column, row = models.start_mark.column, _last_row(models) + 1
     elif models.value == [] or models.tag == _NULL:
         row = key.start_mark.line + 1
-        # `[]` and `~` go; an empty value ends where the next key begins
+        # remove `[]` and `~`; an empty value ends where the next key begins
         if models.start_mark.line == models.end_mark.line == row - 1:
             line = rows[row - 1]
             rows[row - 1] = (
@@ -72,7 +79,7 @@ def inserted(text: str, items: str) -> str:
 
 
 def _last_row(node: yaml.Node) -> int:
-    """The row of the last value: a block's own end lies behind the comments that follow it."""
+    """Return the row of the last value: a block's own end is after the comments that follow it."""
     if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
         last = node.value[-1]
         return _last_row(last[1] if isinstance(last, tuple) else last)
@@ -81,7 +88,7 @@ def _last_row(node: yaml.Node) -> int:
 
 
 def _same_but_for(before: str, after: str, items: str) -> None:
-    """Nothing else changed: what a text editor cannot promise is checked."""
+    """Check that nothing else changed."""
     old = yaml.safe_load(before) or {}
     wanted = {**old, "models": [*(old.get("models") or []), *(yaml.safe_load(items) or [])]}
     try:
@@ -95,7 +102,10 @@ def _same_but_for(before: str, after: str, items: str) -> None:
 
 
 def read_text(file: Path) -> str:
-    """Return the text of the settings file; an absent file is an empty text. Raises PreloadError: settings_not_written."""
+    """Return the text of the settings file; a missing file is an empty text.
+
+    Raises PreloadError: settings_not_written.
+    """
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -106,7 +116,7 @@ def read_text(file: Path) -> str:
 
 
 def _replace(file: Path, text: str) -> None:
-    """All or nothing: written beside, then renamed."""
+    """Write all or nothing: to a file beside it, which is then renamed."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:

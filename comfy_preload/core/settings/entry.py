@@ -1,4 +1,7 @@
-"""One entry of the plan, as the settings file or a workflow gives it. Imports no pydantic: readers of the state need it."""
+"""One entry of the plan, as the settings file or a workflow gives it.
+
+Imports no pydantic: readers of the state need it.
+"""
 
 from __future__ import annotations
 

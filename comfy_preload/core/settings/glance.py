@@ -1,8 +1,8 @@
-"""The keys of preload.yaml that are needed before pydantic can be imported, read without it.
+"""Read the keys of preload.yaml that start-up needs, without pydantic.
 
-`prestartup_script.py` runs before ComfyUI imports anything heavy, and an empty list of models must cost nothing. A value
-that does not fit is replaced by its default here; `validation.py` reports it later. The limits and defaults stand here and
-are used by `schema.py`.
+`prestartup_script.py` runs before ComfyUI imports anything heavy, and an empty list of models must cost
+nothing. An invalid value is replaced by its default here; `validation.py` reports it later. The limits and
+defaults are defined here, and `schema.py` uses them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MAX_READERS = 64
 MAX_PORT = 65_535
 REDIS_URL = re.compile(r"rediss?://\S+")
 ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
-"""Without user and password: every replica can read it."""
+"""Without user and password, because every replica can read it."""
 REGISTRY_ID = r"^[A-Za-z0-9_.:\[\]-]{1,100}$"
 REGISTRY_PREFIX = r"^[A-Za-z0-9_.:-]{1,100}$"
 PASSIVE_KEYS = frozenset(
     {"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"}
 )
-"""Keys that start nothing by themselves: all but `registry`."""
+"""Keys that start nothing by themselves: all except `registry`."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class PrefetchGlance:
 
     enabled: bool = True
     readers: int | None = None
-    """None for `auto`."""
+    """Number of threads; None for `auto`."""
     pretouch: bool = True
     memory: float = DEFAULT_MEMORY_SHARE
 
 
 @dataclass(frozen=True)
 class Glance:
-    """What start-up needs to know of the settings file."""
+    """The parts of the settings file that start-up needs."""
 
     models: tuple[Any, ...] = ()
     """The entries as they are in the file."""
@@ -52,18 +52,18 @@ class Glance:
     prefetch: PrefetchGlance = PrefetchGlance()
     probe_port: int | None = None
     registry: Any = None
-    """As it is in the file; None without one."""
+    """The value in the file, or None."""
     needs_validation: bool = False
-    """There may be something to report: the text has problems, the document is not a mapping, or a key is unknown."""
+    """Whether there may be something to report: problems of the text, not a mapping, or an unknown key."""
 
     @property
     def is_idle(self) -> bool:
-        """There is nothing to preload, to join or to report."""
+        """Return whether there is nothing to preload, to join or to report."""
         return not (self.models or self.workflows or self.registry or self.needs_validation)
 
 
 def glance(document: Document) -> Glance:
-    """Read what start-up needs. Never raises."""
+    """Read the parts that start-up needs. Never raises."""
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return Glance(needs_validation=True)

@@ -97,20 +97,24 @@ class RegistryOptions(_Base):
     prefix: str = Field(default="comfy-preload", pattern=REGISTRY_PREFIX)
     """Prefix of the keys in Redis: one for each fleet."""
     readers: int | None = Field(default=None, ge=1, le=64)
-    """How many replicas that share a storage prefetch a file at once. Default: 4 on a network volume, else no limit."""
+    """How many replicas that share a storage prefetch a file at once. Default: 4 on a network volume, else no
+    limit."""
 
 
 class Options(_Base):
     """The keys of the settings file other than the lists of models and workflows."""
 
     when: Annotated[Literal["startup", "background", "off"], BeforeValidator(_yaml_off)] = "startup"
-    """startup: load before the port opens. background: the port opens at once, and prompts wait. off: wait for reload."""
+    """startup: load before the port opens. background: the port opens at once, and prompts wait. off: wait
+    for reload."""
     on_error: Literal["unready", "serve", "exit"] = "unready"
-    """If a required model fails. unready: /ready stays 503. serve: /ready is 200, degraded. exit: ComfyUI exits."""
+    """If a required model fails. unready: /ready stays 503. serve: /ready is 200, degraded. exit: ComfyUI
+    exits."""
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds for the whole preload. After that, models that are not loaded count as failed."""
     drain: float = Field(default=25, ge=0, le=86_400)
-    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
+    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period.
+    Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
     memory_floor: float = Field(default=0.05, ge=0, lt=1)
     """Share of the memory (container limits count). While less is available, optional models are released."""
     probe: ProbeOptions = ProbeOptions()
@@ -275,8 +279,8 @@ class WorkflowEntry(_Base):
     """One or more workflow files: every loader in them is preloaded."""
 
     path: FileName
-    """A file in UI or API format, a directory, or a pattern (`workflows/*.json`). Searched for in the folder of the
-    settings file, then in ComfyUI's `user/default`."""
+    """A file in UI or API format, a directory, or a pattern (`workflows/*.json`). Searched for in the folder
+    of the settings file, then in ComfyUI's `user/default`."""
     warmup: bool = False
     """Run it once before /ready is 200, through ComfyUI's executor. Nothing is saved."""
     overrides: dict[OverrideKey, Value] = {}

@@ -1,7 +1,7 @@
-"""Document -> Settings: typed, frozen, every problem found at once, each with its line.
+"""Validate a document into typed, frozen settings. Report all problems at once, each with its line number.
 
-A bad entry stays in the list, with its problems, and is reported as failed; a bad key of the file
-falls back to its default and is reported for the file. Nothing here raises on bad input.
+A bad entry stays in the list with its problems and is reported as failed. A bad key of the file gets its
+default and is reported for the file. Nothing here raises on bad input.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ENTRIES = 1000
 
 @dataclass(frozen=True)
 class WorkflowSource:
-    """One entry of `workflows:`. With `problems` it is only reported."""
+    """One entry of `workflows:`. An entry with `problems` is only reported."""
 
     given: WorkflowEntry
     line: int | None = None
@@ -34,23 +34,23 @@ class WorkflowSource:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole file. `options` holds the scalar keys, each valid."""
+    """The validated file. `options` has the keys other than the lists, all valid."""
 
     options: Options
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
     workflows: tuple[WorkflowSource, ...] = ()
     folder: Path = Path()
-    """Of the settings file: where workflows are searched for first."""
+    """The folder of the settings file: workflows are searched for there first."""
 
     @property
     def is_empty(self) -> bool:
-        """There is nothing to preload."""
+        """Return whether there is nothing to preload."""
         return not self.entries and not self.workflows
 
 
 def load(path: Path) -> Settings:
-    """Read and validate the settings file. A file that cannot be read is a problem of the settings; never raises."""
+    """Read and validate the settings file. Never raises: an unreadable file is a problem of the settings."""
     try:
         settings = validate(read(path))
     except PreloadError as error:
@@ -78,7 +78,7 @@ def validate(document: Document) -> Settings:
 
 
 def _listed(key: str, data: dict[str, Any], document: Document, wrong: list[Problem]) -> list[Any]:
-    """The list under `key`, no longer than allowed; what is wrong with it as a list goes to `wrong`."""
+    """Return the list under `key`, cut at the maximum length; add problems of the list to `wrong`."""
     raws = data.get(key) or []
     if not isinstance(raws, list):
         values = {"found": _show(raws, document, (key,)), "wanted": "a list of entries"}
@@ -155,7 +155,7 @@ def _written(raw: Any, place: Place, document: Document) -> dict[str, str]:
 
 
 def _broken(raw: Any, index: int, line: int | None, problems: list[Problem]) -> Entry:
-    """An entry that only exists to be reported. It counts as required unless it says not to."""
+    """Return an entry that is only reported. It is required unless it has `required: false`."""
     known = raw if isinstance(raw, dict) else {}
     kind = next((key for key in ENTRIES if key in known), "loader")
     named = known.get("name")
@@ -166,7 +166,7 @@ def _broken(raw: Any, index: int, line: int | None, problems: list[Problem]) -> 
 
 
 def _distinct(entries: list[Entry], raws: list[Any]) -> tuple[Entry, ...]:
-    """Names must differ: a chosen one twice is a problem, a default one gets a number."""
+    """Make names unique: a chosen name that occurs twice is a problem, a default name gets a number."""
     chosen = {
         i
         for i, (entry, raw) in enumerate(zip(entries, raws, strict=True))
@@ -197,11 +197,11 @@ def _distinct(entries: list[Entry], raws: list[Any]) -> tuple[Entry, ...]:
 def _problems(
     error: ValidationError, document: Document, base: Place, model: type[BaseModel]
 ) -> list[Problem]:
-    """Pydantic's findings in our words: one for each value, however many types it could have had."""
+    """Convert pydantic's errors into problems: one for each value, however many types were allowed."""
     findings: dict[Place, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
         place = base
-        for part in item["loc"]:  # below the value stand the branches of its union
+        for part in item["loc"]:  # the parts after the value are branches of its union
             if (*place, part) in document.lines:
                 place = (*place, part)
         if place == base:
@@ -232,7 +232,7 @@ def _finding(place: Place, items: list[ErrorDetails], document: Document, model:
 
 
 def _fields(model: type[BaseModel], below: tuple[int | str, ...]) -> dict[str, FieldInfo]:
-    """The fields of the model, or of the one nested in it at `below`."""
+    """Return the fields of the model, or of the nested model at `below`."""
     for part in below:
         field = model.model_fields.get(str(part))
         nested = field.annotation if field is not None else None
@@ -249,7 +249,7 @@ def _wanted(item: ErrorDetails) -> str:
 
 
 def _show(value: Any, document: Document, place: Place) -> str:
-    """A value as found, short; what a ${NAME} stands for is not shown."""
+    """Return a value as written, shortened; the value of a ${NAME} is not shown."""
     if place in document.templates:
         return repr(document.templates[place])
     if isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Writes a loader call as an entry of `models:` in preload.yaml."""
+"""Write a loader call as an entry of `models:` in preload.yaml."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _AS_LEFT_OUT: dict[tuple[str, str], Value] = {
     ("CLIPLoader", "device"): "default",
     ("DualCLIPLoader", "device"): "default",
 }
-"""Inputs that mean the same when they are left out, in every version of ComfyUI."""
+"""Inputs that can be left out without a difference, in every version of ComfyUI."""
 
 
 @dataclass(frozen=True)
 class WrittenCall:
-    """One loader call, without the inputs that mean the same when they are left out."""
+    """One loader call, without the inputs that can be left out."""
 
     loader: str
     inputs: tuple[tuple[str, Value], ...]
@@ -57,7 +57,7 @@ def as_entry(call: WrittenCall) -> dict[str, Any]:
 
 
 def as_yaml(row: dict[str, Any]) -> str:
-    """Format a list item as people write it: one key per line, lists and inputs on one line."""
+    """Format a list item: one key per line, lists and inputs on one line."""
     lines: list[str] = []
     for key, value in row.items():
         flow = None if isinstance(value, list | dict) else False
@@ -69,7 +69,10 @@ def as_yaml(row: dict[str, Any]) -> str:
 
 
 def reading_back(call: WrittenCall, written: str) -> str:
-    """Return why the YAML does not mean the same call, or an empty text. `${…}` in a file name does not, for example."""
+    """Return why the YAML does not mean the same call, or an empty text.
+
+    `${…}` in a file name does not, for example.
+    """
     entries = validate(parse(f"models:\n{written}\n")).entries
     problems: Iterable[str] = (p.message for entry in entries for p in entry.problems)
     if complaint := "; ".join(problems):

@@ -1,1 +1,1 @@
-"""What is loaded, whether the server is ready, and the snapshots that everyone else reads."""
+"""The state: loaded models, readiness, jobs, and the snapshots that other rooms read."""

@@ -1,4 +1,4 @@
-"""Commands given while ComfyUI runs, and what became of them. Each runs as one job on the prompt queue."""
+"""Commands and their jobs. A command runs as one job on the prompt queue."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from comfy_preload.core.errors import Problem
 
-MOST_KEPT = 100
-"""So many ended jobs can still be asked for; older ones are forgotten."""
+MAX_FINISHED = 100
+"""At most this many finished jobs are kept."""
 
 
 class Command(str, Enum):
-    """What can be ordered at `POST /preload/{command}`."""
+    """The commands of `POST /preload/{command}`."""
 
     RELOAD = "reload"
     RELEASE = "release"
@@ -25,7 +25,7 @@ class Command(str, Enum):
 
     @property
     def takes_model(self) -> bool:
-        """It can be given for one model alone."""
+        """Return whether the command can be for one model."""
         return self in (Command.RELOAD, Command.RELEASE)
 
 
@@ -46,13 +46,16 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
 
 @dataclass
 class Job:
-    """One order. Made on the event loop; afterwards changed only by `move` and the thread that runs it."""
+    """One run of a command.
+
+    Created on the event loop; then changed only by `move` and the thread that runs it.
+    """
 
     command: Command
     model: str | None = None
-    """None: all of them."""
+    """The model that it is for; None for all."""
     reason: str = "command"
-    """command, or memory: released because memory ran short."""
+    """`command`, or `memory`: released because memory ran short."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: JobState = JobState.QUEUED
     created: float = field(default_factory=time.time)
@@ -68,9 +71,9 @@ class Job:
         return not JOB_MOVES[self.state]
 
     def move(self, to: JobState) -> None:
-        """The only way the state changes. Raises ValueError for a move that JOB_MOVES does not list."""
+        """Change the state. Raise ValueError for a move that JOB_MOVES does not list."""
         if to not in JOB_MOVES[self.state]:
-            raise ValueError(f"{self.state.value} -> {to.value} is no legal move")
+            raise ValueError(f"{self.state.value} -> {to.value} is not a legal move")
         if to is JobState.RUNNING:
             self.started = time.time()
         else:
@@ -79,26 +82,26 @@ class Job:
 
 
 class Door(Protocol):
-    """The one way in for commands: `Preloader`, or what stands in for it while there is nothing to preload."""
+    """Accepts commands: `Preloader`, or `Plugin` while there is nothing to preload."""
 
     def order(self, command: Command, model: str | None = None) -> Job:
-        """Queue the command, or return the same one that is under way. On the event loop only.
+        """Queue the command, or return the job of the same command if it is queued or running.
 
-        Raises PreloadError: command_too_early, model_unknown.
+        Call it on the event loop. Raises PreloadError: command_too_early, model_unknown.
         """
         ...
 
     def entries(self, prompt: Mapping[str, Any], tag: str | None = None) -> tuple[str, str]:
-        """The lines of preload.yaml for the loaders of a graph in API format that it does not list yet, and the file's tag.
+        """Return entries for the loaders of a graph that the settings file lacks, and the file's tag.
 
-        With a tag they are written into the file, if it is still the one that had it. In any thread.
+        With a tag, also add them to the file if it still has that tag. Can be called on any thread.
         Raises PreloadError: workflow_…, yaml_…, settings_changed, settings_not_written.
         """
         ...
 
 
 class Jobs:
-    """The jobs that run or wait, and the last that are over, oldest first. Added to on the event loop only."""
+    """Running and queued jobs and the last finished ones, oldest first. Add jobs on the event loop only."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -113,12 +116,12 @@ class Jobs:
         return tuple(self._jobs.values())
 
     def pending(self, command: Command, model: str | None) -> Job | None:
-        """The same order, if it was given already and is not over."""
+        """Return the unfinished job of the same command for the same model, or None."""
         return next(
             (j for j in self.all() if not j.is_over and (j.command, j.model) == (command, model)), None
         )
 
     def _without_oldest(self) -> dict[str, Job]:
         over: Iterable[str] = [job.id for job in self.all() if job.is_over]
-        dropped = set(list(over)[: max(0, len(self._jobs) - MOST_KEPT + 1)])
+        dropped = set(list(over)[: max(0, len(self._jobs) - MAX_FINISHED + 1)])
         return {i: job for i, job in self._jobs.items() if i not in dropped}

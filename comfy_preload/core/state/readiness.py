@@ -1,6 +1,6 @@
-"""Is this replica ready, and if not, why not and for how long: computed for each question.
+"""Compute whether this process is ready, and if not, why: again for each request.
 
-Where models are comes from residency and from ComfyUI.
+Where models are is asked of residency and of ComfyUI.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from comfy_preload.core.state.snapshot import (
 
 
 class Readiness:
-    """The phase of the preload and what overrides it. Others read it through snapshots."""
+    """The phase of the preload and what overrides it. Read by others through snapshots."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Readiness:
 
         Args:
             residency: The models.
-            placement: Returns where the weights of a loader call are now.
-            serve: `on_error: serve`: failures do not stop traffic.
-            problems: Of the whole settings file.
-            queue_remaining: Returns how many prompts run or wait.
-            announce: Called when there is something new to ask for.
+            placement: Returns where the weights of a loader call's outputs are now.
+            serve: True for `on_error: serve`: failures do not stop traffic.
+            problems: Problems of the whole settings file.
+            queue_remaining: Returns the number of running and queued prompts.
+            announce: Called when the state has changed.
             prefetch: Returns the progress of the prefetch, if there is one.
         """
         self._residency = residency
@@ -62,11 +62,11 @@ class Readiness:
         self.announce = announce
         self._phase = Phase.STARTING
         self._overdue: Problem | None = None
-        """Set while loading takes longer than allowed: reported for every model that is not loaded in time."""
+        """Set after `timeout`: reported for every model that is not loaded in time."""
         self._fault: Problem | None = None
-        """Latches: set once, by an error that the device does not recover from."""
+        """Permanent: set by the first error from which the device does not recover."""
         self._draining = False
-        """Latches: set by SIGTERM."""
+        """Permanent: set by SIGTERM."""
         self._facts: HostFacts | None = None
         self._warmups: tuple[WarmUp, ...] = ()
         self._jobs = Jobs()
@@ -75,7 +75,7 @@ class Readiness:
 
     @classmethod
     def idle(cls) -> Readiness:
-        """Return one without models: nothing is known yet, or there is nothing to preload."""
+        """Return a readiness without models: the settings are not known yet, or list nothing."""
         return cls(Residency(repair=lambda _: None, usable=lambda _: ""), placement=lambda _: NOWHERE)
 
     @property
@@ -84,11 +84,11 @@ class Readiness:
 
     @property
     def takes_commands(self) -> bool:
-        """The preload has ended, and the process is not about to."""
+        """Return whether commands are accepted: the preload has ended and the process is not draining."""
         return self._phase in (Phase.SETTLED, Phase.SLEEPING) and not self._draining
 
     def move(self, to: Phase) -> None:
-        """Change the phase. Raises ValueError for a move that MOVES does not list."""
+        """Change the phase. Raise ValueError for a move that MOVES does not list."""
         if to not in MOVES[self._phase]:
             raise ValueError(f"{self._phase.value} -> {to.value} is not a legal move")
         if to is Phase.LOADING:
@@ -100,55 +100,55 @@ class Readiness:
         self.announce()
 
     def describe(self, facts: HostFacts) -> None:
-        """Report which ComfyUI this is from now on."""
+        """Set the versions and the device to report."""
         self._facts = facts
 
     def fail(self, *problems: Problem) -> None:
-        """Add problems of the preload as a whole."""
+        """Add problems of the whole preload."""
         self._problems = (*self._problems, *problems)
 
     def adopt(self, *, serve: bool) -> None:
-        """Take on the options of a settings file that was reread without problems."""
+        """Adopt the options of a settings file that was read again without problems."""
         self._serve = serve
 
     def clear_problems(self) -> None:
-        """Forget the problems of the settings file: a reload replaced it."""
+        """Remove the problems of the settings file: a reload has replaced it."""
         self._problems = ()
 
     def overdue_by(self, problem: Problem) -> None:
-        """Report `problem` for each model that is not loaded yet, until the preload ends after all."""
+        """Report `problem` for each model that is not loaded yet, until the preload ends."""
         self._overdue = problem
 
     def drain(self) -> None:
-        """Stop being ready, for good."""
+        """Report not ready from now on."""
         self._draining = True
 
     def show(self, warmups: tuple[WarmUp, ...]) -> None:
-        """Report these warm-ups from now on."""
+        """Set the warm-ups to report."""
         self._warmups = warmups
 
     def accept(self, job: Job) -> None:
-        """Report this job from now on. Call it on the event loop."""
+        """Add a job to report. Call it on the event loop."""
         self._jobs.add(job)
         self.announce()
 
     def pending(self, command: Command, model: str | None) -> Job | None:
-        """Return the job of the same command for the same model that is not over yet, if there is one."""
+        """Return the unfinished job of the same command for the same model, or None."""
         return self._jobs.pending(command, model)
 
     def is_pending(self, command: Command) -> bool:
-        """Return whether a job of this command is not over yet, whatever model it is for."""
+        """Return whether any job of this command is unfinished."""
         return any(job.command is command and not job.is_over for job in self._jobs.all())
 
     def blame(self, error: type[BaseException] | str, reason: str) -> None:
-        """Latch the fault if this error is one that the device does not recover from."""
+        """Set the fault if the device does not recover from this error."""
         name = error if isinstance(error, str) else f"{error.__module__}.{error.__qualname__}"
         if self._fault is None and is_unrecoverable(name, reason):
             self._fault = problem("device_fault", reason=without_paths(reason))
             log.critical("%s", self._fault)
 
     def look(self) -> None:
-        """Count the models that ComfyUI moved off their device since the last look. Called now and then."""
+        """Count the models that left their device since the last call. Called by the watchdog."""
         for slot in self._residency.slots:
             there = slot.loaded is not None and fully_there(self._placement(slot.loaded.outputs))
             slot.evictions += slot.loaded is not None and slot.seen_there and not there
@@ -156,7 +156,7 @@ class Readiness:
             slot.was_resident |= there
 
     def snapshot(self) -> Snapshot:
-        """No lock, no disk, no device: safe in a request handler."""
+        """Return a snapshot. Takes no lock and touches no disk or device: safe in a request handler."""
         residency = self._residency
         models = tuple(self._row(slot) for slot in residency.slots)
         overrides = Overrides(self._overdue is not None, self._serve, self._fault is not None, self._draining)
@@ -232,5 +232,8 @@ class Readiness:
 
 
 def fully_there(at: Placement) -> bool:
-    """All weights on the device. ComfyUI does not count some small buffers: 1 % is allowed."""
+    """Return whether all weights are on the device.
+
+    ComfyUI does not count some small buffers: 1 % may be missing.
+    """
     return at.bytes_on_device >= 0.99 * at.bytes

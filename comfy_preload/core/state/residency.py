@@ -1,8 +1,8 @@
-"""What is loaded: one slot for each planned call. The only store; strong references live here.
+"""The store of loaded models: one slot, with a strong reference, for each planned call.
 
-Written only by the thread that runs prompts (ComfyUI's prompt worker, which also runs our jobs).
-Every field is replaced whole, so readers in other threads need no lock. Two threads of someone
-else's that call the same loader at once could both load; the later result is kept.
+Only ComfyUI's prompt worker writes to it; it also runs our jobs. Every field is replaced whole, so that
+readers in other threads need no lock. If two threads of another plugin call the same loader at once, both may
+load; the later result is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from comfy_preload.core.planning.plan import LoaderCall, call_key
 
 
 class Stage(str, Enum):
-    """How far the loading of one call got. Where its weights are is asked of ComfyUI instead."""
+    """The progress of one call. Where its weights are is asked of ComfyUI instead."""
 
     PENDING = "pending"
     READING = "reading"
@@ -32,7 +32,7 @@ class Stage(str, Enum):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What one call gave, and which files it came from."""
+    """The outputs of one call, and the stamps of the files it read."""
 
     outputs: Outputs
     identity: Identity
@@ -43,7 +43,7 @@ class Loaded:
 
 @dataclass
 class Slot:
-    """One planned call and what became of it."""
+    """One planned call and its result."""
 
     call: LoaderCall
     file_bytes: int = 0
@@ -51,23 +51,24 @@ class Slot:
     loaded: Loaded | None = None
     problems: tuple[Problem, ...] = ()
     was_resident: bool = False
-    """True once its weights were seen on their device: now elsewhere means evicted."""
+    """Whether its weights have been seen on their device: if they are elsewhere now, it is evicted."""
     seen_there: bool = False
-    """True if it was on its device when last looked at."""
+    """Whether it was on its device at the last check."""
     hits: int = 0
     used: float = field(default_factory=time.monotonic)
-    """When it was last asked for, or was loaded: the least recently used goes first when memory runs short."""
+    """When it was last used or loaded: if memory runs short, the least recently used model is released first.
+    When it was last used or loaded: if memory runs short, the least recently used model is released first."""
     evictions: int = 0
     warm_seconds: float | None = None
-    """How long the warm-up that used it took; None while there was none."""
+    """Duration of the warm-up that used it; None if no warm-up did."""
     read_seconds: float | None = None
     """How long loading waited for the prefetch of its files."""
     opened: tuple[float, Identity] = (0.0, ())
-    """When the loader was last really run, and which files it was about to read."""
+    """When the loader last ran, and the stamps of its files before that."""
 
     @classmethod
     def of(cls, call: LoaderCall, file_bytes: int = 0) -> Slot:
-        """Still to be loaded, or failed already if the call has problems."""
+        """Return a pending slot, or a failed one if the call has problems."""
         return cls(call, file_bytes, Stage.FAILED if call.problems else Stage.PENDING, problems=call.problems)
 
     def fail(self, *problems: Problem) -> None:
@@ -75,30 +76,30 @@ class Slot:
         self.stage = Stage.FAILED
 
     def release(self) -> None:
-        """Let go of what was loaded. The next call of the loader loads it again."""
-        self.stage = Stage.RELEASED  # first, for readers: without a model the stage is all there is
+        """Drop the outputs. The next call of the loader loads again."""
+        self.stage = Stage.RELEASED  # first: readers use the stage once `loaded` is None
         self.loaded = self.warm_seconds = None
         self.was_resident = self.seen_there = False
 
 
 @dataclass
 class Residency:
-    """The slots in the plan's order. It is the watcher that loader nodes are asked through."""
+    """The slots in the plan's order. Implements `Watcher`: intercepted loader nodes consult it."""
 
     repair: Callable[[Outputs], None]
     usable: Callable[[Outputs], str]
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
-    """Calls of watched loaders that had to be run, but for the preload's own, by class name."""
+    """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
     _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
 
     def reset(self, slots: Iterable[Slot]) -> None:
-        """Take on a new plan."""
+        """Adopt the slots of a new plan."""
         self.slots = tuple(slots)
         self.expect(())
 
     def expect(self, slots: Iterable[Slot]) -> None:
-        """Let what the loaders of these slots return come to them, though they are not part of the plan yet."""
+        """Also store the outputs of these slots' loaders, although they are not part of the plan yet."""
         both = (*self.slots, *slots)
         self._by_key = {s.call.target.key: s for s in both if s.call.target and not s.call.problems}
 
@@ -110,7 +111,7 @@ class Residency:
     def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
         slot = self._by_key.get(call_key(spec.identity, arguments))
         identity = identify(slot.call.files) if slot else None
-        # a file that is gone was not replaced: what is in memory is still what was asked for
+        # a missing file was not replaced: the model in memory is still valid
         if (
             slot
             and slot.loaded
@@ -141,7 +142,7 @@ class Residency:
 
 
 def identify(files: Collection[ModelFile]) -> Identity | None:
-    """(mtime_ns, size, inode) of each file, or None if one cannot be asked. Reads no content."""
+    """Return (mtime_ns, size, inode) of each file, or None if one cannot be read. Reads no content."""
     try:
         stats = [file.path.stat() for file in files]
     except OSError:

@@ -1,4 +1,4 @@
-"""What there is to say at one moment: frozen, made by `readiness.py`, read by everyone else."""
+"""An immutable copy of the state at one moment: made by `readiness.py`, read by other rooms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from comfy_preload.core.state.jobs import Job
 
 
 class Phase(str, Enum):
-    """What the preload is doing."""
+    """The phase of the preload."""
 
     STARTING = "starting"
     LOADING = "loading"
@@ -33,21 +33,21 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 
 
 class Status(str, Enum):
-    """What `/ready` says."""
+    """The status of `/ready`. docs/glossary.md defines each."""
 
     STARTING = "starting"
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
     DEGRADED = "degraded"
-    """Something is missing; whether traffic is let in all the same is `Snapshot.serves`."""
+    """Something is missing; `Snapshot.serves` decides whether /ready is 200."""
     FAILED = "failed"
     SLEEPING = "sleeping"
     DRAINING = "draining"
 
 
 class ModelState(str, Enum):
-    """Where one model is."""
+    """The state of one model. docs/glossary.md defines each."""
 
     PENDING = "pending"
     READING = "reading"
@@ -55,33 +55,33 @@ class ModelState(str, Enum):
     STAGED = "staged"
     RESIDENT = "resident"
     WARM = "warm"
-    """Resident, and a warm-up ran it through once."""
+    """A warm-up ran it, and what the warm-up left on the device is still there."""
     EVICTED = "evicted"
     FAILED = "failed"
     RELEASED = "released"
 
     @property
     def loaded(self) -> bool:
-        """No file has to be read to use it."""
+        """Return whether using it reads no file."""
         return self in (ModelState.STAGED, ModelState.RESIDENT, ModelState.WARM, ModelState.EVICTED)
 
 
 @dataclass(frozen=True)
 class Model:
-    """One planned call and its state now."""
+    """One planned call and its current state."""
 
     call: LoaderCall
     state: ModelState
     device: str | None
     bytes: int
-    """Weights in memory; before that, the size of its files."""
+    """Size of its weights; before it is loaded, the size of its files."""
     bytes_on_device: int
     read_seconds: float | None
     load_seconds: float | None
     warm_seconds: float | None
     hits: int
     evictions: int
-    """How often it was found off its device, or was released because memory ran short."""
+    """How often it left its device, or was released because memory ran short."""
     problems: tuple[Problem, ...]
 
     @property
@@ -102,14 +102,14 @@ class WarmUpState(str, Enum):
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A workflow that is run once before traffic, and how that went."""
+    """One warm-up and its result."""
 
     name: str
     required: bool = True
     state: WarmUpState = WarmUpState.PENDING
     seconds: float | None = None
     shapes: tuple[str, ...] = ()
-    """What was run through, for reading: '1024x1024, batch 1, 1 step'."""
+    """The sizes that were run, as text: '1024x1024, batch 1, 1 step'."""
     dtypes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -121,38 +121,38 @@ class Progress:
     fraction: float
     seconds: float
     eta: float | None
-    """Seconds to go at the speed so far; None while there is nothing to go by."""
+    """Estimated seconds left at the speed so far; None while unknown."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All there is to say at one moment. Holds no path, token or environment."""
+    """The whole state at one moment. Contains no path, token or environment variable."""
 
     status: Status
     serves: bool
-    """Let traffic in."""
+    """Whether /ready is 200."""
     since: float
     """Unix time at which `status` was first seen."""
     progress: Progress
     models: tuple[Model, ...]
     problems: tuple[Problem, ...]
-    """Of the whole settings file."""
+    """Problems of the whole settings file."""
     misses: dict[str, int]
     host: HostFacts | None
     prefetch: PrefetchProgress | None = None
     warmups: tuple[WarmUp, ...] = ()
     fault: Problem | None = None
-    """The device cannot be used any more; only a new process can."""
+    """The error after which only a new process can use the device."""
     jobs: tuple[Job, ...] = ()
     queue_remaining: int = 0
-    """Prompts that run or wait, without our jobs."""
+    """Number of running and queued prompts, without our jobs."""
 
     @property
     def alive(self) -> bool:
         return self.fault is None
 
     def failing(self) -> dict[str, tuple[Problem, ...]]:
-        """By name of model or warm-up."""
+        """Return the problems of failed models and warm-ups, by name."""
         models = {m.name: m.problems for m in self.models if m.state is ModelState.FAILED}
         return models | {w.name: w.problems for w in self.warmups if w.state is WarmUpState.FAILED}
 
@@ -162,10 +162,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the verdict depends on beside the phase and the models."""
+    """What `judge` depends on besides the phase, the models and the warm-ups."""
 
     late: bool = False
-    """The time allowed for the preload is over."""
+    """`timeout` has passed."""
     serve: bool = False
     """`on_error: serve`: failures do not stop traffic."""
     faulty: bool = False
@@ -179,7 +179,7 @@ def judge(
     problems: Sequence[Problem],
     overrides: Overrides = Overrides(),
 ) -> tuple[Status, bool]:
-    """The verdict: status, and whether to let traffic in."""
+    """Return the status, and whether /ready is 200."""
     if overrides.draining or overrides.faulty:
         return Status.DRAINING if overrides.draining else Status.FAILED, False
     failed = [

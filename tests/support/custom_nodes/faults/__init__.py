@@ -91,7 +91,10 @@ class TestExpandingLoader(io.ComfyNode):
 
 
 class TestDeviceError(_Fault):
-    """Raise what torch raises when the device fails permanently or runs out of memory. Used in a separate prompt."""
+    """Raise what torch raises when the device fails permanently or runs out of memory.
+
+    Used in a separate prompt.
+    """
 
     OUTPUT_NODE = True
     RETURN_TYPES = ()

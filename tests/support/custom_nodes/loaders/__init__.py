@@ -1,4 +1,4 @@
-"""V1 loader nodes in every form that ComfyUI allows. They return a `Brick`, a type that ComfyUI does not manage.
+"""V1 loader nodes in every form that ComfyUI allows. They return a `Brick`, unknown to ComfyUI.
 
 Runs inside ComfyUI. Each says in the log what it built, so a test can count.
 """
@@ -86,7 +86,7 @@ class TestListLoader(_Loader):
 
 
 class TestDefaultsLoader(_Loader):
-    """A node with defaults for all required inputs, and optional inputs whose defaults only the function declares."""
+    """Defaults for all required inputs, and optional inputs whose defaults only the function declares."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -117,7 +117,10 @@ class TestProgressLoader(_Loader):
 
 
 class TestGateLoader(_Loader):
-    """A node that waits until a file of that name exists among ComfyUI's inputs. It can be cancelled if `heeds_cancel`."""
+    """A node that waits until a file of that name exists among ComfyUI's inputs.
+
+    It can be cancelled if `heeds_cancel`.
+    """
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:

@@ -39,7 +39,7 @@ def _schema(name: str) -> io.Schema:
 
 
 class TestV3Loader(io.ComfyNode):
-    """A plain V3 node with an alias of its function, as some of ComfyUI's own have; the alias must stay unchanged."""
+    """A plain node with an alias of its function, as some of ComfyUI's have; the alias must not change."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

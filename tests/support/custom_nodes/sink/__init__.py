@@ -1,6 +1,6 @@
 """`Sink`, a node for tests: the executor runs whatever feeds it, and it reports what arrived.
 
-Runs inside ComfyUI, in a custom-node folder of its own. Its answer stands in the history entry under `outputs`.
+Runs inside ComfyUI, in its own custom-node folder. The report is in the history under `outputs`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Sink:
-    """Report for each connected input: the ids of the object and of its module, its patches, the sum of its weights."""
+    """Report for each connected input the ids of object and module, the patches, the sum of the weights."""
 
     CATEGORY = "tests"
     FUNCTION = "report"

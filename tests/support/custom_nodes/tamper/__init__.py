@@ -37,7 +37,7 @@ class TestMutate(_OnModel):
 
 
 class TestCycle(_OnModel):
-    """Load a clone of a clone, both in a reference cycle that is collected at once, and count the dead entries left."""
+    """Load a clone of a clone, both in one reference cycle, and count the dead entries that remain."""
 
     FUNCTION = "leave_dead"
     OUTPUT_NODE = True
