@@ -152,7 +152,7 @@ class _Reader:
             kind = node.tag.rpartition(":")[2]
             line = node.start_mark.line + 1
             raise PreloadError(
-                problem("yaml_syntax", line=line, reason=f"a value is no valid {kind}")
+                problem("yaml_syntax", line=line, reason=f"a value is not a valid {kind}")
             ) from error
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def inserted(text: str, items: str) -> str:
             ).rstrip()
     else:
         raise PreloadError(
-            problem("settings_not_written", reason="'models' is no list with an entry on each line")
+            problem("settings_not_written", reason="'models' is not a list with one entry per line")
         )
     rows[row:row] = [f"{' ' * column}{line}".rstrip() for line in items.splitlines()]
     after = "\n".join(rows) + "\n"
