@@ -1,4 +1,7 @@
-/** Small pieces of DOM. The panel is built once and then only patched, so that focus, selection and scroll stay where they are. */
+/**
+ * Helpers for the DOM. The panel is built once and then only updated, so that focus, selection and scroll
+ * position stay.
+ */
 
 /**
  * @param {string} tag
@@ -37,7 +40,7 @@ export function show(node, visible) {
 }
 
 /**
- * A button that says what it does to the eye and to a screen reader. `aria-disabled` instead of `disabled`: it keeps the focus.
+ * A button with a visible and an accessible name. `aria-disabled` instead of `disabled`: it keeps the focus.
  * @param {string} icon
  * @param {(event: Event) => void} act
  * @param {string} [className]
@@ -66,7 +69,7 @@ export function dress(node, { label, title, enabled = true }) {
 }
 
 /**
- * One element per item, kept by key; nothing is moved that stands right already.
+ * Show one element per item, reused by key; elements in the right place are not moved.
  * @template T
  * @param {Element} parent
  * @param {T[]} items
@@ -92,7 +95,8 @@ export function each(parent, items, key, build) {
 }
 
 /**
- * Puts text on the clipboard; where the page may not (plain http from another machine), by way of a selection.
+ * Copy text to the clipboard, or through a selection if the page has no access (plain http from another
+ * machine).
  * @param {string} text
  */
 export async function copy(text) {
