@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import psutil
+
 from comfy_preload.core.errors import PreloadError, problem, unknown_model
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
@@ -22,6 +24,7 @@ from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.core.state.tally import Tally
 from comfy_preload.stages.commands import Commands
 from comfy_preload.stages.loading import Loading
 from comfy_preload.stages.planning import Planned, make_plan
@@ -34,13 +37,19 @@ class Preloader:
     """One preload and the commands after it. `order` accepts the commands."""
 
     def __init__(
-        self, settings: Settings, host: Host, reread: Callable[[], Settings], head_start: HeadStart
+        self,
+        settings: Settings,
+        host: Host,
+        reread: Callable[[], Settings],
+        head_start: HeadStart,
+        tally: Tally,
     ) -> None:
         """`reread` returns the current settings of the file, for a reload."""
         options = settings.options
         self.settings = settings
         self.host = host
         self._head_start = head_start
+        self._tally = tally
         self.residency = Residency(repair=host.repair, usable=host.usable)
         self.readiness = Readiness(
             self.residency,
@@ -54,8 +63,8 @@ class Preloader:
         self._loading = Loading(host, self.residency, self.readiness, head_start)
         self._warm_ups = WarmUps(host, self.residency, self.readiness)
         self._commands = Commands(host, self.residency, self.readiness, self._loading, reread)
-        self._drain = Drain(host, self.readiness, options.drain)
-        self._watchdog = Watchdog(host, self.residency, self.readiness, options.memory_floor)
+        self._drain = Drain(host, self.readiness, tally, options.drain)
+        self._watchdog = Watchdog(host, self.residency, self.readiness, tally, options.memory_floor)
         self._tasks: set[asyncio.Task[None]] = set()
         self.residency.reset(Slot.of(uncalled(entry)) for entry in settings.entries)
 
@@ -100,6 +109,8 @@ class Preloader:
 
     def _settle(self) -> None:
         self.readiness.move(Phase.SETTLED)
+        if self.readiness.snapshot().serves:
+            self._tally.become_ready(time.time() - psutil.Process().create_time())
         if not self.settings.is_empty:
             self._loading.report()
 

@@ -2,6 +2,7 @@
 
 Access needs either the token, or a request from this machine without signs of a page of another site (a form,
 a script, DNS rebinding) or of a proxy that forwards for others.
+`commands:` in the settings chooses: `loopback`, as above; `token`, only with the token; `off`, nobody.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+from comfy_preload.core.settings.glance import CommandsMode
 
 TOKEN_VARIABLE = "PRELOAD_TOKEN"  # noqa: S105 — the name of the variable
+TOKEN_FILE_VARIABLE = "PRELOAD_TOKEN_FILE"  # noqa: S105 — the name of the variable
+MAX_TOKEN_BYTES = 4096
 MAX_COMMANDS_PER_MINUTE = 120
 MAX_REFUSALS_PER_MINUTE = 30
 
@@ -57,14 +63,24 @@ class Facts:
     A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams."""
 
 
-def refusal(facts: Facts, token: bytes) -> str:
+def refusal(facts: Facts, token: bytes, mode: CommandsMode = CommandsMode.LOOPBACK) -> str:
     """Return why the request may not send commands, or '' if it may. An empty token matches nothing."""
+    if mode is CommandsMode.OFF:
+        return "commands are off in the settings"
     if _has_token(facts.authorization, token):
         return ""
+    without = "with another token" if facts.authorization and token else "without the token"
+    if mode is CommandsMode.TOKEN:
+        return f"it came {without}" if token else "commands need a token, and none is set"
+    return _not_from_here(facts, without)
+
+
+def _not_from_here(facts: Facts, without: str) -> str:
+    """Return what makes it doubtful that somebody on this machine sent it; empty if nothing does."""
     if not is_loopback(facts.peer):
-        return "it came from another machine and without the token"
+        return f"it came from another machine and {without}"
     if facts.forwarded:
-        return "it came through a proxy and without the token"
+        return f"it came through a proxy and {without}"
     host = _authority(facts.host[0]) if len(facts.host) == 1 else None
     if host is None or not is_loopback(host[0]):
         return "its Host is not this machine"
@@ -96,10 +112,17 @@ def is_forwarding(header: str) -> bool:
 
 
 def token_from(environment: Mapping[str, str]) -> bytes:
-    """Return the token, or b'' if there is none.
+    """Return the token without surrounding whitespace, or b'' if there is none.
 
-    A trailing newline, usual in files with secrets, is removed.
+    PRELOAD_TOKEN_FILE takes precedence over PRELOAD_TOKEN. The file is read at each call, so that a replaced token, as in a
+    mounted Secret, counts at once. A file that cannot be read is the same as no token.
     """
+    if name := environment.get(TOKEN_FILE_VARIABLE):
+        try:
+            with Path(name).open("rb") as file:
+                return file.read(MAX_TOKEN_BYTES).strip()
+        except OSError:
+            return b""
     return environment.get(TOKEN_VARIABLE, "").strip().encode("utf-8", "surrogateescape")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from comfy_preload.core.state.jobs import JobState
@@ -19,8 +19,9 @@ from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Statu
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 200
-"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all.
-At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
+"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
+MAX_LABEL_BYTES = 1024
+"""Of a label with several names; Mimir rejects labels of more than 2048."""
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
@@ -44,6 +45,7 @@ class SnapshotCollector(Collector):
         yield from self._per_model()
         yield from self._warmups()
         yield self._residency()
+        yield from self._counted()
 
     def _state(self) -> Iterator[Metric]:
         now = self._now
@@ -154,6 +156,31 @@ class SnapshotCollector(Collector):
         metric.add_metric((str(len(self._now.models)), loaded, coming), time.time())
         return metric
 
+    def _counted(self) -> Iterator[Metric]:
+        now = self._now.counted
+        commands = CounterMetricFamily(
+            "comfyui_preload_commands",
+            "Commands by what became of them.",
+            labels=("command", "result"),
+        )
+        for values, count in now.commands.items():
+            commands.add_metric(list(values), count)
+        yield commands
+        refused, lost = (
+            "Prompts refused with 503 while draining.",
+            "Prompts unfinished when the time of drain was over.",
+        )
+        yield CounterMetricFamily("comfyui_preload_prompts_refused", refused, value=now.prompts_refused)
+        yield CounterMetricFamily("comfyui_preload_prompts_lost", lost, value=now.prompts_lost)
+        for name, help_, found in (
+            ("ready_seconds", "From the start of the process to ready.", now.ready),
+            ("prompt_seconds", "How long prompts ran.", now.prompt),
+            ("prompt_wait_seconds", "How long prompts waited in the queue.", now.wait),
+        ):
+            yield HistogramMetricFamily(
+                f"comfyui_preload_{name}", help_, buckets=found.cumulative(), sum_value=found.sum
+            )
+
 
 def _gauge(name: str, help_: str, value: float) -> Metric:
     return GaugeMetricFamily(f"comfyui_preload_{name}", help_, value=float(value))
@@ -193,8 +220,14 @@ def _stages(models: Iterable[Model]) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def _names(models: Iterable[Model]) -> str:
-    """Join the names; a comma in a name is percent-encoded, so that the list can be split."""
-    return _text(",".join(m.name.replace("%", "%25").replace(",", "%2C") for m in models))
+    """Join the names up to MAX_LABEL_BYTES; a comma in a name is percent-encoded, so that the list can be split."""
+    joined = ""
+    for model in models:
+        longer = f"{joined},{_text(model.name.replace('%', '%25').replace(',', '%2C'))}"
+        if len(longer.encode()) > MAX_LABEL_BYTES:
+            break
+        joined = longer
+    return joined[1:]
 
 
 def _text(value: str) -> str:

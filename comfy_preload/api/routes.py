@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -19,8 +20,11 @@ from comfy_preload.api import access as gate
 from comfy_preload.api import json_bodies as body
 from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error
 from comfy_preload.core.errors import PreloadError, problem
+from comfy_preload.core.log import log
+from comfy_preload.core.settings.glance import CommandsMode
 from comfy_preload.core.state.jobs import Command, Door
 from comfy_preload.core.state.snapshot import Snapshot
+from comfy_preload.core.state.tally import Tally
 
 MAX_BYTES = 64 << 10
 """Maximum bytes of the body of a command."""
@@ -35,16 +39,28 @@ _STATUS = {
     "settings_not_written": 409,
 }
 
+_RESULTS = {401: "unauthorized", 403: "forbidden", 429: "too_many"}
+"""What the log and the metric call an answer; the others are `accepted` or `rejected`."""
+
 
 def register(
     routes: web.RouteTableDef,
     snapshot: Callable[[], Snapshot],
     door: Door,
+    *,
     fleet: Callable[[], FleetView | None] = lambda: None,
+    mode: Callable[[], CommandsMode] = lambda: CommandsMode.LOOPBACK,
+    tally: Tally | None = None,
 ) -> None:
     """Add the routes to a table.
 
-    `snapshot` and `fleet` are called for each request; `door` accepts the commands.
+    Args:
+        routes: The table.
+        snapshot: Called for each request.
+        door: Accepts the commands.
+        fleet: Called for each request.
+        mode: Called for each command: who may send it.
+        tally: Counts the commands.
     """
 
     async def question(request: web.Request) -> web.Response:
@@ -53,7 +69,7 @@ def register(
 
     for path in QUESTIONS:  # by default aiohttp does not match names with braces
         routes.get(path.replace("}", ":[^/]+}"))(question)
-    commands = Commands(door, snapshot, gate.token_from(os.environ))
+    commands = Commands(door, snapshot, partial(gate.token_from, os.environ), mode, tally or Tally())
     for command in Command:
         routes.post(f"/preload/{command.value}")(partial(commands.take, command))
     routes.post("/preload/entries")(commands.entries)
@@ -62,46 +78,74 @@ def register(
 class Commands:
     """Authorise, parse and queue commands."""
 
-    def __init__(self, door: Door, snapshot: Callable[[], Snapshot], token: bytes) -> None:
+    def __init__(
+        self,
+        door: Door,
+        snapshot: Callable[[], Snapshot],
+        token: Callable[[], bytes],
+        mode: Callable[[], CommandsMode],
+        tally: Tally,
+    ) -> None:
+        """Ask for token and mode at each command: they may change while the process runs."""
         self._door = door
         self._snapshot = snapshot
         self._token = token
+        self._mode = mode
+        self._tally = tally
         self._allowed = gate.Bucket(gate.MAX_COMMANDS_PER_MINUTE)
         self._refused = gate.Bucket(gate.MAX_REFUSALS_PER_MINUTE)
         """A separate bucket: a flood of wrong tokens does not lock out the right one."""
 
     async def take(self, command: Command, request: web.Request) -> web.Response:
-        return _response(await self._answer(command, request))
+        return self._noted(command.value, request, await self._answer(command, request))
 
     async def entries(self, request: web.Request) -> web.Response:
         """Return the entries for the graph in the body; with `If-Match`, add them to the file."""
+        return self._noted("entries", request, await self._lines(request))
+
+    async def _lines(self, request: web.Request) -> Answer:
         if refused := self._refusal(request):
-            return _response(refused)
+            return refused
         tag = request.headers.get("If-Match", "").strip('"') or None
         try:
             graph = _graph(await _read(request, MAX_GRAPH_BYTES))
             text, now = await asyncio.to_thread(self._door.entries, graph, tag)
         except _BadRequestError as wrong:
-            return _response(
-                error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
-            )
+            return error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
         except PreloadError as wrong:
-            return _response(error(_STATUS.get(wrong.problem.code, 400), wrong.problem))
+            return error(_STATUS.get(wrong.problem.code, 400), wrong.problem)
         headers = {
             "Content-Type": "text/plain; charset=utf-8",
             "Cache-Control": "no-store",
             "ETag": f'"{now}"',
         }
-        return _response(Answer(200, text.encode(), {**headers, "X-Content-Type-Options": "nosniff"}))
+        return Answer(200, text.encode(), {**headers, "X-Content-Type-Options": "nosniff"})
+
+    def _noted(self, command: str, request: web.Request, given: Answer) -> web.Response:
+        """Write the audit line and count the command. A flood is counted and not written."""
+        result = _RESULTS.get(given.status, "accepted" if given.status < 400 else "rejected")
+        self._tally.command(command, result)
+        if result != "too_many":
+            level = logging.INFO if result == "accepted" else logging.WARNING
+            log.log(
+                level, "command %s from %s: %s (HTTP %d)", command, _facts(request).peer, result, given.status
+            )
+        return _response(given)
 
     def _refusal(self, request: web.Request) -> Answer | None:
-        reason = gate.refusal(_facts(request), self._token)
+        token, mode = self._token(), self._mode()
+        reason = gate.refusal(_facts(request), token, mode)
         bucket = self._refused if reason else self._allowed
         if wait := bucket.take():
             return error(
                 429, problem("too_many_commands", wanted=bucket.size), {"Retry-After": str(math.ceil(wait))}
             )
-        return error(403, problem("command_refused", reason=reason)) if reason else None
+        if not reason:
+            return None
+        refused = problem("command_refused", reason=reason)
+        if token and mode is not CommandsMode.OFF:  # the token would have opened
+            return error(401, refused, {"WWW-Authenticate": 'Bearer realm="comfy-preload"'})
+        return error(403, refused)
 
     async def _answer(self, command: Command, request: web.Request) -> Answer:
         if refused := self._refusal(request):

@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from comfy_preload.api.draining import refuse_prompts
 from comfy_preload.api.routes import register
 from comfy_preload.boot import before_torch
 from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
-from comfy_preload.core.settings.glance import Glance, glance
+from comfy_preload.core.settings.glance import CommandsMode, Glance, glance
 from comfy_preload.core.state.jobs import Command, Job
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Slot
 from comfy_preload.core.state.snapshot import Phase, Snapshot, Status
+from comfy_preload.core.state.tally import Tally
 from comfy_preload.host.server import prompt_server
 
 if TYPE_CHECKING:
@@ -38,7 +40,14 @@ def install() -> Plugin | None:
     if server is None:
         return None
     plugin = Plugin(server, before_torch.head_start)
-    register(server.routes, plugin.snapshot, plugin, plugin.fleet)
+    register(
+        server.routes,
+        plugin.snapshot,
+        plugin,
+        fleet=plugin.fleet,
+        mode=lambda: plugin.commands,
+        tally=plugin.tally,
+    )
     if before_torch.early_probe:
         before_torch.early_probe.snapshot = plugin.snapshot_before_listening
         before_torch.early_probe.fleet = plugin.fleet
@@ -61,6 +70,9 @@ class Plugin:
         self._problems: tuple[Problem, ...] = ()
         """Problems of the settings file, while there is no preloader."""
         self._registry: Registry | None = None
+        self.tally = Tally()
+        self.commands = CommandsMode.OFF
+        """Who may give commands; nobody before the settings are read."""
 
     @property
     def preloader(self) -> Preloader | None:
@@ -68,7 +80,8 @@ class Plugin:
         return self._preloader
 
     def snapshot(self) -> Snapshot:
-        return (self._preloader.readiness if self._preloader else self._idle).snapshot()
+        now = (self._preloader.readiness if self._preloader else self._idle).snapshot()
+        return replace(now, counted=self.tally.now)
 
     def snapshot_before_listening(self) -> Snapshot:
         """Return the snapshot for the early probe: not ready before ComfyUI's port is open.
@@ -103,6 +116,7 @@ class Plugin:
     def set_up(self) -> None:
         """Read the settings, and register the hook before the port opens if there is something to preload."""
         seen = _glance()
+        self.commands = seen.commands
         if seen.registry:
             from comfy_preload.registry.service import begin
 
@@ -117,6 +131,7 @@ class Plugin:
             return
         self._preloader = self._make(settings)
         self._server.app.on_startup.append(self._preloader.start)
+        self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
 
     def fail(self, *problems: Problem) -> None:
         """Report these problems instead of preloading."""
@@ -126,6 +141,9 @@ class Plugin:
         self._problems = problems
         self._idle = _settled(problems)
 
+    def _is_draining(self) -> bool:
+        return self._preloader is not None and self._preloader.readiness.is_draining
+
     def _slots(self) -> tuple[Slot, ...]:
         return self._preloader.residency.slots if self._preloader else ()
 
@@ -133,11 +151,12 @@ class Plugin:
         from comfy_preload.host.comfy import ComfyHost
         from comfy_preload.preloader import Preloader
 
-        return Preloader(settings, ComfyHost(self._server), self._reread, self._head_start)
+        return Preloader(settings, ComfyHost(self._server), self._reread, self._head_start, self.tally)
 
     def _reread(self) -> Settings:
         from comfy_preload.core.settings.validation import load
 
+        self.commands = _glance().commands
         return load(settings_path())
 
 
@@ -145,7 +164,7 @@ def _glance() -> Glance:
     try:
         return glance(read(settings_path()))
     except PreloadError:
-        return Glance(needs_validation=True)
+        return Glance(commands=CommandsMode.OFF, needs_validation=True)
 
 
 def _settled(problems: tuple[Problem, ...] = ()) -> Readiness:

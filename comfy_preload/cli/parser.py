@@ -98,7 +98,13 @@ def parser() -> argparse.ArgumentParser:
     capture.add_argument("--force", action="store_true", help="replace that file")
 
     wait = add("wait", "wait until /ready says 200")
-    wait.add_argument("url", metavar="URL", help="of ComfyUI, such as http://127.0.0.1:8188")
+    wait.add_argument(
+        "url",
+        metavar="URL",
+        nargs="?",
+        default=os.environ.get("PRELOAD_URL") or "http://127.0.0.1:8188",
+        help="of ComfyUI (default: PRELOAD_URL, else http://127.0.0.1:8188)",
+    )
     wait.add_argument("--timeout", type=number, default=600, metavar="SECONDS", help="give up after (600)")
     wait.add_argument(
         "--interval", type=number, default=1, metavar="SECONDS", help="ask no more often than every (1)"

@@ -213,7 +213,12 @@ ERRORS: dict[str, ErrorKind] = {
     "command_refused": ErrorKind(
         "A command was neither sent from this machine nor with the token.",
         "the command was refused: {reason}",
-        "Send it from the same machine, or with 'Authorization: Bearer' and the value of PRELOAD_TOKEN.",
+        "Send it with 'Authorization: Bearer' and the token, or, with `commands: loopback`, from the same machine.",
+    ),
+    "draining": ErrorKind(
+        "The replica is about to end and takes no new prompts.",
+        "this replica is about to end and takes no new prompts",
+        "Send the prompt to another replica, or again after Retry-After.",
     ),
     "too_many_commands": ErrorKind(
         "Commands, or wrong tokens, come too fast.",

@@ -111,6 +111,15 @@ class Failed:
     """The exception's class, with its module."""
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A user's prompt that is over, whether it worked or not. Seconds."""
+
+    ran: float
+    waited: float | None
+    """In the queue; None where ComfyUI did not note when it came."""
+
+
 Identity = tuple[tuple[int, int, int], ...]
 """(mtime_ns, size, inode) of each file: changes when a file is replaced."""
 
@@ -211,12 +220,16 @@ class Host(Loaders, Protocol):
         """Run an API-format prompt to its end, before those that wait. Returns what went wrong."""
         ...
 
-    def new_errors(self) -> tuple[Failed, ...]:
-        """What raised in the prompts that ended since one last asked."""
+    def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
+        """Return what raised in the prompts that ended since the last call, and how long users' prompts took."""
         ...
 
     def queue_remaining(self) -> int:
         """Prompts that run or wait, without our jobs."""
+        ...
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Return the ids of the prompts that run or wait, without our jobs."""
         ...
 
     def is_busy(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from comfy_preload.core.host import (
     Failed,
+    Finished,
     GraphNode,
     HostFacts,
     LoaderSpec,
@@ -33,7 +34,7 @@ class ComfyHost:
 
     def __init__(self, server: Any) -> None:
         self._server = server
-        self._errors = prompts.Errors(server)
+        self._history = prompts.History(server)
 
     def changed(self) -> None:
         """`send_sync` hands over to the event loop; web/watch.js listens."""
@@ -74,11 +75,14 @@ class ComfyHost:
     async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
         return await prompts.run(self._server, prompt)
 
-    def new_errors(self) -> tuple[Failed, ...]:
-        return self._errors.new()
+    def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
+        return self._history.new()
 
     def queue_remaining(self) -> int:
-        return queue.remaining(self._server)
+        return len(queue.unfinished(self._server))
+
+    def unfinished(self) -> tuple[str, ...]:
+        return queue.unfinished(self._server)
 
     def is_busy(self) -> bool:
         return bool(queue.items(self._server))

@@ -12,7 +12,7 @@ from typing import Any
 
 import execution
 
-from comfy_preload.core.host import Failed
+from comfy_preload.core.host import Failed, Finished
 from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
 from comfy_preload.host import queue
 
@@ -92,18 +92,41 @@ def _errors(status: Mapping[str, Any]) -> Iterator[Failed]:
             yield Failed(str(data.get("node_id", "")), str(data.get("node_type", "")), "it was interrupted")
 
 
-class Errors:
-    """What raised in the prompts that ended since one last asked."""
+class History:
+    """What ended since the last look."""
 
     def __init__(self, server: Any) -> None:
         self._queue = server.prompt_queue
         self._seen: str | None = None
 
-    def new(self) -> tuple[Failed, ...]:
-        """Reads the newest entries of the history, without the queue's lock."""
+    def new(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
+        """Return what raised, and how long users' prompts took. Reads the history without the queue's lock."""
         ids = list(self._queue.history)
         since = ids.index(self._seen) + 1 if self._seen in ids else 0
         if ids:
             self._seen = ids[-1]
-        entries = (self._queue.history.get(prompt_id) or {} for prompt_id in ids[since:])
-        return tuple(failed for entry in entries for failed in _errors(entry.get("status") or {}))
+        entries = [self._queue.history.get(prompt_id) or {} for prompt_id in ids[since:]]
+        failed = tuple(one for entry in entries for one in _errors(entry.get("status") or {}))
+        return failed, tuple(one for entry in entries if (one := _finished(entry)))
+
+
+def _finished(entry: Mapping[str, Any]) -> Finished | None:
+    """Return how long a user's prompt took; None for one of ours, or one without times.
+
+    The worker notes `execution_start` and how it ended in milliseconds (`PromptExecutor.add_message`, execution.py), and
+    `POST /prompt` when it came (`create_time`, server.py; 0.3.67 and later).
+    """
+    prompt: tuple[Any, ...] = tuple(entry.get("prompt") or (0, "", {}, {}))
+    graph = prompt[2]
+    if any(node.get("class_type") in (queue.JOB_NODE, SINK) for node in graph.values()):
+        return None
+    times = [
+        data["timestamp"]
+        for _, data in (entry.get("status") or {}).get("messages") or ()
+        if "timestamp" in data
+    ]
+    if not times:
+        return None
+    created = prompt[3].get("create_time")
+    waited = max(0.0, (times[0] - created) / 1000) if isinstance(created, int) else None
+    return Finished(ran=max(0.0, (times[-1] - times[0]) / 1000), waited=waited)

@@ -101,10 +101,12 @@ def items(server: Any) -> list[tuple[Any, ...]]:
     return [*list(queue.currently_running.values()), *list(queue.queue)]
 
 
-def remaining(server: Any) -> int:
-    """Prompts that run or wait, our jobs not counted."""
-    return sum(
-        not any(node.get("class_type") == JOB_NODE for node in item[2].values()) for item in items(server)
+def unfinished(server: Any) -> tuple[str, ...]:
+    """Return the ids of the prompts that run or wait, our jobs left out."""
+    return tuple(
+        str(item[1])
+        for item in items(server)
+        if not any(node.get("class_type") == JOB_NODE for node in item[2].values())
     )
 
 

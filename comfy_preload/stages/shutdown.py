@@ -15,6 +15,7 @@ from typing import Any
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.tally import Tally
 
 EXIT_CODE = 70
 """Exit status of the process with `on_error: exit` (EX_SOFTWARE in sysexits.h)."""
@@ -23,17 +24,21 @@ TERMINATION_LOG = Path("/dev/termination-log")
 LINGER = 3.0
 """Seconds between the end of the last prompt and the exit, for clients to fetch the result."""
 IDLE_LINGER = 1.0
-"""The same if nothing ran: for prompts that are on their way, if no preStop hook waits for the load balancer.
-The same if nothing ran: for prompts that are on their way, if no preStop hook waits for the load balancer."""
+"""The same if nothing ran: for requests that are on their way, which get an answer, be it 503."""
 
 
 def exit_with(reason: str) -> None:
     """Exit with EXIT_CODE and log the reason last. SystemExit passes through ComfyUI's loop."""
+    _write_termination_message(reason)
+    log.critical("on_error: exit; exiting with status %d: %s", EXIT_CODE, reason)
+    raise SystemExit(EXIT_CODE)
+
+
+def _write_termination_message(reason: str) -> None:
+    """Write the reason where Kubernetes reads it, if there is such a file."""
     if TERMINATION_LOG.exists():
         with contextlib.suppress(OSError):
             TERMINATION_LOG.write_text(reason[:4096], encoding="utf-8")
-    log.critical("on_error: exit; exiting with status %d: %s", EXIT_CODE, reason)
-    raise SystemExit(EXIT_CODE)
 
 
 class Drain:
@@ -42,8 +47,9 @@ class Drain:
     ComfyUI installs no handler, so it would end in the middle of a prompt. Ctrl-C does not change.
     """
 
-    def __init__(self, host: Host, readiness: Readiness, seconds: float) -> None:
+    def __init__(self, host: Host, readiness: Readiness, tally: Tally, seconds: float) -> None:
         self.seconds = seconds
+        self._tally = tally
         self._host = host
         self._readiness = readiness
         self._before: Any = signal.SIG_DFL
@@ -67,7 +73,11 @@ class Drain:
     async def _drain(self) -> None:
         deadline = time.monotonic() + self.seconds
         prompts = self._host.queue_remaining()
-        log.info("SIGTERM: draining; %d prompts have up to %g s to finish", prompts, self.seconds)
+        log.info(
+            "SIGTERM: draining, new prompts are refused; %d prompts have up to %g s to finish",
+            prompts,
+            self.seconds,
+        )
         idle_since = time.monotonic() - (0 if prompts else LINGER - IDLE_LINGER)
         while time.monotonic() < deadline:
             if self._host.queue_remaining():
@@ -75,9 +85,18 @@ class Drain:
             elif time.monotonic() - idle_since > LINGER:
                 break
             await asyncio.sleep(0.1)
-        left = self._host.queue_remaining()
-        log.log(logging.WARNING if left else logging.INFO, "drained: %d prompts are unfinished", left)
+        self._report(self._host.unfinished())
         self._end(now=self._host.is_busy())
+
+    def _report(self, left: tuple[str, ...]) -> None:
+        """Name the prompts that did not finish: in the log, in the termination message, in the metrics."""
+        if not left:
+            log.info("drained: 0 prompts are unfinished")
+            return
+        self._tally.lose_prompts(len(left))
+        text = f"drained: {len(left)} prompts are unfinished after {self.seconds:g} s: {', '.join(left)}"
+        log.warning("%s", text)
+        _write_termination_message(text)
 
     def _end(self, *, now: bool) -> None:
         """Exit through ComfyUI's shutdown if idle, else at once: Python's shutdown crashes torch's threads."""

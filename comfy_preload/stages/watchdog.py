@@ -11,24 +11,31 @@ from comfy_preload.core.machine import memory
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.tally import Tally
 
 INTERVAL = 2.0
 """Seconds between checks."""
 
 
 class Watchdog:
-    """Check every INTERVAL seconds for device errors, moved models and low memory."""
+    """Check every INTERVAL seconds for device errors, finished prompts, moved models and low memory."""
 
-    def __init__(self, host: Host, residency: Residency, readiness: Readiness, floor: float) -> None:
+    def __init__(
+        self, host: Host, residency: Residency, readiness: Readiness, tally: Tally, floor: float
+    ) -> None:
         self.floor = floor
         self._host = host
         self._residency = residency
         self._readiness = readiness
+        self._tally = tally
 
     def check(self) -> Slot | None:
         """Return the slot to release if memory is low: the least recently used one that is not required."""
-        for failed in self._host.new_errors():
+        failures, prompts = self._host.news()
+        for failed in failures:
             self._readiness.blame(failed.error, failed.reason)
+        for one in prompts:
+            self._tally.finish_prompt(one.ran, one.waited)
         self._readiness.look()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):

@@ -55,7 +55,7 @@ class Kubelet:
         lag: float = 0.0,
     ) -> None:
         """`ports`: where the named ports of the container really are."""
-        (self._container,) = pod["containers"]
+        (self._container,) = pod["containers"]  # sidecars among the init containers are not played
         self._grace: float = pod["terminationGracePeriodSeconds"] * pace
         self._process = process
         self._ports = ports

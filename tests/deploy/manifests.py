@@ -19,29 +19,107 @@ CHART = ROOT / "deploy" / "helm" / "comfyui-preload"
 KUSTOMIZE = ROOT / "deploy" / "kubernetes"
 Manifest = dict[str, Any]
 WORKFLOW = '{"1": {"class_type": "VAELoader", "inputs": {"vae_name": "模型 \\"一\\".safetensors"}}}\n'
+DOWNLOAD = {
+    "url": "https://example.com/模型.safetensors",
+    "path": "vae/模型 一.safetensors",
+    "sha256": "a" * 64,
+}
 ALL_ON: dict[str, Any] = {
     "token": 'a "token": of #all',
     "workflows": {"sdxl.json": WORKFLOW, "b.json": "{}"},
     "preload": {"when": "background", "workflows": [{"path": "*.json", "warmup": True}]},
-    "models": {"storageClassName": "fast", "size": "1Ti"},
-    "nodeCache": {"enabled": True, "verify": True},
+    "models": {
+        "storageClassName": "fast",
+        "size": "1Ti",
+        "download": [DOWNLOAD],
+        "downloadSecret": "hub",
+        "subPath": "comfy",
+    },
+    "nodeCache": {"enabled": True, "verify": True, "daemonSet": True, "pruneDays": 30},
+    "output": {"existingClaim": "pictures", "subPath": "out"},
+    "prune": {"claims": True},
+    "shm": "8Gi",
     "args": ["--highvram"],
-    "env": [{"name": "TZ", "value": "UTC"}],
-    "imagePullSecrets": [{"name": "registry"}],
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "env": [{"name": "OLD", "value": "1"}],
+    "envFrom": [{"secretRef": {"name": "more"}}],
+    "image": {
+        "registry": "ghcr.io",
+        "repository": "me/app",
+        "digest": f"sha256:{'0' * 64}",
+        "pullPolicy": "Always",
+    },
+    "imagePullSecrets": ["registry", {"name": "other"}],
     "affinity": {"podAntiAffinity": {}},
     "autoscaling": {"kind": "hpa"},
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "deletionCost": {"enabled": True},
+    "reloadStrategy": "reload",
+    "serviceMonitor": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "metricRelabelings": [{"action": "keep"}],
+    },
+    "prometheusRule": {"enabled": True, "disabled": ["ComfyUIEvictions"]},
+    "dashboard": {"enabled": True},
     "runtimeClassName": "nvidia",
+    "priorityClassName": "high",
+    "schedulerName": "own",
+    "dnsPolicy": "None",
+    "dnsConfig": {"nameservers": ["10.0.0.10"]},
+    "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["nas"]}],
+    "nodeSelector": {"gpu": "yes"},
+    "tolerations": [{"operator": "Exists"}],
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+    ],
+    "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpu"}],
+    "podAnnotations": {"a.example.com/b": "c"},
+    "podLabels": {"team": "x"},
+    "commonLabels": {"owner": "y"},
+    "commonAnnotations": {"note": "z"},
+    "initContainers": [{"name": "first", "image": "busybox:1"}],
+    "sidecars": [{"name": "beside", "image": "busybox:1"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
+    "preStopSeconds": 45,
+    "readinessProbe": {"periodSeconds": 3},
+    "service": {
+        "annotations": {"x": "y"},
+        "ipFamilyPolicy": "PreferDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    },
+    "serviceAccount": {"annotations": {"iam": "role"}},
+    "ingress": {"enabled": True, "hosts": [{"host": "a.example.com"}], "tls": [{"hosts": ["a.example.com"]}]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["b.example.com"]},
+    "gateway": {"enabled": True},
+    "redis": {"enabled": True},
     "networkPolicy": {
         "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
         "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "ports": [{"port": 6379}]}],
     },
+    "extraObjects": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}},
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}",
+    ],
 }
+EXAMPLES = sorted(file.stem for file in (CHART / "examples").glob("*.yaml"))
 
 
-def chart(values: Mapping[str, Any] | None = None, *files: Path) -> list[Manifest]:
-    """What `helm template` makes of the chart; raises AssertionError with helm's words."""
-    return _loaded(_template(json.dumps(values or {}), files))
+def chart(values: Mapping[str, Any] | None = None, *files: Path, release: str = "demo") -> list[Manifest]:
+    """What `helm template` makes of the chart, without its tests; raises AssertionError with helm's words."""
+    found = _loaded(_template(json.dumps(values or {}), files, release))
+    return [one for one in found if "helm.sh/hook" not in one["metadata"].get("annotations", {})]
+
+
+def hooks(values: Mapping[str, Any] | None = None) -> list[Manifest]:
+    """What `helm test` runs."""
+    found = _loaded(_template(json.dumps(values or {}), (), "demo"))
+    return [one for one in found if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+
+
+def example(name: str) -> list[Manifest]:
+    """The chart with a values file of examples/."""
+    return chart(None, CHART / "examples" / f"{name}.yaml")
 
 
 def overlay(name: str) -> list[Manifest]:
@@ -60,15 +138,48 @@ def the(kind: str, manifests: list[Manifest]) -> Manifest:
     return found
 
 
+def deployments(manifests: list[Manifest]) -> list[Manifest]:
+    """Those that run ComfyUI: one for each pool."""
+    found = [m for m in manifests if m["kind"] == "Deployment"]
+    return [
+        m
+        for m in found
+        if any(one["name"] == "comfyui" for one in m["spec"]["template"]["spec"]["containers"])
+    ]
+
+
+def deployment(manifests: list[Manifest]) -> Manifest:
+    """The only one that runs ComfyUI."""
+    (found,) = deployments(manifests)
+    return found
+
+
 def pod(manifests: list[Manifest]) -> Manifest:
     """The pod's spec."""
-    spec: Manifest = the("Deployment", manifests)["spec"]["template"]["spec"]
+    spec: Manifest = deployment(manifests)["spec"]["template"]["spec"]
     return spec
 
 
 def container(manifests: list[Manifest]) -> Manifest:
     """ComfyUI's container."""
-    (found,) = pod(manifests)["containers"]
+    return containers(pod(manifests))["comfyui"]
+
+
+def containers(spec: Manifest) -> dict[str, Manifest]:
+    """All of a pod, init containers too, by name."""
+    return {one["name"]: one for one in (*spec.get("initContainers", ()), *spec["containers"])}
+
+
+def templates(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Every object that makes pods, with the template of its pods."""
+    for one in manifests:
+        if one["kind"] in ("Deployment", "DaemonSet", "Job"):
+            yield one, one["spec"]["template"]
+
+
+def service(manifests: list[Manifest]) -> Manifest:
+    """The one with ComfyUI's port and that of the probe."""
+    (found,) = (m for m in manifests if m["kind"] == "Service" and len(m["spec"]["ports"]) == 2)
     return found
 
 
@@ -80,17 +191,17 @@ def settings(manifests: list[Manifest]) -> str:
 
 def config(manifests: list[Manifest]) -> Manifest:
     """The ConfigMap with the settings."""
-    (found,) = (m for m in manifests if m["kind"] == "ConfigMap" and "preload.yaml" in m["data"])
+    (found,) = (m for m in manifests if m["kind"] == "ConfigMap" and "preload.yaml" in m.get("data", {}))
     return found
 
 
 @functools.cache
-def _template(values: str, files: tuple[Path, ...]) -> str:
+def _template(values: str, files: tuple[Path, ...], release: str) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         file.write(values)
         file.flush()
         more = [word for path in (*files, Path(file.name)) for word in ("--values", str(path))]
-        return helm("template", "demo", str(CHART), "--namespace", "comfyui", *more)
+        return helm("template", release, str(CHART), "--namespace", "comfyui", *more)
 
 
 @functools.cache
@@ -116,14 +227,14 @@ def settled(rendered: list[Manifest]) -> Settings:
 
 def is_built_in(manifest: Manifest) -> bool:
     """Of a kind that Kubernetes itself knows."""
-    return manifest["kind"] not in ("ScaledObject", "ServiceMonitor")
+    return manifest["kind"] not in ("ScaledObject", "ServiceMonitor", "PrometheusRule", "HTTPRoute")
 
 
 RENDERED: dict[str, Callable[[], list[Manifest]]] = {
     "chart": chart,
     "chart, all on": lambda: chart(ALL_ON),
-    "chart, gpu": lambda: chart(None, CHART / "examples" / "gpu.yaml"),
-    "chart, cpu": lambda: chart(None, CHART / "examples" / "cpu.yaml"),
+    **{f"chart, {name}": functools.partial(example, name) for name in EXAMPLES},
+    "overlay plain": lambda: overlay("plain"),
     "overlay hpa": lambda: overlay("hpa"),
     "overlay keda": lambda: overlay("keda"),
 }

@@ -121,6 +121,26 @@ def test_how_it_runs() -> None:
     assert "USER" not in dict(dockerfile.instructions("app"))
 
 
+def environment(*stages: str) -> str:
+    """What the ENV instructions of these stages say."""
+    words = (pair for stage in stages for pair in dockerfile.instructions(stage))
+    return " ".join(rest for word, rest in words if word == "ENV")
+
+
+def test_no_gpu_is_given_away() -> None:
+    """Which GPUs a container sees is said by what runs it, never by the image."""
+    said = environment("base", "runtime", "app")
+
+    assert "NVIDIA_VISIBLE_DEVICES" not in said
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video" in said
+
+
+def test_health_check_follows_the_port() -> None:
+    """No port is fixed in it: the address is a variable of the image, which `docker run -e` replaces."""
+    assert not any("://" in word for word in dockerfile.health_check())
+    assert "PRELOAD_URL=http://127.0.0.1:8188" in environment("runtime")
+
+
 def test_example_app() -> None:
     """Its settings have no problem, neither as they are nor with the examples in them."""
     text = (FOLDER / "app" / "preload.yaml").read_text(encoding="utf-8")
@@ -139,7 +159,7 @@ def test_compose_comfyui(services: dict[str, dict[str, Any]], profile: str) -> N
     drain = validate(parse((FOLDER / "app" / "preload.yaml").read_text(encoding="utf-8"))).options.drain
 
     assert [profile] == service["profiles"]
-    assert (True, ["/tmp"]) == (service["read_only"], service["tmpfs"])  # noqa: S108 — a mount, not a file
+    assert (True, ["/tmp:exec"]) == (service["read_only"], service["tmpfs"])  # noqa: S108 — a mount, not a file
     assert ["CMD", *dockerfile.health_check()] == service["healthcheck"]["test"]
     assert drain + 10 <= int(service["stop_grace_period"].rstrip("s"))
     folders = {volume.rpartition(":/")[2].partition(":")[0] for volume in service["volumes"]}

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.deploy.manifests import KUSTOMIZE, Manifest, chart, container, overlay, pod, settled
+from tests.deploy.manifests import KUSTOMIZE, Manifest, chart, container, deployment, overlay, pod, settled
 
 PERIOD, PRE_STOP, TO_END = 5, 5, 10
 
 
-def numbers_fit(rendered: list[Manifest], facts: dict[str, float]) -> None:
+def numbers_fit(rendered: list[Manifest], facts: dict[str, float], pre_stop: int = PRE_STOP) -> None:
     """The rules of docs/kubernetes.md, written down a second time."""
     one, options = container(rendered), settled(rendered).options
     startup = one["startupProbe"]
@@ -26,8 +26,9 @@ def numbers_fit(rendered: list[Manifest], facts: dict[str, float]) -> None:
     assert patience >= facts["importSeconds"] + options.timeout, (
         "the plugin says why before the kubelet kills"
     )
-    assert PRE_STOP == one["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod(rendered)["terminationGracePeriodSeconds"] >= PRE_STOP + options.drain + TO_END
+    assert pre_stop == one["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod(rendered)["terminationGracePeriodSeconds"] >= pre_stop + options.drain + TO_END
+    assert deployment(rendered)["spec"]["progressDeadlineSeconds"] > patience
 
 
 def formula(facts: dict[str, float]) -> tuple[int, int]:
@@ -54,12 +55,13 @@ def formula(facts: dict[str, float]) -> tuple[int, int]:
         }
     ),
     drain=st.one_of(st.integers(0, 86_400), st.floats(0, 86_400)),
+    pre_stop=st.integers(1, 3600),
 )
-def test_numbers_of_the_chart(facts: dict[str, float], drain: float) -> None:
+def test_numbers_of_the_chart(facts: dict[str, float], drain: float, pre_stop: int) -> None:
     """Whatever the values: the start has the time that loading needs, the end the time that prompts get."""
-    rendered = chart({**facts, "preload": {"drain": drain}})
+    rendered = chart({**facts, "preload": {"drain": drain}, "preStopSeconds": pre_stop})
 
-    numbers_fit(rendered, facts)
+    numbers_fit(rendered, facts, pre_stop)
     timeout, threshold = formula(facts)
     # Helm reckons in decimals: on the edge between two integers it may differ by one.
     assert abs(timeout - settled(rendered).options.timeout) <= 1
@@ -75,7 +77,7 @@ def test_own_timeout(timeout: float) -> None:
     numbers_fit(rendered, {"modelBytes": 24e9, "storageSpeed": 5e8, "importSeconds": 20, "warmupSeconds": 30})
 
 
-@pytest.mark.parametrize("name", ["hpa", "keda"])
+@pytest.mark.parametrize("name", ["plain", "hpa", "keda"])
 def test_numbers_of_the_overlays(name: str) -> None:
     """The numbers are those that the comment works out, and the comment works them out as the formula does."""
     text = (KUSTOMIZE / "base" / "deployment.yaml").read_text(encoding="utf-8")
@@ -92,3 +94,11 @@ def test_numbers_of_the_overlays(name: str) -> None:
     )
     results = [int(n) for n in re.findall(r"= (\d+) ", text.partition("apiVersion")[0])]
     assert [78, timeout, timeout + 40, threshold, pod(rendered)["terminationGracePeriodSeconds"]] == results
+
+
+def test_no_pre_stop() -> None:
+    """With preStopSeconds 0 there is no hook, which older Kubernetes would refuse with 0 seconds."""
+    rendered = chart({"preStopSeconds": 0})
+
+    assert "lifecycle" not in container(rendered)
+    assert 310 == pod(rendered)["terminationGracePeriodSeconds"]

@@ -201,11 +201,12 @@ STRANGE: dict[str, dict[str, str]] = {
 async def test_strangers(
     client: Client, door: OpenDoor, headers: dict[str, str], command: str, prefix: str
 ) -> None:
-    """Who is not from here and has no token gets 403, before the body is looked at."""
+    """Who is not from here and has no token, or another one, gets 401, before the body is looked at."""
     reply = await client.post(f"{prefix}/preload/{command}", headers=headers, data=LARGE)
     body = await reply.json()
 
-    assert (403, "command_refused") == (reply.status, body["error"]["code"])
+    assert (401, "command_refused") == (reply.status, body["error"]["code"])
+    assert 'Bearer realm="comfy-preload"' == reply.headers["WWW-Authenticate"]
     assert TOKEN not in await reply.text()
     assert [] == door.jobs
 
@@ -233,7 +234,7 @@ async def test_odd_requests(client: Client, door: OpenDoor, lines: str) -> None:
     """What no honest client on this machine sends is refused."""
     answered = await send(client, f"{lines}Connection: close\r\n\r\n".encode())
 
-    assert answered[9:12] in (b"400", b"403")
+    assert answered[9:12] in (b"400", b"401")
     assert [] == door.jobs
 
 
@@ -259,6 +260,6 @@ async def test_flood_of_wrong_tokens(client: Client, door: OpenDoor) -> None:
         for _ in range(gate.MAX_REFUSALS_PER_MINUTE + 20)
     ]
 
-    assert [403, 429] == [codes[gate.MAX_REFUSALS_PER_MINUTE - 1], codes[-1]]
+    assert [401, 429] == [codes[gate.MAX_REFUSALS_PER_MINUTE - 1], codes[-1]]
     assert 202 == (await client.post("/preload/reload", headers={"Host": "gpu-1", **BEARER})).status
     assert 1 == len(door.jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +162,16 @@ def test_any_token(token: str) -> None:
 def test_token_from(environment: dict[str, str], token: bytes) -> None:
     """The token is what PRELOAD_TOKEN holds, without blanks around it."""
     assert token == token_from(environment)
+
+
+def test_token_from_a_file(tmp_path: Path) -> None:
+    """The file counts more than the variable, and is read again each time: a token can be changed without a restart."""
+    file = tmp_path / "token"
+    environment = {"PRELOAD_TOKEN_FILE": str(file), "PRELOAD_TOKEN": "other"}
+    assert b"" == token_from(environment), "a file that is not there is no token"
+    for token in (b"one", b"two\n", b" \n", "令牌\r\n".encode()):
+        file.write_bytes(token)
+        assert token.strip() == token_from(environment)
 
 
 def test_not_shown() -> None:

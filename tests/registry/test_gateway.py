@@ -1,11 +1,8 @@
-"""The example in deploy/gateway, run by a real nginx: prompts go where their models are, and anywhere if that fails."""
+"""The gateway in a real nginx: where each request goes, one delivery of each prompt. Real ComfyUIs: test_gateway_fleet.py."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,16 +15,12 @@ import pytest
 
 from comfy_preload.registry.fleet import Fleet
 from tests.registry.replicas import held, replica
-from tests.support import prompts
-from tests.support.comfy import free_port
-from tests.support.reply import ask
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
-MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
+from tests.support import nginx, prompts
+from tests.support.reply import Reply, ask
 
 
 class Replica(ThreadingHTTPServer):
-    """As much of one as the gateway sees. `fleet` is shared by all."""
+    """As much of one as the gateway sees, with the faults that a real one has only by accident. `fleet` is shared by all."""
 
     daemon_threads = True
 
@@ -35,8 +28,17 @@ class Replica(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.name = name
         self.fleet = fleet
+        self.delivered: list[int] = []
+        """Bytes of each body of POST that arrived."""
+        self.fault = ""
+        """503: refuses prompts; hang-up: closes the connection when it has the prompt."""
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def die(self) -> None:
+        """As if killed: nobody listens any more."""
+        self.shutdown()
+        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,12 +58,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._say({"from": self.replica.name})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._say({"from": self.replica.name, "nodes": len(body.get("prompt") or ())})
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.replica.fault == "503":
+            self._say({"error": "draining"}, 503)
+            return
+        self.replica.delivered.append(len(body))
+        if self.replica.fault == "hang-up":
+            self.close_connection = True
+            return
+        self._say({"from": self.replica.name})
 
-    def _say(self, body: Any) -> None:
+    def _say(self, body: Any, status: int = 200) -> None:
         data = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -70,18 +79,22 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def fleet(a: str, b: str, c: str, **fields: Any) -> Fleet:
+    """`a` has one model, `b` all of them, `c` the diffusion model of a second set and a text encoder."""
+    return Fleet(
+        own=replica("a", held("other"), address=a),
+        others=(
+            replica("b", held("tiny"), held("clip_l"), held("模型"), address=b, **fields),
+            replica("c", held("clip_l"), held("big"), address=c),
+        ),
+    )
+
+
 @pytest.fixture
 def replicas() -> Iterator[list[Replica]]:
     shared: dict[str, Any] = {}
     found = [Replica(name, shared) for name in "abc"]
-    a, b, c = (one.url for one in found)
-    shared["now"] = Fleet(
-        own=replica("a", held("other"), address=a),
-        others=(
-            replica("b", held("tiny"), held("clip_l"), held("模型"), address=b),
-            replica("c", held("clip_l"), held("x"), address=c),
-        ),
-    )
+    shared["now"] = fleet(*(one.url for one in found))
     yield found
     for one in found:
         one.shutdown()
@@ -90,48 +103,25 @@ def replicas() -> Iterator[list[Replica]]:
 
 @pytest.fixture
 def gateway(replicas: list[Replica], tmp_path: Path) -> Iterator[str]:
-    """The example with our addresses and a free port: its URL."""
-    if shutil.which("nginx") is None or not MODULE.exists():
-        pytest.skip("nginx with njs is not installed (Debian: apt-get install nginx libnginx-mod-http-js)")
-    port = free_port()
-    text = (EXAMPLE / "nginx.conf").read_text(encoding="utf-8")
-    for i, one in enumerate(replicas, 1):
-        text = text.replace(f"10.0.0.{i}:8188", one.url.removeprefix("http://"))
-    text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace('"/etc/nginx/"', f'"{tmp_path}/"')
-    text = text.replace("modules/ngx_http", f"{MODULE.parent}/ngx_http")
-    own = "".join(
-        f"{kind}_temp_path {tmp_path / kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    text = f"daemon off;\npid {tmp_path}/pid;\nuser root;\n" + text.replace(
-        "http {", f"http {{\naccess_log off;\n{own}", 1
-    )
-    shutil.copy(EXAMPLE / "gateway.js", tmp_path)
-    conf = tmp_path / "nginx.conf"
-    conf.write_text(text, encoding="utf-8")
-    process = subprocess.Popen(
-        ["nginx", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(conf)]
-    )
-    try:
-        end = time.monotonic() + 10
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, (tmp_path / "error.log").read_text(encoding="utf-8")
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with nginx.gateway(tmp_path, [one.url.removeprefix("http://") for one in replicas]) as url:
+        yield url
+
+
+def post(gateway: str, prompt: Any, **headers: str) -> Reply:
+    return ask(f"{gateway}/prompt", method="POST", body={"prompt": prompt}, headers=headers)
 
 
 def send(gateway: str, prompt: Any) -> tuple[str, str | None]:
     """Who got it, and what the header says."""
-    reply = ask(f"{gateway}/prompt", method="POST", body={"prompt": prompt})
-    assert reply.status == 200
+    reply = post(gateway, prompt)
+    assert reply.status == 200, reply
     return reply.json["from"], reply.headers.get("X-Replica")
+
+
+def now(replicas: list[Replica], **fields: Any) -> None:
+    """Change the fleet, and wait until what the gateway remembers (a second, counted in whole ones) is too old."""
+    replicas[0].fleet["now"] = fleet(*(one.url for one in replicas), **fields)
+    time.sleep(2.1)
 
 
 def test_warm(gateway: str) -> None:
@@ -144,36 +134,183 @@ def test_chinese_name_in_a_folder(gateway: str) -> None:
     assert ("b", "b") == send(gateway, prompts.load("VAELoader", vae_name="文件夹/模型.safetensors"))
 
 
-def test_only_the_first(gateway: str) -> None:
-    """Where nobody has all of them, who has the largest gets it."""
-    assert ("a", "a") == send(gateway, prompts.image(unet="other.safetensors"))
+@pytest.mark.parametrize("order", [("unet", "clip", "vae"), ("vae", "clip", "unet"), ("clip", "vae", "unet")])
+def test_the_diffusion_model_decides(gateway: str, order: tuple[str, ...]) -> None:
+    """Where nobody has all of them, the holder of the diffusion model gets it, whichever node comes first."""
+    nodes = {
+        "unet": {"class_type": "UNETLoader", "inputs": {"unet_name": "big.safetensors"}},
+        "clip": {"class_type": "CLIPLoader", "inputs": {"clip_name": "nobody.safetensors"}},
+        "vae": {"class_type": "VAELoader", "inputs": {"vae_name": "模型.safetensors"}},
+    }
+    assert ("c", "c") == send(gateway, {str(i): nodes[name] for i, name in enumerate(order)})
 
 
 @pytest.mark.parametrize(
     "prompt", [prompts.load("VAELoader", vae_name="unknown.pt"), {}, [], None, {"1": "no node"}]
 )
 def test_cold(gateway: str, prompt: Any) -> None:
-    """Where nobody has any, or the prompt is none, anybody gets it."""
-    assert send(gateway, prompt)[1] is None
+    """Where nobody has any, or the prompt has none, a ready replica gets it, and the header says which."""
+    who, header = send(gateway, prompt)
+
+    assert who == header
 
 
-def test_result(gateway: str) -> None:
-    """The header leads to where the prompt was; without it, or with one that means nothing, anybody answers."""
-    assert {"c"} == {ask(f"{gateway}/history/1", headers={"X-Replica": "c"}).json["from"] for _ in range(4)}
-    assert 200 == ask(f"{gateway}/history/1", headers={"X-Replica": "http://evil"}).status
+def test_not_json(gateway: str, replicas: list[Replica]) -> None:
+    """What is not JSON goes nowhere."""
+    reply = ask(f"{gateway}/prompt", method="POST", raw=b"{", headers={"Content-Type": "application/json"})
+
+    assert (400, "bad_request") == (reply.status, reply.json["error"]["code"])
+    assert not any(one.delivered for one in replicas)
+
+
+def test_spill_over(gateway: str, replicas: list[Replica]) -> None:
+    """A queue that is longer by more than eight: a cold replica gets it. Eight or less: the warm one."""
+    now(replicas, queue=8)
+    assert {"b"} == {send(gateway, prompts.image())[0] for _ in range(4)}
+    now(replicas, queue=9)
+    assert "b" not in {send(gateway, prompts.image())[0] for _ in range(4)}
+
+
+@pytest.mark.parametrize("way", ["header", "query", "cookie"])
+def test_a_client_stays(gateway: str, way: str) -> None:
+    """Results, pictures and everything else come from the replica that the client names."""
+    headers = {"header": {"X-Replica": "c"}, "cookie": {"Cookie": "a=1; replica=c"}, "query": {}}[way]
+    query = "?replica=c" if way == "query" else "?x=1"
+    for path in ("/history/1", "/view", "/queue", "/", "/api/history/1"):
+        reply = ask(f"{gateway}{path}{query}", headers=headers)
+        assert ("c", "c") == (reply.json["from"], reply.headers["X-Replica"])
+        assert (way == "cookie") == ("Set-Cookie" not in reply.headers)
+
+
+def test_a_new_client_gets_a_cookie(gateway: str) -> None:
+    reply = ask(f"{gateway}/")
+    cookie = reply.headers["Set-Cookie"]
+
+    assert f"replica={reply.headers['X-Replica']}; Path=/; HttpOnly; SameSite=Lax" == cookie
+    assert {reply.json["from"]} == {
+        ask(f"{gateway}/x", headers={"Cookie": cookie.partition(";")[0]}).json["from"] for _ in range(6)
+    }
+
+
+@pytest.mark.parametrize("path", ["/history/1", "/view", "/api/view", "/interrupt"])
+@pytest.mark.parametrize(
+    "headers", [{"X-Replica": "z"}, {"Cookie": "replica=z"}, {"X-Replica": "http://evil"}]
+)
+def test_a_replica_that_is_gone(gateway: str, path: str, headers: dict[str, str]) -> None:
+    """410, not an empty answer of another one, and the cookie is taken away."""
+    reply = ask(f"{gateway}{path}", headers=headers)
+
+    assert (410, "replica_gone") == (reply.status, reply.json["error"]["code"])
+    assert "replica=; Path=/; Max-Age=0" == reply.headers["Set-Cookie"]
+
+
+def test_a_browser_goes_on(gateway: str) -> None:
+    """A page whose replica is gone: the next one, with its cookie. Only a header or a query is an order."""
+    reply = ask(f"{gateway}/", headers={"Cookie": "replica=z"})
+    assert (200, f"replica={reply.json['from']}") == (
+        reply.status,
+        reply.headers["Set-Cookie"].partition(";")[0],
+    )
+    assert 410 == ask(f"{gateway}/", headers={"X-Replica": "z"}).status
+    assert 410 == post(gateway, prompts.image(), **{"X-Replica": "z"}).status
+
+
+def test_nobody_named(gateway: str) -> None:
+    """A result without a replica is a question to nobody."""
+    assert 400 == ask(f"{gateway}/history/1").status
 
 
 def test_dead(gateway: str, replicas: list[Replica]) -> None:
-    """Who is recommended and dead is passed over."""
-    replicas[1].shutdown()
-    replicas[1].server_close()
+    """A prompt for a replica that just died goes to another, once; its results are 410."""
+    replicas[1].die()
+    for _ in range(4):
+        who, header = send(gateway, prompts.image())
+        assert who == header != "b"
 
-    assert {send(gateway, prompts.image())[0] for _ in range(4)} <= {"a", "c"}
+    assert [0, 4] == [len(replicas[1].delivered), len(replicas[0].delivered) + len(replicas[2].delivered)]
+    assert 410 == ask(f"{gateway}/history/1", headers={"X-Replica": "b"}).status
+    assert 200 == ask(f"{gateway}/", headers={"Cookie": "replica=b"}).status
 
 
-def test_strange_address(gateway: str, replicas: list[Replica]) -> None:
-    """An address that is more than host and port is not followed."""
+def test_draining(gateway: str, replicas: list[Replica]) -> None:
+    """A replica that refuses a prompt is not the last one; if all refuse, so does the gateway, and says when to come again."""
+    replicas[1].fault = "503"
+    replicas[0].fault = "503"
+    assert {"c"} == {send(gateway, prompts.image())[0] for _ in range(4)}
+    assert 503 == post(gateway, prompts.image(), **{"X-Replica": "b"}).status
+    replicas[2].fault = "503"
+    reply = post(gateway, prompts.image())
+
+    assert (503, "5") == (reply.status, reply.headers["Retry-After"])
+
+
+def test_one_delivery(gateway: str, replicas: list[Replica]) -> None:
+    """A replica that hangs up with the prompt in its hands: 502, and nobody else gets it."""
+    replicas[1].fault = "hang-up"
+    reply = post(gateway, prompts.image())
+
+    assert (502, "replica_failed") == (reply.status, reply.json["error"]["code"])
+    assert [0, 1, 0] == [len(one.delivered) for one in replicas]
+
+
+def test_nobody_answers(gateway: str, replicas: list[Replica]) -> None:
+    for one in replicas:
+        one.die()
+    reply = post(gateway, prompts.image())
+
+    assert (503, "no_replica") == (reply.status, reply.json["error"]["code"])
+
+
+def test_upload(gateway: str, replicas: list[Replica]) -> None:
+    """20 MB arrive whole; 17 MB are too much for a prompt."""
+    size = 20_000_000
+    headers = {"Content-Type": "application/octet-stream", "X-Replica": "c"}
+
+    assert 200 == ask(f"{gateway}/upload/image", method="POST", raw=bytes(size), headers=headers).status
+    assert [size] == replicas[2].delivered
+    assert 413 == ask(f"{gateway}/prompt", method="POST", raw=bytes(17_000_000), headers=headers).status
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/preload",
+        "/preload/replicas",
+        "/api/preload/locate?model=x",
+        "/preload/reload",
+        "/free",
+        "/api/free",
+        "/manager/x",
+    ],
+)
+def test_closed(gateway: str, path: str, replicas: list[Replica]) -> None:
+    """Commands and facts about the fleet stay inside."""
+    assert 403 == ask(f"{gateway}{path}").status
+    assert 403 == ask(f"{gateway}{path}", method="POST", body={}).status
+    assert not any(one.delivered for one in replicas)
+
+
+def test_strange_addresses(gateway: str, replicas: list[Replica]) -> None:
+    """An address that is more than host and port is not followed, nor an id that could be another header."""
     shared = replicas[0].fleet
     shared["now"] = Fleet(own=replica("a", held("tiny"), held("clip_l"), address=f"{replicas[1].url}/evil"))
+    time.sleep(2.1)
 
-    assert send(gateway, prompts.image())[1] is None
+    assert 503 == post(gateway, prompts.image()).status
+
+
+def test_the_charts_settings(replicas: list[Replica], tmp_path: Path) -> None:
+    """settings.conf as the chart writes it, with the address of its Service put in."""
+    from tests.deploy.manifests import chart
+
+    rendered = chart({"gateway": {"enabled": True, "spill": 0}, "redis": {"enabled": True}})
+    (held_,) = (m["data"] for m in rendered if m["kind"] == "ConfigMap" and "settings.conf" in m["data"])
+    text = held_["settings.conf"].replace(
+        "demo-comfyui-preload-replicas.comfyui.svc:8188", replicas[0].url.removeprefix("http://")
+    )
+    assert {"nginx.conf", "gateway.js", "settings.conf"} == held_.keys()
+    for name in ("nginx.conf", "gateway.js"):
+        assert (nginx.FILES / name).read_text(encoding="utf-8") == held_[name]
+    with nginx.gateway(tmp_path, (), settings=text) as url:
+        assert ("b", "b") == send(url, prompts.image())
+        assert 403 == ask(f"{url}/free", method="POST", body={}).status

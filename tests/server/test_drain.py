@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_idle(comfy: Comfy) -> None:
 
 
 def test_prompts_finish(comfy: Comfy) -> None:
-    """The running and the waiting prompt finish, their results can be fetched, one that comes late is served as well."""
+    """The running and the waiting prompt finish, their results can be fetched; one that comes late is refused."""
     server = comfy(preload=PRELOAD, custom_nodes=LOADERS)
     server.wait_ready()
     accepted = [server.queue(GATE), server.queue(UNET)]
@@ -55,7 +56,15 @@ def test_prompts_finish(comfy: Comfy) -> None:
     server.wait(lambda: server.get("/ready").status == 503, "draining", deadline=5)
     assert "draining" == server.get("/ready").json["status"]
     assert 200 == server.get("/livez").status
-    accepted.append(server.queue(prompts.unrelated()))
+    for path in ("/prompt", "/api/prompt"):
+        late = server.post(path, {"prompt": prompts.unrelated()})
+        assert (503, "draining", "5") == (
+            late.status,
+            late.json["error"]["code"],
+            late.headers["Retry-After"],
+        )
+    assert 200 == server.get("/prompt").status
+    assert "comfyui_preload_prompts_refused_total 2.0" in server.get("/preload/metrics").text
     refused = server.post("/preload/reload")
     assert (409, "command_too_early") == (refused.status, refused.json["error"]["code"])
     open_gate(server)
@@ -66,14 +75,14 @@ def test_prompts_finish(comfy: Comfy) -> None:
 
 
 def test_no_longer_than_told(comfy: Comfy) -> None:
-    """What does not finish within `drain` is left."""
+    """What does not finish within `drain` is left, and named in the log."""
     server = comfy(preload=f"drain: 2\n{PRELOAD}", custom_nodes=LOADERS)
     server.wait_ready()
-    server.queue(GATE)
+    lost = [server.queue(GATE), server.queue(UNET)]
     at_gate(server)
     tell(server)
     assert 0 == server.wait_exit()
-    assert "1 prompts are unfinished" in server.log
+    assert f"2 prompts are unfinished after 2 s: {lost[0]}, {lost[1]}" in server.log
 
 
 def test_second_signal(comfy: Comfy) -> None:
@@ -131,3 +140,23 @@ def test_without_models_it_is_left_alone(comfy: Comfy) -> None:
     server = comfy(preload="")
     tell(server)
     assert -signal.SIGTERM == server.wait_exit(10)
+
+
+def test_prompts_are_counted(comfy: Comfy) -> None:
+    """How long prompts ran and waited, and how long the start took, is in the metrics; our own jobs are not."""
+    server = comfy(preload=PRELOAD, custom_nodes=LOADERS)
+    server.wait_ready()
+    held, waiting = server.queue(GATE), server.queue(UNET)
+    at_gate(server)
+    time.sleep(1.1)
+    open_gate(server)
+    for prompt_id in (held, waiting):
+        server.result(prompt_id)
+    server.wait(lambda: "prompt_seconds_count 2.0" in server.get("/preload/metrics").text, "counted")
+    text = server.get("/preload/metrics").text
+
+    assert "comfyui_preload_prompt_wait_seconds_count 2.0" in text
+    assert 'comfyui_preload_prompt_wait_seconds_bucket{le="1.0"} 1.0' in text, (
+        "the second one waited for the first"
+    )
+    assert "comfyui_preload_ready_seconds_count 1.0" in text

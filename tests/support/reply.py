@@ -19,10 +19,15 @@ class Reply(NamedTuple):
 
 
 def ask(
-    url: str, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
+    url: str,
+    *,
+    method: str = "GET",
+    body: Any = None,
+    raw: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send a request with `body` as JSON. Raise only if the connection fails."""
-    data = None if body is None else json.dumps(body).encode()
+    """Send a request with `body` as JSON or `raw` as it is. Raise only if the connection fails."""
+    data = raw if body is None else json.dumps(body).encode()
     headers = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 — always http to loopback
     try:

@@ -21,6 +21,7 @@ from comfy_preload.core.state.snapshot import (
     WarmUp,
     WarmUpState,
 )
+from comfy_preload.core.state.tally import PROMPT_BUCKETS, Counted, Histogram
 from tests.support.node_table import NodeTable
 
 SINCE = 1_795_379_974.9
@@ -109,6 +110,12 @@ def full(status: Status = Status.FAILED) -> Snapshot:
         jobs=(job(), over),
         fault=FAULT,
         queue_remaining=3,
+        counted=Counted(
+            {("reload", "accepted"): 1, ("reload", "unauthorized"): 2},
+            prompts_refused=1,
+            prompts_lost=2,
+            prompt=Histogram.empty(PROMPT_BUCKETS).observe(3.0),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from comfy_preload.core.settings.document import Document
@@ -23,9 +24,31 @@ ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200
 REGISTRY_ID = r"^[A-Za-z0-9_.:\[\]-]{1,100}$"
 REGISTRY_PREFIX = r"^[A-Za-z0-9_.:-]{1,100}$"
 PASSIVE_KEYS = frozenset(
-    {"when", "models", "workflows", "on_error", "timeout", "drain", "memory_floor", "prefetch", "probe"}
+    {
+        "when",
+        "models",
+        "workflows",
+        "on_error",
+        "timeout",
+        "drain",
+        "memory_floor",
+        "prefetch",
+        "probe",
+        "commands",
+    }
 )
 """Keys that start nothing by themselves: all except `registry`."""
+
+
+class CommandsMode(str, Enum):
+    """`commands:`, who may give commands."""
+
+    LOOPBACK = "loopback"
+    """This machine, or who has the token."""
+    TOKEN = "token"  # noqa: S105 — a word of the settings
+    """Only who has the token."""
+    OFF = "off"
+    """Nobody."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,8 @@ class Glance:
     probe_port: int | None = None
     registry: Any = None
     """The value in the file, or None."""
+    commands: CommandsMode = CommandsMode.LOOPBACK
+    """OFF also for an unknown value: a typo must not allow anything."""
     needs_validation: bool = False
     """Whether there may be something to report: problems of the text, not a mapping, or an unknown key."""
 
@@ -66,7 +91,7 @@ def glance(document: Document) -> Glance:
     """Read the parts that start-up needs. Never raises."""
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        return Glance(needs_validation=True)
+        return Glance(commands=CommandsMode.OFF, needs_validation=True)
     return Glance(
         models=tuple(_list(data.get("models"))),
         workflows=tuple(_paths(_list(data.get("workflows")))),
@@ -74,13 +99,22 @@ def glance(document: Document) -> Glance:
         prefetch=_prefetch(data.get("prefetch")),
         probe_port=_port(data.get("probe")),
         registry=data.get("registry"),
+        commands=_commands(data.get("commands", CommandsMode.LOOPBACK)),
         needs_validation=bool(document.problems) or not _fits(data),
     )
 
 
 def _fits(data: Mapping[str, Any]) -> bool:
     lists = (data.get(key) for key in ("models", "workflows"))
-    return data.keys() <= PASSIVE_KEYS | {"registry"} and all(isinstance(one, list | None) for one in lists)
+    known = data.keys() <= PASSIVE_KEYS | {"registry"} and data.get("commands", "off") in (
+        False,
+        *CommandsMode,
+    )
+    return known and all(isinstance(one, list | None) for one in lists)
+
+
+def _commands(value: Any) -> CommandsMode:
+    return CommandsMode(value) if value in tuple(CommandsMode) else CommandsMode.OFF
 
 
 def _list(value: Any) -> list[Any]:

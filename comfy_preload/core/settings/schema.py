@@ -112,9 +112,10 @@ class Options(_Base):
     exits."""
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds for the whole preload. After that, models that are not loaded count as failed."""
-    drain: float = Field(default=25, ge=0, le=86_400)
-    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period.
-    Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
+    drain: float = Field(default=300, ge=0, le=86_400)
+    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
+    commands: Annotated[Literal["loopback", "token", "off"], BeforeValidator(_yaml_off)] = "loopback"
+    """Who may send commands. loopback: this machine, or with the token. token: only with it. off: nobody."""
     memory_floor: float = Field(default=0.05, ge=0, lt=1)
     """Share of the memory (container limits count). While less is available, optional models are released."""
     probe: ProbeOptions = ProbeOptions()

@@ -83,6 +83,11 @@ class Readiness:
         return self._phase
 
     @property
+    def is_draining(self) -> bool:
+        """SIGTERM came."""
+        return self._draining
+
+    @property
     def takes_commands(self) -> bool:
         """Return whether commands are accepted: the preload has ended and the process is not draining."""
         return self._phase in (Phase.SETTLED, Phase.SLEEPING) and not self._draining

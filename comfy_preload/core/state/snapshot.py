@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from comfy_preload.core.errors import Problem
@@ -11,6 +11,7 @@ from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.state.jobs import Job
+from comfy_preload.core.state.tally import Counted
 
 
 class Phase(str, Enum):
@@ -146,6 +147,8 @@ class Snapshot:
     jobs: tuple[Job, ...] = ()
     queue_remaining: int = 0
     """Number of running and queued prompts, without our jobs."""
+    counted: Counted = field(default_factory=Counted)
+    """Counters and histograms of this process."""
 
     @property
     def alive(self) -> bool:

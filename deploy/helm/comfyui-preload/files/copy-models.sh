@@ -3,7 +3,8 @@
 #
 # Copies the files that SOURCE/SHA256SUMS lists to TARGET, once: what is there and right is left alone, a copy that was
 # broken off goes on where it stopped, a second run at the same time waits for the first. A file appears under its name
-# only when its checksum is right. Nothing is ever removed from TARGET but unfinished copies.
+# only when its checksum is right. Unfinished copies of an older list are removed; models only with PRUNE_DAYS=N: those that no
+# list named in the last N days, whichever run read it.
 #
 # Make the list with:  cd models && find . -type f ! -name SHA256SUMS -exec sha256sum {} + > SHA256SUMS
 #
@@ -33,6 +34,7 @@ room() { echo $(($(stat -f -c '%a * %S' -- "$target"))); } # bytes that are free
 right() { # SUM NAME: is it there already?
     [ -f "$target/$2" ] || return 1
     if [ "${VERIFY:-}" != always ] && remembered "$1" "$2"; then
+        touch -- "$target/.verified/$2" # asked for today
         return 0
     fi
     if [ "$(size "$target/$2")" = "$(size "$source/$2")" ] && [ "$(sum_of "$target/$2")" = "$1" ]; then
@@ -70,6 +72,9 @@ copy() { # SUM NAME
     die "$2: the source is damaged, or its line in SHA256SUMS is out of date"
 }
 
+case ${PRUNE_DAYS:-0} in
+    *[!0-9]*) die "PRUNE_DAYS is '$PRUNE_DAYS', not a number of days" ;;
+esac
 [ $# -eq 2 ] || die "usage: copy-models.sh SOURCE TARGET"
 source=$1 target=$2
 list=$source/SHA256SUMS
@@ -108,6 +113,14 @@ for part in "$target/.partial/"*; do # of an older list; nobody else is at it, w
         *) rm -f -- "$part" ;;
     esac
 done
+
+if [ "${PRUNE_DAYS:-0}" -gt 0 ]; then
+    find "$target/.verified" -type f -mmin "+$((PRUNE_DAYS * 1440))" | while IFS= read -r mark; do
+        name=${mark#"$target/.verified/"}
+        rm -f -- "$target/$name" "$mark"
+        say "$name: removed, nobody asked for it in $PRUNE_DAYS days"
+    done
+fi
 
 free=$(room)
 [ "$needed" -le "$free" ] || die "not enough room: $needed bytes to copy, $free free; remove models that nobody uses"
