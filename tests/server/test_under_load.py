@@ -21,6 +21,8 @@ from tests.support.readings import hits, misses
 
 log = logging.getLogger(__name__)
 IN_FLIGHT = 3
+PATIENCE = 300.0
+"""Seconds for one prompt or command on a busy machine; nothing is measured by it."""
 FEW = "models:\n  - unet: tiny.safetensors\n  - clip: clip_l.safetensors\n    type: sd3\n"
 MORE = FEW + "  - {unet: other.safetensors, required: false}\n  - {vae: taesd3, required: false}\n"
 
@@ -48,7 +50,7 @@ class Traffic:
     def stop(self) -> None:
         """Returns when every prompt that was accepted has its result."""
         self._stop.set()
-        self._thread.join(60)
+        self._thread.join(IN_FLIGHT * PATIENCE)
 
     def _run(self) -> None:
         waiting: list[tuple[str, str]] = []
@@ -61,7 +63,7 @@ class Traffic:
 
     def _check(self, name: str, prompt_id: str) -> None:
         try:
-            if self._result(self._server.result(prompt_id, deadline=60)) == self.expected[name]:
+            if self._result(self._server.result(prompt_id, deadline=PATIENCE)) == self.expected[name]:
                 self.right += 1
             else:
                 self.wrong.append(f"{name}: another result")
@@ -83,7 +85,8 @@ def _tensors(safetensors: bytes) -> bytes:
     return safetensors[8 + int.from_bytes(safetensors[:8], "little") :]
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.soak)])
 def test_commands_while_prompts_run(comfy: Comfy, rounds: int) -> None:
     """Each command in turn, with at least one prompt between two of them."""
     server = comfy(preload=FEW)
@@ -93,16 +96,16 @@ def test_commands_while_prompts_run(comfy: Comfy, rounds: int) -> None:
     def reload(text: str) -> Callable[[], dict[str, Any]]:
         def act() -> dict[str, Any]:
             Path(settings).write_text(text, encoding="utf-8")
-            return carry_out(server, "reload")
+            return carry_out(server, "reload", deadline=PATIENCE)
 
         return act
 
     acts: dict[str, Callable[[], dict[str, Any]]] = {
         "reload more": reload(MORE),
-        "sleep": lambda: carry_out(server, "sleep"),
-        "wake": lambda: carry_out(server, "wake"),
-        "release other": lambda: carry_out(server, "release", "other"),
-        "reload other": lambda: carry_out(server, "reload", "other"),
+        "sleep": lambda: carry_out(server, "sleep", deadline=PATIENCE),
+        "wake": lambda: carry_out(server, "wake", deadline=PATIENCE),
+        "release other": lambda: carry_out(server, "release", "other", deadline=PATIENCE),
+        "reload other": lambda: carry_out(server, "reload", "other", deadline=PATIENCE),
         "reload few": reload(FEW),
     }
     done: Counter[str] = Counter()
@@ -113,7 +116,11 @@ def test_commands_while_prompts_run(comfy: Comfy, rounds: int) -> None:
         assert "done" == job["state"], job
         done[name] += 1
         before = traffic.right
-        server.wait(lambda before=before: bool(traffic.right > before or traffic.wrong), "answering prompts")
+        server.wait(
+            lambda before=before: bool(traffic.right > before or traffic.wrong),
+            "answering prompts",
+            deadline=PATIENCE,
+        )
     traffic.stop()
 
     log.info(

@@ -247,7 +247,6 @@ def test_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFO in the file system")
-@pytest.mark.timeout(10)
 def test_fifo(tmp_path: Path) -> None:
     """A pipe is refused, not opened: opening one waits for a writer for ever."""
     os.mkfifo(tmp_path / NAME)

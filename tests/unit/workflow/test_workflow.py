@@ -236,7 +236,6 @@ def test_problems_are_counted() -> None:
     assert MAX_PROBLEMS == len(read(file(*(node(i, f"Odd{i}") for i in range(500)))).problems)
 
 
-@pytest.mark.timeout(60)
 def test_large_file() -> None:
     """As many nodes as are accepted take seconds, reroutes one after another included."""
     chain = [node(i, "Reroute", **{"": i}, outputs="*") for i in range(1, 5000)]
