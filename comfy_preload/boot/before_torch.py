@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comfy_preload.boot.collector import CollectorPause
 from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import pretouch
 from comfy_preload.core.machine.head_start import HeadStart
+from comfy_preload.core.planning.preflight import gigabytes
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.glance import Glance, glance
 from comfy_preload.core.state.readiness import Readiness
@@ -22,7 +24,10 @@ from comfy_preload.core.state.readiness import Readiness
 if TYPE_CHECKING:
     from comfy_preload.api.probe import Probe
     from comfy_preload.core.machine.prefetch import Gate
+    from comfy_preload.core.machine.startup_reader import StartupReader
 
+READERS = 2
+"""Threads that read libraries ahead."""
 _FOLDERS = {
     "checkpoint": ("checkpoints",),
     "unet": ("diffusion_models",),
@@ -30,6 +35,7 @@ _FOLDERS = {
     "vae": ("vae",),
 }
 head_start = HeadStart()
+collector = CollectorPause()
 early_probe: Probe | None = None
 """Set here before torch is imported, and read once by `plugin.py`."""
 
@@ -50,6 +56,8 @@ def begin() -> None:
         return
     if seen.prefetch.pretouch:
         pretouch.prefer_huge_pages()
+    if seen.prefetch.libraries:
+        collector.begin()
     threading.Thread(target=_run, args=(seen, path.parent), name="preload-early", daemon=True).start()
 
 
@@ -82,16 +90,41 @@ def _read_ahead(seen: Glance, folder: Path) -> None:
     from comfy_preload.core.machine.prefetch import Prefetch
     from comfy_preload.host.files import computes_in_ram
 
+    if seen.prefetch.libraries:
+        _read_libraries(int(seen.prefetch.memory * memory.available()))
     room = int(seen.prefetch.memory * memory.available())
     files = list(dict.fromkeys([*_files(seen.models), *_files_of_workflows(seen.workflows, folder)]))
     head_start.prefetch = Prefetch(
         files, budget=room, readers=seen.prefetch.readers, gate=_gate(seen.registry)
     )
+    if head_start.libraries:
+        _wait_for_libraries(head_start.libraries)
     head_start.prefetch.start()
     if seen.prefetch.pretouch:
         size = sum(file.stat().st_size for file in files if file.is_file())
         head_start.pretouch = pretouch.sized_for(size, room, in_ram=computes_in_ram())
         head_start.pretouch.start()
+
+
+def _read_libraries(budget: int) -> None:
+    """What the imports are about to read comes before the models: the start waits for it first."""
+    from comfy_preload.core.machine.startup_reader import StartupReader
+    from comfy_preload.core.machine.startup_record import versions
+    from comfy_preload.host.files import comfyui_folder, startup_records
+
+    head_start.libraries = reader = StartupReader()
+    reader.start(startup_records(), made_for=versions(comfyui_folder()), budget=budget, readers=READERS)
+
+
+def _wait_for_libraries(reader: StartupReader) -> None:
+    said = reader.wait()
+    if said is None:
+        return
+    head_start.needs_record = "record" not in said
+    if head_start.needs_record:
+        log.info("no record of an earlier start fits; its libraries are not read ahead")
+    else:
+        log.info("read ahead %s of libraries in %.2f s", gigabytes(said["bytes"]), said["seconds"])
 
 
 def _gate(registry: Any) -> Gate | None:
@@ -138,3 +171,22 @@ def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
             except (PreloadError, OSError):
                 continue  # reported by boot/plugin.py
             yield from (file.path for name in names for file in find(name))
+
+
+def record_startup() -> None:
+    """Write down what this process has read so far. Whatever goes wrong costs the next start some seconds, no more."""
+    from comfy_preload.core.machine.startup_record import versions, write
+    from comfy_preload.core.machine.startup_trace import trace
+    from comfy_preload.host.files import comfyui_folder, startup_records
+
+    try:
+        record = trace(versions(comfyui_folder()))
+        write(startup_records()[0], record)
+    except OSError as error:
+        log.info("this start is not recorded: %s", error.strerror)
+    except Exception:  # noqa: BLE001 — see above
+        log.exception("this start could not be recorded")
+    else:
+        log.info(
+            "recorded what this start has read: %d files, %s", len(record.files), gigabytes(record.bytes)
+        )

@@ -5,6 +5,7 @@ Imports no pydantic or torch while there is nothing to preload.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ class Plugin:
             self.fail(*settings.problems)
             return
         self._preloader = self._make(settings)
-        self._server.app.on_startup.append(self._preloader.start)
+        self._server.app.on_startup.extend([_end_imports, self._preloader.start, _record_startup])
         self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
 
     def fail(self, *problems: Problem) -> None:
@@ -158,6 +159,18 @@ class Plugin:
 
         self.commands = _glance().commands
         return load(settings_path())
+
+
+async def _end_imports(_app: Any) -> None:
+    """`on_startup`: all nodes are registered, no model is loaded yet."""
+    before_torch.collector.end()
+    before_torch.head_start.end_imports()
+
+
+async def _record_startup(_app: Any) -> None:
+    """`on_startup`, after a preload with `when: startup`: write down what this start has read, for the next one."""
+    if before_torch.head_start.needs_record:
+        threading.Thread(target=before_torch.record_startup, name="preload-trace", daemon=True).start()
 
 
 def _glance() -> Glance:

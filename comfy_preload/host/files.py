@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.core.host import ModelFile
 
 _USUAL_FOLDERS = {
@@ -78,6 +79,17 @@ def searched(folder: str) -> list[str]:
         path.relative_to(models.parent).as_posix() if path.is_relative_to(models) else path.name
         for path in map(Path, folder_paths.get_folder_paths(folder))
     ]
+
+
+def comfyui_folder() -> Path:
+    """Where ComfyUI's own code is."""
+    return Path(str(folder_paths.__file__)).resolve().parent
+
+
+def startup_records() -> tuple[Path, ...]:
+    """Where records of earlier starts are: the one that starts write themselves, then the one of a container image."""
+    own = Path(folder_paths.get_user_directory()) / "comfy-preload" / "startup.trace"
+    return own, PLUGIN_FOLDER / "config" / "startup.trace"
 
 
 def user_folder() -> Path:

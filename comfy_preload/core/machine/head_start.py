@@ -7,14 +7,23 @@ from pathlib import Path
 
 from comfy_preload.core.machine.prefetch import Prefetch, PrefetchProgress
 from comfy_preload.core.machine.pretouch import Pretouch
+from comfy_preload.core.machine.startup_reader import StartupReader
 
 
 class HeadStart:
-    """The prefetch and the pre-touch of this process, if there are any. Made once, then handed on."""
+    """What this process began at start-up, if anything. Made once, then handed on."""
 
     def __init__(self) -> None:
         self.prefetch: Prefetch | None = None
         self.pretouch: Pretouch | None = None
+        self.libraries: StartupReader | None = None
+        self.needs_record = False
+        """The libraries are to be read ahead, and there was no record of an earlier start that fits."""
+
+    def end_imports(self) -> None:
+        """Stop reading libraries ahead: ComfyUI has imported everything. The prefetch of the models goes on."""
+        if self.libraries:
+            self.libraries.stop()
 
     def progress(self) -> PrefetchProgress | None:
         """How far the prefetch got, or None without one. Takes no lock."""

@@ -94,7 +94,8 @@ class Prefetch:
         self._todo: deque[tuple[_File, int]] = deque()
         self._lock = threading.Lock()
         self._read = self._cached = self._total = self._running = 0
-        self._began = self._ended = self._last_byte = 0.0
+        self._began = self._ended = 0.0
+        self._last_byte = time.monotonic()
 
     def start(self) -> None:
         """Begin. Returns at once."""

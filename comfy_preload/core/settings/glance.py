@@ -59,6 +59,7 @@ class PrefetchGlance:
     readers: int | None = None
     """Number of threads; None for `auto`."""
     pretouch: bool = True
+    libraries: bool = True
     memory: float = DEFAULT_MEMORY_SHARE
 
 
@@ -133,6 +134,7 @@ def _prefetch(given: Any) -> PrefetchGlance:
         enabled=options.get("enabled", True) is True,
         readers=_integer(options.get("readers"), 1, MAX_READERS),
         pretouch=options.get("pretouch", True) is True,
+        libraries=options.get("libraries", True) is True,
         memory=DEFAULT_MEMORY_SHARE if memory is None else memory,
     )
 

@@ -74,6 +74,9 @@ class PrefetchOptions(_Base):
     """Number of threads that read. auto: one, or four once loading is waiting and four measure faster."""
     pretouch: bool = True
     """Write once to the memory that loading will need: on virtual machines the first write is slow."""
+    libraries: bool = True
+    """Read the libraries that ComfyUI imports ahead, from the record of an earlier start (`python preload.py trace`), and
+    keep Python's garbage collector off while they are imported."""
     memory: float = Field(default=DEFAULT_MEMORY_SHARE, ge=0, le=1)
     """Share of the available memory (container limits count) that the prefetch may fill."""
 

@@ -19,7 +19,7 @@ def seen(text: str) -> Glance:
 def validated(options: Options) -> tuple[Any, ...]:
     ahead = options.prefetch
     readers = None if ahead.readers == "auto" else ahead.readers
-    glanced = PrefetchGlance(ahead.enabled, readers, ahead.pretouch, ahead.memory)
+    glanced = PrefetchGlance(ahead.enabled, readers, ahead.pretouch, ahead.libraries, ahead.memory)
     return glanced, options.probe.port, options.when == "off"
 
 
