@@ -109,22 +109,26 @@ def _read_ahead(seen: Glance, folder: Path) -> None:
 def _read_libraries(budget: int) -> None:
     """What the imports are about to read comes before the models: the start waits for it first."""
     from comfy_preload.core.machine.startup_reader import StartupReader
-    from comfy_preload.core.machine.startup_record import versions
+    from comfy_preload.core.machine.startup_record import torch_folder, versions
     from comfy_preload.host.files import comfyui_folder, startup_records
 
     head_start.libraries = reader = StartupReader()
-    reader.start(startup_records(), made_for=versions(comfyui_folder()), budget=budget, readers=READERS)
+    reader.start(
+        startup_records(),
+        torch=torch_folder(),
+        made_for=versions(comfyui_folder()),
+        budget=budget,
+        readers=READERS,
+    )
 
 
 def _wait_for_libraries(reader: StartupReader) -> None:
     said = reader.wait()
     if said is None:
         return
-    head_start.needs_record = "record" not in said
-    if head_start.needs_record:
-        log.info("no record of an earlier start fits; its libraries are not read ahead")
-    else:
-        log.info("read ahead %s of libraries in %.2f s", gigabytes(said["bytes"]), said["seconds"])
+    head_start.needs_record = not said["record"]
+    why = "" if said["record"] else " (guessed: there is no record of an earlier start that fits)"
+    log.info("read ahead %s of libraries in %.2f s%s", gigabytes(said["bytes"]), said["seconds"], why)
 
 
 def _gate(registry: Any) -> Gate | None:

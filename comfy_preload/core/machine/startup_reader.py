@@ -1,6 +1,6 @@
 """Reads what ComfyUI's imports are about to read, in a process beside them: see `startup_record.py`.
 
-    python -I -S startup_reader.py FOLDER VERSIONS BUDGET READERS RECORD [RECORD …]
+    python -I -S startup_reader.py FOLDER TORCH VERSIONS BUDGET READERS RECORD [RECORD …]
 
 A thread in ComfyUI's own process would wait for the interpreter's lock before each of some ten thousand small files, and the
 imports would wait for it. The process prints one line of JSON: which record it read and how much, or why it read none.
@@ -34,12 +34,19 @@ class StartupReader:
         self._process: Any = None
 
     def start(
-        self, records: Sequence[Path], *, made_for: Mapping[str, str], budget: int, readers: int
+        self,
+        records: Sequence[Path],
+        *,
+        torch: Path,
+        made_for: Mapping[str, str],
+        budget: int,
+        readers: int,
     ) -> None:
         """Begin. Returns at once.
 
         Args:
-            records: Files to look for a record in; the first that fits is read.
+            records: Files to look for a record in; the first that fits is read, else what is guessed.
+            torch: The folder of the package, for guessing.
             made_for: What a record must have been made for (`startup_record.versions`).
             budget: Bytes that may be read at all.
             readers: Threads that read.
@@ -49,7 +56,7 @@ class StartupReader:
         import subprocess
 
         folder = Path(__file__).resolve().parents[3]
-        about = (json.dumps(dict(made_for)), str(budget), str(readers))
+        about = (torch, json.dumps(dict(made_for)), str(budget), str(readers))
         command = [sys.executable, "-I", "-S", __file__, folder, *about, *records]
         self._process = subprocess.Popen(  # noqa: S603 — our own script
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -74,7 +81,7 @@ class StartupReader:
 
 def main(words: Sequence[str]) -> None:
     """Read the first record that fits."""
-    folder, made_for, budget, readers, *names = words
+    folder, torch, made_for, budget, readers, *names = words
     sys.path.insert(0, folder)
     from comfy_preload.core.machine.startup_record import RecordError, read
 
@@ -89,11 +96,15 @@ def main(words: Sequence[str]) -> None:
         if record.made_for != here:
             reasons[name] = "it was made for another Python, torch or ComfyUI"
             continue
-        began = time.monotonic()
-        done = _read_all(list(_parts(record, int(budget))), int(readers))
-        _print(record=name, bytes=done, files=len(record.files), seconds=round(time.monotonic() - began, 3))
-        return
-    _print(reasons=reasons)
+        break
+    else:
+        from comfy_preload.core.machine.startup_guess import guess
+
+        name, record = "", guess(Path(torch))
+    began = time.monotonic()
+    done = _read_all(list(_parts(record, int(budget))), int(readers))
+    seconds = round(time.monotonic() - began, 3)
+    _print(record=name, reasons=reasons, bytes=done, files=len(record.files), seconds=seconds)
 
 
 def _print(**answer: Any) -> None:

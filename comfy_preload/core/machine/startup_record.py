@@ -48,7 +48,7 @@ def versions(comfyui: Path) -> dict[str, str]:
     """
     return {
         "python": f"{sys.version.split()[0]} {sys.executable}",
-        "torch": _version_in(_torch_folder() / "version.py"),
+        "torch": _version_in(torch_folder() / "version.py"),
         "comfyui": _version_in(comfyui / "comfyui_version.py"),
     }
 
@@ -120,7 +120,8 @@ def _file(line: str) -> tuple[str, Ranges]:
     return name, tuple((int(first), int(last)) for first, last in pairs)
 
 
-def _torch_folder() -> Path:
+def torch_folder() -> Path:
+    """Return where torch would be imported from, without importing it."""
     for entry in sys.path:
         if (Path(entry) / "torch" / "version.py").is_file():
             return Path(entry) / "torch"

@@ -59,7 +59,8 @@ def _module_files() -> Iterator[str]:
         cached, origin = getattr(spec, "cached", None), getattr(spec, "origin", None)
         for file in (cached, origin):
             if isinstance(file, str) and os.path.isabs(file) and _size(file) > 0:  # noqa: PTH117 — thousands of them
-                yield file
+                # maps shows where links lead; a venv is often reached through one
+                yield os.path.realpath(file) if file.endswith((".so", ".pyd")) else file
                 break
 
 

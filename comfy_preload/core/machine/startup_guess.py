@@ -1,0 +1,44 @@
+"""What a start surely reads of torch, for a first start without a record: the parts of its libraries that linking touches.
+
+The dynamic linker reads symbol and relocation tables (the first segment of a library) and writes to its data segments; how
+much of the code is used, only a record shows. Format: ELF64, little-endian, as on every Linux that torch has wheels for.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from comfy_preload.core.machine.startup_record import Ranges, StartupRecord
+
+LIBRARIES = ("libc10.so", "libtorch_cpu.so", "libc10_cuda.so", "libtorch_cuda.so", "libtorch_python.so")
+"""In `torch/lib`, in the order in which `import torch` maps them (torch 2.14)."""
+MAX_BYTES = 64 << 20
+"""Of one library: more is not symbol tables any more."""
+_LOAD, _WRITABLE = 1, 2
+
+
+def guess(torch: Path) -> StartupRecord:
+    """Return a record of the libraries that exist. `torch`: the folder of the package."""
+    files = ((torch / "lib" / name).resolve() for name in LIBRARIES)
+    found = {str(file): parts for file in files if (parts := _linked_parts(file))}
+    return StartupRecord({}, found)
+
+
+def _linked_parts(file: Path) -> Ranges:
+    """The first loadable segment and the writable ones, as (first byte, byte behind the last)."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(64)
+            if head[:6] != b"\x7fELF\x02\x01":
+                return ()
+            (table,) = struct.unpack_from("<Q", head, 32)
+            size, count = struct.unpack_from("<HH", head, 54)
+            stream.seek(table)
+            entries = stream.read(size * count)
+        segments = [struct.unpack_from("<IIQQQQ", entries, number * size) for number in range(count)]
+    except (OSError, struct.error):
+        return ()
+    loaded = [(flags, offset, length) for kind, flags, offset, _, _, length in segments if kind == _LOAD]
+    wanted = [(o, o + n) for index, (f, o, n) in enumerate(loaded) if index == 0 or f & _WRITABLE]
+    return tuple((first, last) for first, last in wanted if first < last <= first + MAX_BYTES)
