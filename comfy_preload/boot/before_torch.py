@@ -179,13 +179,13 @@ def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
 
 def record_startup() -> None:
     """Write down what this process has read so far. Whatever goes wrong costs the next start some seconds, no more."""
-    from comfy_preload.core.machine.startup_record import versions, write
+    from comfy_preload.core.machine.startup_record import text, versions, write
     from comfy_preload.core.machine.startup_trace import trace
     from comfy_preload.host.files import comfyui_folder, startup_records
 
     try:
         record = trace(versions(comfyui_folder()))
-        write(startup_records()[0], record)
+        write(startup_records()[0], text(record))
     except OSError as error:
         log.info("this start is not recorded: %s", error.strerror)
     except Exception:  # noqa: BLE001 — see above

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from comfy_preload.cli.loaders import CoreLoaders
 from comfy_preload.core.errors import PreloadError, Problem, nearest, problem
 from comfy_preload.core.host import ModelFile, stem
-from comfy_preload.core.settings.validation import WorkflowSource
+from comfy_preload.core.settings.validation import Settings, WorkflowSource
 from comfy_preload.core.workflow.files import files_of
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.reader import MAX_BYTES
@@ -67,3 +69,22 @@ def _missing(name: str, loaders: CoreLoaders) -> Problem:
         folder="models of any kind",
         suggestion=suggestion,
     )
+
+
+def classes_in(settings: Settings) -> set[str]:
+    """Return the node classes that the listed workflows name, those of subgraphs included."""
+    found: set[str] = set()
+    for source in settings.workflows:
+        for _, path in () if source.problems else locate(source.given.path, (settings.folder,)):
+            try:
+                todo: list[Any] = [json.loads(path.read_bytes())]
+            except (OSError, ValueError, RecursionError):
+                continue  # `check` reports it
+            while todo:
+                value = todo.pop()
+                if isinstance(value, dict):
+                    found |= {v for k in ("class_type", "type") if isinstance(v := value.get(k), str)}
+                    todo += value.values()
+                elif isinstance(value, list):
+                    todo += value
+    return found

@@ -37,7 +37,7 @@ def _linked_parts(file: Path) -> Ranges:
             stream.seek(table)
             entries = stream.read(size * count)
         segments = [struct.unpack_from("<IIQQQQ", entries, number * size) for number in range(count)]
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):
         return ()
     loaded = [(flags, offset, length) for kind, flags, offset, _, _, length in segments if kind == _LOAD]
     wanted = [(o, o + n) for index, (f, o, n) in enumerate(loaded) if index == 0 or f & _WRITABLE]

@@ -59,43 +59,50 @@ def read(path: Path) -> StartupRecord:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise RecordError(error.strerror or "it cannot be read") from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise RecordError("it is not a regular file")
         if hasattr(os, "geteuid") and status.st_uid not in (0, os.geteuid()):
             raise RecordError("it belongs to another user")
         if status.st_size > MAX_BYTES:
             raise RecordError(f"it has {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
-        return parse(stream.read(MAX_BYTES))
+        return parse(os.read(handle, MAX_BYTES))
+    finally:
+        os.close(handle)
 
 
-def parse(text: bytes) -> StartupRecord:
+def parse(content: bytes) -> StartupRecord:
     """Raises RecordError."""
     try:
-        head, *lines = text.decode().splitlines()
+        head, *lines = content.decode(errors="surrogateescape").split("\n")
         about = json.loads(head)
         if about["format"] != FORMAT:
             raise RecordError(f"it has format {about['format']}, expected {FORMAT}")
         made_for = {str(key): str(value) for key, value in about["made_for"].items()}
-        return StartupRecord(made_for, dict(map(_file, lines)))
+        return StartupRecord(made_for, dict(_file(line) for line in lines if line))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError("it is not a record") from error
 
 
-def write(path: Path, record: StartupRecord) -> None:
-    """All or nothing. Raises OSError."""
+def text(record: StartupRecord) -> str:
+    """Return the content of its file. Files whose names hold a tab or a line break are left out."""
     lines = [json.dumps({"format": FORMAT, "made_for": dict(record.made_for)})]
     lines += (
         f"{name}\t{','.join(f'{first}-{last}' for first, last in parts)}"
         for name, parts in record.files.items()
         if not set("\t\r\n") & set(name)
     )
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, content: str) -> None:
+    """Write a record's text, all or nothing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write("\n".join(lines).encode(errors="surrogateescape") + b"\n")
+            stream.write(content.encode(errors="surrogateescape"))
         Path(beside).chmod(0o644)
         Path(beside).replace(path)
     except BaseException:

@@ -39,13 +39,19 @@ def trace(made_for: Mapping[str, str]) -> StartupRecord:
 
 def _take_with_its_libraries(module: str, libraries: dict[str, Ranges], files: dict[str, Ranges]) -> None:
     """The libraries beside an extension module are loaded before it: `torch/lib/*.so` with `torch/_C.so`."""
-    package = _package_of(module)
-    for path in [one for one in libraries if package and _package_of(one) == package and one != module]:
+    package = _folder_of(module)
+    for path in [one for one in libraries if package and _folder_of(one) == package and one != module]:
         files[path] = libraries.pop(path)
     files[module] = libraries.pop(module)
 
 
-def _package_of(path: str) -> str:
+def package_of(path: str) -> str:
+    """Return the name of the installed package that a file belongs to, or the folder of a file outside of site-packages."""
+    _, found, after = path.partition("/site-packages/")
+    return after.partition("/")[0] if found else os.path.dirname(path)  # noqa: PTH120 — thousands of them
+
+
+def _folder_of(path: str) -> str:
     """`…/site-packages/torch/lib/x.so` -> `…/site-packages/torch`; torch's CUDA libraries are separate packages."""
     before, found, after = path.partition("/site-packages/")
     name = after.partition("/")[0]
