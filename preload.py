@@ -1,4 +1,4 @@
-"""The command line: `python preload.py check | plan | capture | wait | convert`. It starts no ComfyUI.
+"""The command line: `python preload.py check | plan | capture | wait | trace | imports | convert`.
 
 What ComfyUI runs is in `comfy_preload/preloader.py`: settings, plan, preflight, load, warm-up.
 """

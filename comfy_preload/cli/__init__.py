@@ -1,4 +1,4 @@
-"""The command line: `python preload.py check | plan | capture | wait | convert`. Starts no ComfyUI, imports no torch.
+"""The command line: `python preload.py check | plan | capture | wait | trace | imports | convert`. Imports no torch.
 
 Importing this costs nothing: a health check runs it every few seconds.
 """

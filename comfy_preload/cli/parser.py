@@ -92,6 +92,26 @@ def parser() -> argparse.ArgumentParser:
             help="as ComfyUI has it",
         )
 
+    for command in (
+        add("trace", "start ComfyUI once, without its port, and record what it reads"),
+        add("imports", "start ComfyUI once, without its port, and report what node packs and packages cost"),
+    ):
+        command.add_argument(
+            "--comfyui", type=Path, metavar="DIR", help="ComfyUI; else COMFYUI_PATH, two folders up"
+        )
+        command.add_argument(
+            "--python", type=Path, metavar="FILE", help="the Python that runs it; else this one"
+        )
+        command.add_argument(
+            "--output", type=Path, metavar="FILE", help="trace: the record; else config/startup.trace"
+        )
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", help="imports: the settings with the workflows"
+        )
+        command.add_argument(
+            "arguments", nargs="*", metavar="-- ARGUMENT", help="for ComfyUI's main.py, after --"
+        )
+
     capture = add("capture", "write the settings for what a running ComfyUI has in its history and queue")
     capture.add_argument("url", metavar="URL", help="of ComfyUI, such as http://127.0.0.1:8188")
     capture.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the terminal")

@@ -357,6 +357,11 @@ ERRORS: dict[str, ErrorKind] = {
         "{file} was not written: {reason}",
         "Check the free space and the permissions of its folder.",
     ),
+    "trace_unavailable": ErrorKind(
+        "The system does not say which files a process has read.",
+        "the start cannot be recorded: {reason}",
+        "Linux with /proc is needed; without a record only the start of torch's libraries is read ahead.",
+    ),
     # --- workflows ---
     "workflow_syntax": ErrorKind(
         "The workflow file is not JSON.",

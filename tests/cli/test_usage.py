@@ -89,7 +89,7 @@ def test_usage(words: list[str]) -> None:
     assert "" == done.out
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "capture", "wait", "convert"])
+@pytest.mark.parametrize("command", ["check", "plan", "capture", "wait", "trace", "imports", "convert"])
 def test_help(command: str) -> None:
     """Every command explains itself and its exit codes, and can answer in JSON."""
     done = run(command, "--help")

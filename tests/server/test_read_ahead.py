@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,42 @@ def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None
     assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get(
         "code"
     )
+
+
+COLLECTOR = """
+import gc
+from aiohttp import web
+from server import PromptServer
+
+@PromptServer.instance.routes.get("/collector")
+async def collector(request):
+    return web.json_response({"on": gc.isenabled(), "frozen": gc.get_freeze_count()})
+
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries are read ahead on Linux only")
+def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
+    """The first start records what it read, into the user folder; the next one reads it before the models."""
+    server = comfy(preload="models: [{vae: taesd}]", custom_nodes={"collector": COLLECTOR})
+    server.wait_ready()
+    server.wait(lambda: "recorded what this start has read" in server.log, "a record")
+    assert "guessed" in server.log
+    server.stop()
+    server.start()
+    server.wait_ready()
+
+    assert server.log.index("of libraries in") < server.log.index("prefetched")
+    assert "guessed" not in server.log
+    assert "recorded" not in server.log
+
+
+def test_collector_is_back(comfy: Comfy) -> None:
+    """Once the port is open, Python collects as usual; without models, nothing was changed."""
+    for preload, frozen in (("models: [{vae: taesd}]", True), ("models: []", False)):
+        server = comfy(preload=preload, custom_nodes={"collector": COLLECTOR})
+        server.wait_listening()
+        state = server.get("/collector").json
+
+        assert (True, frozen) == (state["on"], state["frozen"] > 0)
