@@ -109,6 +109,7 @@ def setup() -> None:
     _install(comfyui_path())
     _install_node_tools()
     python = comfyui_python()
+    _build_device(python)
     _say(
         f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)"
     )
@@ -148,6 +149,11 @@ def _missing(programs: Mapping[str, tuple[str, ...]]) -> list[str]:
         if shutil.which(program) is None
         for package in packages
     ]
+
+
+def _build_device(python: Path) -> None:
+    """The simulated device of tests/device, where it can be had; it says itself why not."""
+    subprocess.run([sys.executable, str(ROOT / "tools" / "simdev.py"), str(python)], check=False)
 
 
 def _make_venv() -> None:
