@@ -38,20 +38,28 @@ def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:
     """
     usual = files.usual_folder(name)
     offered = set(map(str, options))
+    if usual and offered and _listed(usual) >= offered:
+        return (usual,)  # nothing is listed that nobody asked for: other plugins register whole data sets
     listed = {
-        folder: set(folder_paths.get_filename_list(folder))
+        folder: names
         for folder in folder_paths.folder_names_and_paths
-        if folder not in ("custom_nodes", "configs")
+        if folder not in ("custom_nodes", "configs") and (names := _listed(folder)) and names <= offered
     }
-    fitting = [f for f, files in listed.items() if files and files <= offered]
-    fitting.sort(key=lambda folder: (folder != usual, -len(listed[folder])))
     found: list[str] = []
     covered: set[str] = set()
-    for folder in fitting:
+    for folder in sorted(listed, key=lambda folder: (folder != usual, -len(listed[folder]))):
         if listed[folder] - covered:
             found.append(folder)
             covered |= listed[folder]
     return tuple(found) or ((usual,) if usual else ())
+
+
+def _listed(folder: str) -> set[str]:
+    """The files of a kind; none if it was registered in a form that cannot be listed (other plugins' business)."""
+    try:
+        return set(folder_paths.get_filename_list(folder))
+    except Exception:  # noqa: BLE001 — whatever it raises, it must not cost the other entries
+        return set()
 
 
 def files_of(spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:

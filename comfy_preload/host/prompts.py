@@ -6,8 +6,9 @@ Source: `PromptQueue`, `PromptExecutor` and `validate_prompt` in execution.py.
 from __future__ import annotations
 
 import asyncio
+import copy
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import execution
@@ -19,6 +20,8 @@ from comfy_preload.host import queue
 import nodes
 
 POLL = 0.05
+MOST_TRIES = 10
+"""How often a prompt is put back that vanished from the queue, or whose result vanished from the history."""
 
 
 class SinkNode:
@@ -43,30 +46,60 @@ class SinkNode:
         return {}
 
 
-async def run(server: Any, prompt: Mapping[str, Any]) -> Failed | None:
+async def run(
+    server: Any, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+) -> Failed | None:
     """Run an API-format prompt before those that wait, and leave no trace in the history. On the event loop.
 
-    Returns what went wrong, or None. It is validated as `POST /prompt` does.
+    Returns what went wrong, or None. It is validated as `POST /prompt` does. `workflow`: the same in the editor's
+    format, if there is one.
     """
     nodes.NODE_CLASS_MAPPINGS.setdefault(SINK, SinkNode)
     prompt_id = str(uuid.uuid4())
-    valid, error, outputs, node_errors = (await execution.validate_prompt(prompt_id, dict(prompt), None))[:4]
+    prompt = renewed(server, prompt)
+    valid, error, outputs, node_errors = (await execution.validate_prompt(prompt_id, prompt, None))[:4]
     if not valid:
         return _refused(error, node_errors)
-    queue.put(server, prompt_id, prompt, outputs, front=True)
-    history = server.prompt_queue.history
-    absent = 0
-    while prompt_id not in history:
-        await asyncio.sleep(POLL)
-        absent = 0 if any(item[1] == prompt_id for item in queue.items(server)) else absent + 1
-        if absent == 10:  # whoever clears the queue clears his own prompts
-            queue.put(server, prompt_id, prompt, outputs, front=True)
-            absent = 0
-    status = history[prompt_id].get("status") or {}
-    server.prompt_queue.delete_history_item(prompt_id)
+    status = await _result(
+        server,
+        prompt_id,
+        lambda: queue.put(server, prompt_id, prompt, outputs, front=True, workflow=workflow),
+    )
+    if status is None:
+        return Failed("", "", f"it was cleared from the queue or the history {MOST_TRIES} times")
     if status.get("status_str") == "success":
         return None
     return next(_errors(status), Failed("", "", "it did not complete"))
+
+
+def renewed(server: Any, prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which classes that are gone are replaced as `POST /prompt` does it (app/node_replace_manager.py, 0.33.0)."""
+    copied = copy.deepcopy(dict(prompt))
+    manager = getattr(server, "node_replace_manager", None)
+    if manager is not None:
+        for node in copied.values():
+            node.setdefault("_meta", {})  # it is copied from each node that is replaced
+        manager.apply_replacements(copied)
+    return copied
+
+
+async def _result(server: Any, prompt_id: str, put: Callable[[], None]) -> Mapping[str, Any] | None:
+    """Queue the prompt, and take its status out of the history. None if it was lost MOST_TRIES times.
+
+    Whoever clears the queue or the history clears prompts of their own: ours is put back. `wipe_history` puts a new
+    dictionary in the place of the old one (execution.py), so the history is looked up at each turn.
+    """
+    for _ in range(MOST_TRIES):
+        put()
+        absent = 0
+        while absent < 10:
+            if prompt_id in server.prompt_queue.history:
+                status: Mapping[str, Any] = server.prompt_queue.history[prompt_id].get("status") or {}
+                server.prompt_queue.delete_history_item(prompt_id)
+                return status
+            await asyncio.sleep(POLL)
+            absent = 0 if any(item[1] == prompt_id for item in queue.items(server)) else absent + 1
+    return None
 
 
 def _refused(error: Any, node_errors: Any) -> Failed:

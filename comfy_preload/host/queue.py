@@ -20,6 +20,8 @@ import execution
 import nodes
 
 JOB_NODE = "ComfyPreload_Job"
+CLIENT = "comfy-preload"
+"""The client that our prompts are sent by. No socket has that name, so no open editor shows their progress."""
 Job = Callable[[], Awaitable[None]]
 
 _jobs: dict[str, Job] = {}
@@ -83,12 +85,24 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
 
 
 def put(
-    server: Any, prompt_id: str, prompt: Mapping[str, Any], outputs: Sequence[str], *, front: bool = False
+    server: Any,
+    prompt_id: str,
+    prompt: Mapping[str, Any],
+    outputs: Sequence[str],
+    *,
+    front: bool = False,
+    workflow: Mapping[str, Any] | None = None,
 ) -> None:
-    """Queue a prompt as `POST /prompt` does (server.py), with nobody to be told of its progress."""
+    """Queue a prompt as `POST /prompt` does (server.py).
+
+    Without a client its progress and previews would go to every open editor (`send_sync` with None, 0.3.75 and 0.33.0).
+    `workflow`: in the editor's format, for nodes that ask for `extra_pnginfo`.
+    """
     number = server.number
     server.number = number + 1
-    extra_data = {"create_time": int(time.time() * 1000)}
+    extra_data: dict[str, Any] = {"create_time": int(time.time() * 1000), "client_id": CLIENT}
+    if workflow is not None:
+        extra_data["extra_pnginfo"] = {"workflow": workflow}
     item: tuple[Any, ...] = (-number if front else number, prompt_id, prompt, extra_data, list(outputs))
     if hasattr(execution, "SENSITIVE_EXTRA_DATA_KEYS"):
         item = (*item, {})  # a sixth field since 0.3.67
@@ -108,6 +122,16 @@ def unfinished(server: Any) -> tuple[str, ...]:
         for item in items(server)
         if not any(node.get("class_type") == JOB_NODE for node in item[2].values())
     )
+
+
+def empty_cache(server: Any) -> None:
+    """Have the executor let go of every node's output once the running prompt is over; models stay loaded.
+
+    For what was released to be freed, under every cache flag: only the classic cache is emptied by another prompt
+    (`--cache-lru`, `--cache-ram` and the default of 0.33.0 keep outputs). `prompt_worker`, main.py: 0.3.75 and 0.33.0.
+    """
+    server.prompt_queue.set_flag("unload_models", data=False)
+    server.prompt_queue.set_flag("free_memory", data=True)
 
 
 async def forget(server: Any, prompt_id: str) -> None:
