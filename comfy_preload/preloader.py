@@ -95,6 +95,7 @@ class Preloader:
             await self._warm_ups.run()  # failures are in its rows
         except Exception as error:  # noqa: BLE001 — our own bug must not look like a preload that never ends
             log.error("the preload failed with an internal error", exc_info=error)
+            self.readiness.blame(type(error), str(error))
             self.readiness.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
         self._settle()
 
@@ -147,23 +148,21 @@ class Preloader:
 
     async def _carry_out(self, job: Job, *, front: bool) -> None:
         reloaded: Planned | None = None
-
-        async def work() -> None:
-            nonlocal reloaded
-            job.move(JobState.RUNNING)
-            self.readiness.announce()
-            reloaded = await self._commands.run(job)
-
         try:
-            await asyncio.wrap_future(self.host.submit(work, front=front))
+            reloaded = await self._commands.run(job, front=front)
         except Exception as error:  # noqa: BLE001 — reported by the job
             log.error("the command %s failed", job.command.value, exc_info=error)
+            self.readiness.blame(type(error), str(error))
             job.problems = (problem("internal", error=type(error).__name__, reason="see ComfyUI's log"),)
         if reloaded:
             self._adopt(reloaded.settings)
             self._warm_ups.take(reloaded.runs, keep=not job.loaded)
         if job.command is Command.RELOAD and not job.problems:
             job.problems = await self._warm_ups.run()
+        if job.command is Command.WAKE and not job.problems:
+            if self._commands.is_cold():
+                job.problems = await self._warm_ups.repeat()
+            self._commands.end_wake(job)
         job.move(JobState.FAILED if job.problems else JobState.DONE)
         self.readiness.announce()
 

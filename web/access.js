@@ -1,4 +1,4 @@
-/** The message when the server refuses a command, and the field for the token. */
+/** What the server said when it refused a command, and where to put the token that opens it. */
 
 import { RefusedError, token } from "./client.js";
 import { button, dress, make, put, show, write } from "./parts.js";
@@ -54,7 +54,7 @@ export class Access {
   }
 }
 
-/** A field for the token, which is never shown and is sent only with commands. */
+/** A field for the token: never shown, never sent anywhere but with a command. */
 export function tokenField() {
   const field = make("input", {
     type: "password",

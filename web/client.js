@@ -5,7 +5,7 @@ import { api } from "../../scripts/api.js";
 const TOKEN = "ComfyPreload.Token";
 const TIMEOUT_MS = 10_000;
 
-/** The server refused the request or has no such route. */
+/** The server said no, or has no such route. */
 export class RefusedError extends Error {
   /** @param {number} status @param {Partial<import("./types.js").Problem>} [problem] */
   constructor(status, problem = {}) {
@@ -15,15 +15,13 @@ export class RefusedError extends Error {
     this.hint = problem.hint ?? "";
   }
 
-  /** The route does not exist: another version of the plugin, or none. */
+  /** The route is not there: another version of the plugin, or none. */
   get absent() {
     return (this.status === 404 && this.code !== "model_unknown") || this.status === 405;
   }
 }
 
-/**
- * The token sent with commands. It is stored in this browser: ComfyUI's own settings are files on the server.
- */
+/** The token that commands are sent with. It stays in this browser: ComfyUI's own settings are files on the server. */
 export const token = {
   get: () => localStorage.getItem(TOKEN) ?? "",
   /** @param {string} value */
@@ -45,9 +43,8 @@ export async function order(command, model) {
 }
 
 /**
- * Return the preload.yaml entries for the loaders of a graph that are not listed yet. With the tag of an
- * earlier response, also add
- * them to the file.
+ * The entries of preload.yaml for the loaders of a graph that it does not list yet. With the tag of an earlier answer they are
+ * written into the file.
  * @param {Record<string, any>} prompt in API format
  * @param {string} [tag]
  * @returns {Promise<{text: string, tag: string}>}

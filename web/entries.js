@@ -1,14 +1,11 @@
-/**
- * "Preload this workflow": the preload.yaml entries for the loaders of the open graph, to copy or to add to
- * the file.
- */
+/** "Preload this workflow": the entries of preload.yaml for the loaders of the open graph, to be copied or added to the file. */
 
 import { app } from "../../scripts/app.js";
 import * as client from "./client.js";
 import { button, copy, dress, make, put, write } from "./parts.js";
 import { say } from "./words.js";
 
-/** Open the dialog. It shows errors itself. */
+/** Opens the dialog. It tells by itself what went wrong. */
 export async function showEntries() {
   const text = make("textarea", { class: "cp-yaml", readonly: true, rows: 12, spellcheck: "false" });
   const note = make("p", { class: "cp-fine", role: "status" });
@@ -45,8 +42,8 @@ export async function showEntries() {
   );
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    event.stopPropagation(); // not a shortcut of ComfyUI
-    if (event.key === "Escape") dialog.close(); // the default, but ComfyUI handles that key itself
+    event.stopPropagation(); // ComfyUI's shortcuts are not meant
+    if (event.key === "Escape") dialog.close(); // by itself it would, but ComfyUI takes that key for itself
   });
   write(title, say("entries.title"));
   write(note, say("asking"));

@@ -1,10 +1,10 @@
-/** The top of the panel: status, progress, and announcements for screen readers. */
+/** The top of the panel: status, how far loading is, and what a screen reader hears of it. */
 
 import { make, put, show, write } from "./parts.js";
 import { isPreloading } from "./watch.js";
 import { name, say, size } from "./words.js";
 
-/** Progress is announced in quarters, not with every response. */
+/** Progress is read out in quarters, not with every answer. */
 const STEP = 0.25;
 
 export class Header {

@@ -1,7 +1,4 @@
-/**
- * Comfy Preload in ComfyUI's window: a sidebar panel, commands, settings, messages. Only the public extension
- * API is used.
- */
+/** Comfy Preload in ComfyUI's window: a sidebar panel, commands, settings, messages. Only the public extension API is used. */
 
 import { app } from "../../scripts/app.js";
 import { tokenField } from "./access.js";
@@ -23,7 +20,7 @@ async function order(command, model) {
   watch.ask();
 }
 
-/** Run a command of ComfyUI; a message shows errors. @param {"reload" | "release" | "sleep" | "wake"} what */
+/** As a command of ComfyUI: what goes wrong is told in a message. @param {"reload" | "release" | "sleep" | "wake"} what */
 async function run(what) {
   try {
     await order(what);
@@ -47,10 +44,7 @@ function command(id, icon, act) {
   };
 }
 
-/**
- * Return whether a node returns models and takes none.
- * @param {{inputs?: {type: unknown}[], outputs?: {type: unknown}[]}} node
- */
+/** It gives models and takes none. @param {{inputs?: {type: unknown}[], outputs?: {type: unknown}[]}} node */
 function isLoader(node) {
   const isModel = (/** @type {{type: unknown}} */ slot) =>
     ["MODEL", "CLIP", "VAE", "CONTROL_NET", "CLIP_VISION"].includes(String(slot.type));
@@ -129,7 +123,7 @@ app.registerExtension({
         watch.open = false;
       },
     });
-    // ComfyUI's settings report a change of the language.
+    // The interface's own settings tell when the language changes.
     app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () =>
       setTimeout(() => panel.update(watch.view)),
     );

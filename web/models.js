@@ -1,7 +1,4 @@
-/**
- * One row for each model: kind, state, device, durations, commands. All rows except failed ones have one
- * height, so that nothing jumps.
- */
+/** One row for each model, as high in every state but failed, so that nothing jumps: what it is, where it is, how long it took, and what can be done about it. */
 
 import { button, dress, make, put, show, write } from "./parts.js";
 import { Trouble } from "./trouble.js";
@@ -12,7 +9,7 @@ const STAGES = /** @type {const} */ (["read", "load", "move", "warm"]);
 /**
  * @param {(command: "reload" | "release", model: string, from: Element) => void} order
  * @param {() => string} facts about the host, for the details of an error
- * @param {() => boolean} isBusy models are loading, so commands are refused
+ * @param {() => boolean} isBusy the preload is under way: no commands yet
  * @returns {(model: import("./types.js").Model) => HTMLElement & {update: (model: import("./types.js").Model) => void}}
  */
 export function rows(order, facts, isBusy) {
@@ -102,7 +99,7 @@ export function rows(order, facts, isBusy) {
   };
 }
 
-/** The seconds of each stage, as bars of proportional width. */
+/** The seconds of each stage, side by side, as wide as they took long. */
 function stageBar() {
   const parts = STAGES.map((stage) => make("span", { class: `cp-stage cp-${stage}` }));
   const bar = make("span", { class: "cp-stages", "aria-hidden": "true" }, ...parts);

@@ -1,4 +1,4 @@
-/** Report changes while the page is open: a message when the preload ends, a badge on the tab's icon. */
+/** Tells what happened while the page was open: a message when the preload ends, a sign on the tab's icon. */
 
 import { app } from "../../scripts/app.js";
 import { isBusy, isPreloading } from "./watch.js";
@@ -45,7 +45,7 @@ export function message(severity, summary, detail) {
 
 /** @param {import("./types.js").View} view */
 function badge({ snapshot, connected }) {
-  // ComfyUI's own object of the tab: changes to it are shown at once.
+  // The tab as the interface holds it: what is written there is shown at once.
   const tab = app.extensionManager
     .getSidebarTabs?.()
     .find((/** @type {{id: string}} */ one) => one.id === TAB);

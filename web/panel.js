@@ -1,4 +1,4 @@
-/** The sidebar panel. Built once, then updated with every response of the server. */
+/** The sidebar panel. Built once, patched with every answer of the server. */
 
 import { Access } from "./access.js";
 import { Header } from "./header.js";
@@ -8,7 +8,7 @@ import { Trouble } from "./trouble.js";
 import { isBusy, isPreloading } from "./watch.js";
 import { clock, language, name, say, seconds } from "./words.js";
 
-/** From this number of models on, there is a search field. */
+/** So many models, and there is a field to find one in. */
 const MANY = 8;
 
 export class Panel {
@@ -130,7 +130,7 @@ export class Panel {
     write(this.host, [this.facts(), waiting].filter(Boolean).join(" · "));
   }
 
-  /** Versions and device, also the first line of copied details. */
+  /** What an answer to a question would begin with. */
   facts() {
     const host = this.view.snapshot?.host;
     return host
@@ -143,9 +143,7 @@ export class Panel {
     try {
       await this.give(command, model);
       this.access.forget();
-      this.header.announce(
-        say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }),
-      );
+      this.header.announce(say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }));
     } catch (error) {
       this.access.refuse(/** @type {Error} */ (error), () => this.#order(command, model));
     }
@@ -160,7 +158,7 @@ export class Panel {
   }
 }
 
-/** A heading and a list, hidden while the list is empty. @param {string} id @param {string} kind */
+/** A heading and a list, gone while there is nothing in it. @param {string} id @param {string} kind */
 function section(id, kind) {
   const heading = make("h3", { id });
   const list = make(kind, { class: "cp-list", "aria-labelledby": id, role: "list" });
@@ -181,7 +179,7 @@ function section(id, kind) {
   };
 }
 
-/** A row of text, with an error if there is one. @param {() => string} facts */
+/** A row of a few words, and an error if there is one. @param {() => string} facts */
 function plainRow(facts) {
   return {
     /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} tell */

@@ -1,7 +1,4 @@
-/**
- * Helpers for the DOM. The panel is built once and then only updated, so that focus, selection and scroll
- * position stay.
- */
+/** Small pieces of DOM. The panel is built once and then only patched, so that focus, selection and scroll stay where they are. */
 
 /**
  * @param {string} tag
@@ -40,7 +37,7 @@ export function show(node, visible) {
 }
 
 /**
- * A button with a visible and an accessible name. `aria-disabled` instead of `disabled`: it keeps the focus.
+ * A button that says what it does to the eye and to a screen reader. `aria-disabled` instead of `disabled`: it keeps the focus.
  * @param {string} icon
  * @param {(event: Event) => void} act
  * @param {string} [className]
@@ -69,7 +66,7 @@ export function dress(node, { label, title, enabled = true }) {
 }
 
 /**
- * Show one element per item, reused by key; elements in the right place are not moved.
+ * One element per item, kept by key; nothing is moved that stands right already.
  * @template T
  * @param {Element} parent
  * @param {T[]} items
@@ -95,8 +92,7 @@ export function each(parent, items, key, build) {
 }
 
 /**
- * Copy text to the clipboard, or through a selection if the page has no access (plain http from another
- * machine).
+ * Puts text on the clipboard; where the page may not (plain http from another machine), by way of a selection.
  * @param {string} text
  */
 export async function copy(text) {

@@ -1,11 +1,11 @@
-/** An error from the server: message, hint, and a button that copies the details for a bug report. */
+/** An error as the server tells it: what is wrong, what to do, and a button that copies all of it for a bug report. */
 
 import { button, copy, dress, make, show, write } from "./parts.js";
 import { say } from "./words.js";
 
 export class Trouble {
   /**
-   * @param {() => string} subject the model or job of the error
+   * @param {() => string} subject what it is about
    * @param {() => string} facts about the host
    */
   constructor(subject, facts) {

@@ -1,5 +1,5 @@
 /**
- * The types that the files of this folder share. docs/http.md documents `GET /preload` in full.
+ * The shapes that pass between the files of this folder. `GET /preload` is described in full in docs/http.md.
  *
  * @typedef {{code: string, message: string, hint: string, line: number | null}} Problem
  *
@@ -13,8 +13,7 @@
  *
  * @typedef {{
  *   id: string, command: string, model: string | null, reason: string, state: string, created: string,
- *   started: string | null, ended: string | null, loaded: string[], kept: string[], released: string[],
- * error: Problem | null,
+ *   started: string | null, ended: string | null, loaded: string[], kept: string[], released: string[], error: Problem | null,
  * }} Job
  *
  * @typedef {{

@@ -1,12 +1,9 @@
-/**
- * Poll the server and keep its last response: often while something happens, rarely otherwise, never for a
- * hidden page.
- */
+/** Knows what the server last said, and asks again: often while something happens, seldom else, never for a hidden page. */
 
 import { api } from "../../scripts/api.js";
 import * as client from "./client.js";
 
-/** The server sends this event when something has changed. */
+/** The server may push this: something changed, ask. */
 export const PUSHED = "comfy_preload.changed";
 
 const PRELOADING = new Set(["starting", "loading", "warming"]);
@@ -15,10 +12,7 @@ const OPEN = 4_000;
 const CLOSED = 15_000;
 const RETRY = [1_000, 2_000, 4_000, 8_000];
 
-/**
- * Whether models are loading, so that commands are refused.
- * @param {import("./types.js").Snapshot | null} now
- */
+/** Commands come later. @param {import("./types.js").Snapshot | null} now */
 export function isPreloading(now) {
   return now !== null && PRELOADING.has(now.status);
 }
@@ -52,13 +46,13 @@ export class Watch {
     this.#listeners.add(listener);
   }
 
-  /** Poll more often while the panel is open. @param {boolean} value */
+  /** The panel is open: ask more often. @param {boolean} value */
   set open(value) {
     this.#open = value;
     if (value) this.ask();
   }
 
-  /** Poll now. Only one request at a time: a call meanwhile causes one more request afterwards. */
+  /** Ask now. Never twice at a time: what is asked meanwhile is asked once more afterwards. */
   async ask() {
     clearTimeout(this.#timer);
     if (document.hidden) return;

@@ -1,4 +1,4 @@
-/** The panel's texts in ComfyUI's language, from locales/, which ComfyUI serves at /i18n. */
+/** What the panel says, in the language that ComfyUI is set to. The texts are in locales/, which ComfyUI serves at /i18n. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -13,7 +13,7 @@ export function language() {
   return app.extensionManager?.setting?.get("Comfy.Locale") || "en";
 }
 
-/** Fetch the texts; call it again if it failed. ComfyUI's start waits for it, so the timeout is short. */
+/** Fetches the texts; to be called again if it failed. The interface waits for it, so not for long. */
 export async function learn() {
   const response = await api.fetchApi("/i18n", { signal: AbortSignal.timeout(PATIENCE) });
   if (response.ok) texts = await response.json();
@@ -27,7 +27,7 @@ export function say(key, values = {}) {
 }
 
 /**
- * Return the text for a value from the server, such as a state; an unknown value is returned unchanged.
+ * The word for a value that the server chose: a state, a kind. One that is not known is shown as it is.
  * @param {string} group @param {string} value
  */
 export function name(group, value) {
@@ -35,9 +35,8 @@ export function name(group, value) {
 }
 
 /**
- * Return the name of a command, setting or category from the place where ComfyUI looks for translations.
- * English names are under
- * our own key: if front end 1.32 finds English texts in the usual place, it uses them for all languages.
+ * The name of a command, setting or category, where ComfyUI looks for translations. The English ones stand under our own key:
+ * front end 1.32 takes English texts for all languages as soon as it finds them in the usual place, and forgets the others.
  * @param {...string} path @returns {string}
  */
 export function label(...path) {

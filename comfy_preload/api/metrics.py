@@ -120,7 +120,7 @@ class SnapshotCollector(Collector):
             ("model", "stage"),
             _stages(models),
         )
-        there = [((m.name, m.device or ""), m.bytes_on_device) for m in models]
+        there = [((m.name, device), held) for m in models for device, held in _by_device(m)]
         yield _labelled(
             "model_resident_bytes", "Size of the weights on the device.", ("model", "device"), there
         )
@@ -180,6 +180,11 @@ class SnapshotCollector(Collector):
             yield HistogramMetricFamily(
                 f"comfyui_preload_{name}", help_, buckets=found.cumulative(), sum_value=found.sum
             )
+
+
+def _by_device(model: Model) -> Iterable[tuple[str, int]]:
+    """Of a model that is nowhere, or of which nothing is there, still one row."""
+    return model.by_device.items() or ((model.device or "", 0),)
 
 
 def _gauge(name: str, help_: str, value: float) -> Metric:

@@ -291,6 +291,12 @@ ERRORS: dict[str, ErrorKind] = {
         "{found} are still on {device}",
         "ComfyUI runs with --gpu-only or --highvram: it keeps models on the device. Restart it without.",
     ),
+    "not_restored": ErrorKind(
+        "Models were to be brought back to the device, and not all of their weights are there.",
+        "{count} models are not back on their device: {found}",
+        "Is the device full, with other processes on it? With dynamic VRAM only a warm-up brings weights back. "
+        "The first prompt moves what it needs.",
+    ),
     "device_fault": ErrorKind(
         "The compute device reported an error that no process recovers from.",
         "the device failed: {reason}",

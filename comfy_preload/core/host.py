@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,17 +77,32 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the weights of one loader call are, as ComfyUI's bookkeeping has it at this moment."""
+    """Where the weights of one loader call are, at the moment of the question."""
 
     bytes: int
     """All weights, in the dtype they have in memory; 0 if ComfyUI does not manage them."""
-    bytes_on_device: int
-    device: str
+    by_device: Mapping[str, int]
+    """Bytes that are on each device where these weights belong, the CPU included if it is one. With dynamic VRAM in
+    whole pages of 32 MB, so it can be more than `bytes`."""
     dynamic: bool
-    """True on hosts with dynamic VRAM: only a forward pass makes weights resident (U 4.3)."""
+    """True on hosts with dynamic VRAM: only a forward pass brings weights to the device."""
+
+    @property
+    def bytes_on_device(self) -> int:
+        return sum(self.by_device.values())
+
+    @property
+    def device(self) -> str:
+        """Where they belong, for reading: `cuda:0`, `cpu+cuda:0`; empty if nowhere."""
+        return "+".join(sorted(self.by_device))
+
+    @property
+    def bytes_off_cpu(self) -> int:
+        """What an accelerator holds of them."""
+        return sum(held for device, held in self.by_device.items() if device != "cpu")
 
 
-NOWHERE = Placement(bytes=0, bytes_on_device=0, device="", dynamic=False)
+NOWHERE = Placement(bytes=0, by_device={}, dynamic=False)
 
 
 @dataclass(frozen=True)
@@ -195,8 +210,15 @@ class Host(Loaders, Protocol):
         """Empty if the outputs can be kept, else what they are."""
         ...
 
-    def push(self, outputs: Collection[Outputs]) -> None:
-        """Move the models in all these outputs to their device, in one go."""
+    def push(
+        self, pushed: Sequence[Outputs], beside: Collection[Outputs] = ()
+    ) -> list[tuple[BaseException, ...]]:
+        """Move the models in these outputs to their devices, the first of them first, as far as they fit.
+
+        None pushes out one that comes before it, nor any other of `beside`. One that fails costs no other: returns what
+        each raised.
+        What is there, or belongs in main memory, stays as it is; nothing is moved where ComfyUI would undo it at once.
+        """
         ...
 
     def repair(self, outputs: Outputs) -> None:
@@ -208,16 +230,29 @@ class Host(Loaders, Protocol):
         ...
 
     def collect(self) -> None:
-        """After letting go of outputs: give their memory back to the system."""
+        """After letting go of outputs, and after moving weights: give the memory back to the system."""
+        ...
+
+    def empty_cache(self) -> None:
+        """Have ComfyUI forget the outputs of all nodes once this job is over. Models stay where they are."""
+        ...
+
+    def was_cancelled(self) -> bool:
+        """Someone pressed cancel since the job began."""
         ...
 
     def free_device_memory(self) -> int:
-        """Free bytes on the compute device; 0 where that is the main memory."""
+        """Free bytes on the compute device; 0 where that is the main memory, or shares it."""
         ...
 
     # on the event loop
-    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
-        """Run an API-format prompt to its end, before those that wait. Returns what went wrong."""
+    async def run(
+        self, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+    ) -> Failed | None:
+        """Run an API-format prompt to its end, before those that wait. Returns what went wrong.
+
+        `workflow`: the same in the editor's format, for nodes that look into it.
+        """
         ...
 
     def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
@@ -242,6 +277,10 @@ class Host(Loaders, Protocol):
         ...
 
     def loads_pickles_safely(self) -> bool: ...
+    def maps_files(self) -> bool:
+        """Weights stay in their files until they are used (dynamic VRAM): loading them needs no memory."""
+        ...
+
     def is_out_of_memory(self, error: BaseException) -> bool: ...
     def is_interrupt(self, error: BaseException) -> bool: ...
     def placement(self, outputs: Outputs) -> Placement: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from comfy_preload.core.host import (
     Watcher,
 )
 from comfy_preload.core.node_types import NodeTypes
-from comfy_preload.host import catalogue, custom_nodes, devices, files, loaders, prompts, queue
+from comfy_preload.host import catalogue, custom_nodes, devices, files, loaders, prompts, pushing, queue
 from comfy_preload.host.intercept import Watch
 from comfy_preload.host.node_types import ComfyNodeTypes
 
@@ -72,8 +72,10 @@ class ComfyHost:
     def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
         return queue.submit(self._server, job, front=front)
 
-    async def run(self, prompt: Mapping[str, Any]) -> Failed | None:
-        return await prompts.run(self._server, prompt)
+    async def run(
+        self, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+    ) -> Failed | None:
+        return await prompts.run(self._server, prompt, workflow)
 
     def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
         return self._history.new()
@@ -99,8 +101,10 @@ class ComfyHost:
     def usable(self, outputs: Outputs) -> str:
         return loaders.usable(outputs)
 
-    def push(self, outputs: Collection[Outputs]) -> None:
-        devices.push(outputs)
+    def push(
+        self, pushed: Sequence[Outputs], beside: Collection[Outputs] = ()
+    ) -> list[tuple[BaseException, ...]]:
+        return pushing.push(pushed, beside)
 
     def repair(self, outputs: Outputs) -> None:
         devices.repair(outputs)
@@ -110,6 +114,15 @@ class ComfyHost:
 
     def collect(self) -> None:
         devices.collect()
+
+    def empty_cache(self) -> None:
+        queue.empty_cache(self._server)
+
+    def was_cancelled(self) -> bool:
+        return devices.was_cancelled()
+
+    def maps_files(self) -> bool:
+        return devices.maps_files()
 
     def loads_pickles_safely(self) -> bool:
         return loaders.pickles_are_safe()

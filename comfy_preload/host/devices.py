@@ -1,12 +1,13 @@
-"""Where models are, and moving them there. Source: comfy/model_management.py, model_patcher.py.
+"""Where models are, and taking them off their device. Source: comfy/model_management.py, model_patcher.py.
 
-Tried on the CPU only; what concerns VRAM was written from the source.
+Tried on the CPU and on a simulated accelerator (docs/device.md), with 0.3.75 and 0.33.0.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import comfy.model_management as mm
@@ -14,6 +15,7 @@ import torch
 from comfy_api.internal import _NodeOutputInternal
 
 from comfy_preload.core.host import Outputs, Placement
+from comfy_preload.core.machine import memory
 
 
 def values(outputs: Outputs) -> tuple[Any, ...]:
@@ -41,24 +43,44 @@ def patchers(outputs: Outputs) -> list[Any]:
     return list(found.values())
 
 
-def push(outputs: Collection[Outputs]) -> None:
-    """Load all patchers onto their devices in one call, so that none evicts another.
-
-    With dynamic VRAM (`is_dynamic()`, 0.12 and later on NVIDIA) this only stages the weights.
-    """
-    every = {id(p): p for one in outputs for p in patchers(one)}
-    if every:
-        mm.load_models_gpu(list(every.values()))
-
-
 def placement(outputs: Outputs) -> Placement:
-    """Read from ComfyUI's own counters: cheap, from any thread."""
-    found = patchers(outputs)
-    total = sum(int(p.model_size()) for p in found)
-    on_device = sum(min(int(p.loaded_size()), int(p.model_size())) for p in found)
-    devices = sorted({str(p.load_device) for p in found}) or ["cpu"]
-    dynamic = any(getattr(p, "is_dynamic", bool)() for p in found)
-    return Placement(total, on_device, "+".join(devices), dynamic)
+    """Read from ComfyUI's counters and from where the first weight is: cheap, from any thread, asks no device."""
+    total, by_device, dynamic = 0, Counter[str](), False
+    for patcher in patchers(outputs):
+        total += int(patcher.model_size())
+        by_device[str(patcher.load_device)] += held(patcher)
+        dynamic |= is_dynamic(patcher)
+    return Placement(total, by_device or {"cpu": 0}, dynamic)
+
+
+def held(patcher: Any) -> int:
+    """Bytes of its weights that are on the device it belongs on.
+
+    `loaded_size()` counts what ComfyUI brought there. It says 0 of weights that never leave: where the offload device is
+    the accelerator (`--gpu-only`, UNets under `--highvram`), or where ComfyUI built them on it (`unet_inital_load_device`).
+    """
+    size, loaded = int(patcher.model_size()), int(patcher.loaded_size())
+    if belongs_in_ram(patcher):
+        return size
+    if is_dynamic(patcher):
+        return loaded
+    weight = first_weight(patcher)
+    built_there = weight is not None and weight.device.type != "cpu"
+    return size if not loaded and built_there else min(loaded, size)
+
+
+def is_dynamic(patcher: Any) -> bool:
+    return bool(getattr(patcher, "is_dynamic", bool)())
+
+
+def belongs_in_ram(patcher: Any) -> bool:
+    """It belongs in main memory though there is an accelerator: `device: cpu` of CLIPLoader, `--lowvram`, `--cpu-vae`."""
+    return mm.is_device_cpu(patcher.load_device) and mm.cpu_state is not mm.CPUState.CPU
+
+
+def first_weight(patcher: Any) -> Any:
+    parameters = getattr(patcher.model, "parameters", None)
+    return next(iter(parameters()), None) if parameters else None
 
 
 def dtypes(outputs: Outputs) -> tuple[str, ...]:
@@ -68,9 +90,8 @@ def dtypes(outputs: Outputs) -> tuple[str, ...]:
 
 
 def _dtype(patcher: Any) -> Any:
-    model = patcher.model
     known = patcher.model_dtype() if hasattr(patcher, "model_dtype") else None
-    return known or getattr(next(iter(model.parameters()), None), "dtype", None)
+    return known or getattr(first_weight(patcher), "dtype", None)
 
 
 def repair(outputs: Outputs) -> None:
@@ -100,15 +121,35 @@ def relieve() -> None:
 
 
 def collect() -> None:
-    """What ComfyUI does after prompts (`prompt_worker`, main.py): models are full of reference cycles."""
+    """What ComfyUI does after prompts (`prompt_worker`, main.py): models are full of reference cycles.
+
+    Then the C library's heap is trimmed: weights that come and go leave holes in it that no other process can use.
+    """
     gc.collect()
     mm.cleanup_models()
     mm.soft_empty_cache()
+    memory.trim()
 
 
 def free_device_memory() -> int:
+    """Of the compute device; 0 where that is main memory, or shares it (MPS: `VRAMState.SHARED`)."""
     device = mm.get_torch_device()
-    return 0 if mm.is_device_cpu(device) else int(mm.get_free_memory(device))
+    shared = mm.is_device_cpu(device) or mm.vram_state is mm.VRAMState.SHARED
+    return 0 if shared else int(mm.get_free_memory(device))
+
+
+def maps_files() -> bool:
+    """Dynamic VRAM: files are mapped, and read as weights go to the device (comfy/memory_management.py, since 0.12)."""
+    try:
+        import comfy.memory_management
+    except ImportError:
+        return False
+    return bool(getattr(comfy.memory_management, "aimdo_enabled", False))
+
+
+def was_cancelled() -> bool:
+    """The flag that "Cancel" sets; the next prompt takes it back (execution.py)."""
+    return bool(mm.processing_interrupted())
 
 
 def device_name() -> str:

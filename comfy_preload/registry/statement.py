@@ -58,9 +58,9 @@ class Held:
 
     @property
     def on_device(self) -> bool:
-        """No weight has to be moved to use it. ComfyUI does not count some small buffers: 1 % is allowed."""
-        there = self.state == ModelState.RESIDENT.value and self.bytes_on_device >= 0.99 * self.bytes
-        return there or self.state == ModelState.WARM.value
+        """No weight has to be moved to use it: the state is measured; `device: ram` is `resident` with nothing there."""
+        there = self.state in (ModelState.RESIDENT.value, ModelState.WARM.value)
+        return there and (self.bytes_on_device > 0 or not self.bytes)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,20 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from comfy_preload.core.errors import Problem, failure, problem
-from comfy_preload.core.host import Host
+from comfy_preload.core.errors import Problem, failure, problem, without_paths
+from comfy_preload.core.host import Host, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import LoaderCall, Plan, Target
 from comfy_preload.core.planning.preflight import Checked, check, gigabytes
 from comfy_preload.core.planning.safetensors import inspect
-from comfy_preload.core.state.readiness import Readiness, fully_there
+from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import Status
+
+MARGIN = 1.25
+"""Memory that loading a file is allowed to need, by the file's size: fp16 computed as fp32 needs more, and is freed again."""
 
 
 class Loading:
@@ -33,10 +36,22 @@ class Loading:
         self._unwatch: dict[str, Callable[[], None]] = {}
         """By node class: a function that removes the interceptor."""
 
-    def check(self, plan: Plan) -> Checked:
-        """Check the files of a plan before any of them is loaded."""
-        room = memory.available() + self._host.free_device_memory()
-        return check(plan, inspect, room, pickles=self._host.loads_pickles_safely())
+    def check(self, plan: Plan, *, to_be_freed: int = 0) -> Checked:
+        """Look into the files of a plan, before anything of it is loaded.
+
+        `to_be_freed`: bytes of models that will be gone by then.
+        """
+        room = memory.available() + self._host.free_device_memory() + to_be_freed
+        pickles, mapped = self._host.loads_pickles_safely(), self._host.maps_files()
+        checked = check(plan, inspect, room, pickles=pickles, mapped=mapped)
+        for warning in checked.warnings:
+            log.warning("%s", warning)
+        return checked
+
+    def fits_beside(self, slots: Iterable[Slot]) -> bool:
+        """Return whether main memory can take all of these beside what is loaded now."""
+        needed = sum(slot.file_bytes for slot in slots if slot.stage is Stage.PENDING)
+        return self._host.maps_files() or needed * MARGIN <= memory.available()
 
     def watch(self, calls: Iterable[LoaderCall]) -> None:
         """Intercept the loader nodes of these calls, in addition to those that are already intercepted."""
@@ -50,16 +65,24 @@ class Loading:
         for identity in self._unwatch.keys() - needed:
             self._unwatch.pop(identity)()
 
-    async def load(self, slots: Collection[Slot]) -> None:
-        """Load the pending slots, one after another. A failure affects only that slot."""
+    async def load(self, slots: Collection[Slot], *, push: bool = True) -> None:
+        """Load the pending slots, one after another. A failure affects only that slot.
+
+        `push`: move each to its device before the next is loaded, so that main memory holds one at a time.
+        """
         total = sum(slot.file_bytes for slot in slots if slot.stage is Stage.PENDING)
         # disable=None: shown on a terminal only
         with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
             for slot in slots:
                 if slot.stage is Stage.PENDING and slot.call.target:
+                    if self._host.was_cancelled():  # loaders themselves do not look at it
+                        _interrupt(slots)
+                        return
                     bar.set_description(slot.call.name)
                     await self._load(slot, slot.call.target, slots)
                     bar.update(slot.file_bytes)
+                    if push:
+                        self._push([slot])
 
     async def _load(self, slot: Slot, target: Target, slots: Iterable[Slot]) -> None:
         call = slot.call
@@ -90,9 +113,7 @@ class Loading:
     def _explain(self, slot: Slot, error: BaseException, slots: Iterable[Slot]) -> Problem:
         line = slot.call.entry.line
         if self._host.is_interrupt(error):
-            for other in slots:
-                if other.stage is Stage.PENDING:
-                    other.fail(problem("interrupted", line=other.call.entry.line))
+            _interrupt(slots)
             return problem("interrupted", line=line)
         if self._host.is_out_of_memory(error):
             self._host.relieve()
@@ -102,31 +123,38 @@ class Loading:
         return replace(failure(slot.call.entry.loader, error, files), line=line)
 
     def push(self, slots: Iterable[Slot]) -> None:
-        """Push all models in one call, so that none evicts another; then check where they are."""
+        """Move what is loaded to its device, in this order, as far as it fits, and log how much of it is there."""
+        began = time.perf_counter()
+        placements = self._push(slots)
+        self._host.collect()
+        if placements:
+            log.info(
+                "moved: %s of %s on %s (%.2f s)",
+                gigabytes(sum(at.bytes_on_device for at in placements)),
+                gigabytes(sum(at.bytes for at in placements)),
+                " and ".join(sorted({at.device for at in placements})) or "no device",
+                time.perf_counter() - began,
+            )
+
+    def _push(self, slots: Iterable[Slot]) -> list[Placement]:
+        """Return where they really are afterwards. One that fails costs that one alone."""
         pushed = [
             (slot, slot.loaded.outputs) for slot in slots if slot.loaded and slot.call.entry.device == "gpu"
         ]
-        if not pushed:
-            return
-        began = time.perf_counter()
-        try:
-            self._host.push([outputs for _, outputs in pushed])
-        except BaseException as error:  # noqa: BLE001 — as above
-            if self._host.is_out_of_memory(error):
-                self._host.relieve()
-            else:
+        others = [slot.loaded.outputs for slot in self._residency.slots if slot.loaded]
+        raised = self._host.push([outputs for _, outputs in pushed], beside=others)
+        memory.trim()
+        placements: list[Placement] = []
+        for (slot, outputs), errors in zip(pushed, raised, strict=True):
+            at = self._host.placement(outputs)
+            placements.append(at)
+            slot.see(at)
+            for error in errors:
                 self._readiness.blame(type(error), str(error))
-            log.error("not all models fit on the device; the others stay in RAM", exc_info=error)
-        placements = [self._host.placement(outputs) for _, outputs in pushed]
-        for (slot, _), at in zip(pushed, placements, strict=True):
-            slot.was_resident = slot.seen_there = fully_there(at)
-        log.info(
-            "moved: %s of %s on %s (%.2f s)",
-            gigabytes(sum(at.bytes_on_device for at in placements)),
-            gigabytes(sum(at.bytes for at in placements)),
-            " and ".join(sorted({at.device for at in placements})) or "no device",
-            time.perf_counter() - began,
-        )
+                out = self._host.is_out_of_memory(error)
+                reason = f"{at.device} is out of memory" if out else without_paths(str(error))
+                log.error("%s stays in RAM: %s", slot.call.name, reason, exc_info=error)
+        return placements
 
     def report(self) -> None:
         """Log a summary."""
@@ -147,3 +175,9 @@ class Loading:
                 "dynamic VRAM: models are only staged; the first prompt moves the weights to the device. List a workflow with "
                 "'warmup: true', or start ComfyUI with --highvram"
             )
+
+
+def _interrupt(slots: Iterable[Slot]) -> None:
+    for slot in slots:
+        if slot.stage is Stage.PENDING:
+            slot.fail(problem("interrupted", line=slot.call.entry.line))

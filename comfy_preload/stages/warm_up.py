@@ -49,6 +49,19 @@ class WarmUps:
         names = {one.row.name for one in waiting}
         return tuple(wrong for one in self._runs if one.row.name in names for wrong in one.row.problems)
 
+    async def repeat(self) -> tuple[Problem, ...]:
+        """Run once more what is warm, for models that left their device meanwhile. Returns what went wrong."""
+        warm = WarmUpState.WARM
+        self._set(
+            tuple(
+                replace(one, row=replace(one.row, state=WarmUpState.PENDING))
+                if one.row.state is warm
+                else one
+                for one in self._runs
+            )
+        )
+        return await self.run()
+
     async def _run(self, runs: Runs) -> WarmUp:
         began = time.monotonic()
         for prompt in runs.prompts:
@@ -63,8 +76,10 @@ class WarmUps:
             for slot in self._residency.slots
             if slot.loaded and slot.used >= began
         ]
-        for slot, _ in used:
-            slot.warm_seconds = seconds
+        for slot, outputs in used:
+            at = self._host.placement(outputs)
+            slot.warm_seconds, slot.warm_bytes = seconds, at.bytes_on_device
+            slot.see(at)
         dtypes = dict.fromkeys(name for _, outputs in used for name in self._host.dtypes(outputs))
         log.info("warmed up with %s: %s (%.2f s)", runs.row.name, "; ".join(runs.row.shapes), seconds)
         return replace(runs.row, state=WarmUpState.WARM, seconds=seconds, dtypes=tuple(dtypes))

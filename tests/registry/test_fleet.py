@@ -30,7 +30,7 @@ def fleet() -> Fleet:
             replica("d", held("sdxl"), ready=False),
             replica("e", held("copy", content="c1-0"), held(NAME, content=None), queue=1),
             replica("f", held("sdxl"), updated=0.0),
-            replica("g", held("sdxl", state="warm", bytes_on_device=0, content="c1-0"), queue=7),
+            replica("g", held("sdxl", state="warm", bytes_on_device=500, content="c1-0"), queue=7),
         ),
         ignored={"malformed": 1},
         connected=True,

@@ -46,7 +46,7 @@ def test_background(comfy: Comfy) -> None:
     assert (503, "loading") == (loading.status, loading.json["status"])
     assert int(loading.headers["Retry-After"]) >= 1
     assert (3, 1, 0) == tuple(loading.json["models"][key] for key in ("total", "ready", "failed"))
-    assert ["staged", "loading", "pending"] == [row["state"] for row in loading.json["models"]["items"]]
+    assert ["resident", "loading", "pending"] == [row["state"] for row in loading.json["models"]["items"]]
     assert 0 < loading.json["progress"]["fraction"] < 1
     assert 0 < loading.json["progress"]["bytes"] < loading.json["progress"]["bytes_total"]
     single = {name: server.get(f"/ready/{name}") for name in ("tiny", "gate", "taesd3")}

@@ -49,7 +49,7 @@ def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields:
     seen: dict[str, Any] = {
         "device": "cuda:0",
         "bytes": 1000,
-        "bytes_on_device": 1000,
+        "by_device": {"cuda:0": fields.pop("bytes_on_device", 1000)},
         "read_seconds": None,
         "load_seconds": 1.23456,
         "warm_seconds": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -45,6 +45,9 @@ class OneThread(Catalogue):
 
     def facts(self) -> HostFacts:
         return HostFacts("0", "0", "0", "cpu")
+
+    def push(self, pushed: Sequence[Outputs], **_: Any) -> list[tuple[BaseException, ...]]:
+        return [()] * len(pushed)
 
     def placement(self, _outputs: Outputs) -> Placement:
         return NOWHERE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from pathlib import Path
 
 import psutil
@@ -21,6 +23,12 @@ def available(root: Path = _ROOT, membership: Path = _SELF) -> int:
 def share_available(root: Path = _ROOT, membership: Path = _SELF) -> float:
     """The same as a share (0 to 1) of the limit that it is nearest to."""
     return min(room / limit if limit else 1.0 for room, limit in _rooms(root, membership))
+
+
+def trim() -> None:
+    """Give free memory of the C library's heap back to the system, where it can (glibc)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _rooms(root: Path, membership: Path) -> list[tuple[int, int]]:

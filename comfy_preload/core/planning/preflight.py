@@ -21,16 +21,19 @@ class Checked:
 
     plan: Plan
     bytes: dict[str, int]
+    warnings: tuple[Problem, ...] = ()
+    """What is worth a line in the log, and stops nothing."""
 
 
 PICKLES = (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl")
 """Endings under which ComfyUI opens a file as a pickle (`supported_pt_extensions`, folder_paths.py)."""
 
 
-def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> Checked:
+def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True, mapped: bool = False) -> Checked:
     """Look into every file. `room`: bytes of main and device memory that can be had together.
 
-    `pickles`: this ComfyUI opens pickles without running the code in them.
+    `pickles`: this ComfyUI opens pickles without running the code in them. `mapped`: it keeps weights in their files
+    until they are used, so that what does not fit is read again at each use: slow, no failure.
 
     Files are counted at the size they have on disk, once each, in the plan's order: what no longer
     fits is refused rather than have the kernel kill the process. A model may need more in memory
@@ -40,6 +43,7 @@ def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> C
     counted: dict[Path, int] = {}
     bytes_of: dict[str, int] = {}
     calls: list[LoaderCall] = []
+    warnings: list[Problem] = []
     for call in plan.calls:
         problems = list(call.problems)
         own: dict[Path, int] = {}
@@ -55,12 +59,14 @@ def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True) -> C
         if not problems and needed > room:
             values = {"found": gigabytes(needed), "wanted": gigabytes(room)}
             names = ", ".join(file.name for file in call.files)
-            problems.append(problem("too_big", line=call.entry.line, file=names, **values))
+            (warnings if mapped else problems).append(
+                problem("too_big", line=call.entry.line, file=names, **values)
+            )
         if not problems:
             counted |= own
         bytes_of[call.name] = sum(own.values())
         calls.append(replace(call, problems=tuple(problems)))
-    return Checked(replace(plan, calls=tuple(calls)), bytes_of)
+    return Checked(replace(plan, calls=tuple(calls)), bytes_of, tuple(warnings))
 
 
 def gigabytes(count: float) -> str:

@@ -12,7 +12,8 @@ from comfy_preload.core.errors import Problem, is_unrecoverable, problem, withou
 from comfy_preload.core.host import NOWHERE, HostFacts, Outputs, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
-from comfy_preload.core.state.jobs import Command, Job, Jobs
+from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.state.jobs import Command, Job, Jobs, JobState
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import (
     MOVES,
@@ -154,11 +155,12 @@ class Readiness:
 
     def look(self) -> None:
         """Count the models that left their device since the last call. Called by the watchdog."""
+        if any(job.state is JobState.RUNNING for job in self._jobs.all()):
+            return  # what a command moves was not evicted
         for slot in self._residency.slots:
-            there = slot.loaded is not None and fully_there(self._placement(slot.loaded.outputs))
-            slot.evictions += slot.loaded is not None and slot.seen_there and not there
-            slot.seen_there = there
-            slot.was_resident |= there
+            at = self._placement(slot.loaded.outputs) if slot.loaded else NOWHERE
+            slot.evictions += slot.loaded is not None and slot.seen_there and not slot.is_there(at)
+            slot.see(at)
 
     def snapshot(self) -> Snapshot:
         """Return a snapshot. Takes no lock and touches no disk or device: safe in a request handler."""
@@ -191,9 +193,9 @@ class Readiness:
         return Model(
             call,
             state,
-            device=(at.device or None) if call.entry.device == "gpu" else "cpu",
+            device=_device(call, at),
             bytes=at.bytes or slot.file_bytes,
-            bytes_on_device=at.bytes_on_device,
+            by_device=at.by_device,
             read_seconds=slot.read_seconds,
             load_seconds=loaded.seconds if loaded else None,
             warm_seconds=slot.warm_seconds,
@@ -209,13 +211,8 @@ class Readiness:
             if self._overdue is not None:
                 return ModelState.FAILED, (self._overdue,)
             return ModelState(slot.stage.value), ()
-        there = slot.call.entry.device == "ram" or fully_there(at)
-        if slot.warm_seconds is not None and (
-            there or at.dynamic
-        ):  # with dynamic VRAM the forward pass is all one can know of
-            return ModelState.WARM, ()
-        if there:
-            return ModelState.RESIDENT, ()
+        if slot.call.entry.device == "ram" or slot.is_there(at):
+            return (ModelState.RESIDENT if slot.warm_seconds is None else ModelState.WARM), ()
         return (ModelState.EVICTED if slot.was_resident else ModelState.STAGED), ()
 
     def _progress(self) -> Progress:
@@ -236,9 +233,7 @@ class Readiness:
         )
 
 
-def fully_there(at: Placement) -> bool:
-    """Return whether all weights are on the device.
-
-    ComfyUI does not count some small buffers: 1 % may be missing.
-    """
-    return at.bytes_on_device >= 0.99 * at.bytes
+def _device(call: LoaderCall, at: Placement) -> str | None:
+    """What is to stay in RAM is on its device all the same once a prompt has used it."""
+    in_ram = call.entry.device == "ram" and not at.bytes_off_cpu
+    return "cpu" if in_ram else at.device or None

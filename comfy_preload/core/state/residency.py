@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import Identity, LoaderSpec, ModelFile, Outputs
+from comfy_preload.core.host import Identity, LoaderSpec, ModelFile, Outputs, Placement
 from comfy_preload.core.planning.plan import LoaderCall, call_key
 
 
@@ -54,13 +54,16 @@ class Slot:
     """Whether its weights have been seen on their device: if they are elsewhere now, it is evicted."""
     seen_there: bool = False
     """Whether it was on its device at the last check."""
+    taken: int = 0
+    """Bytes that `sleep` took off its device, and that `wake` is to bring back."""
     hits: int = 0
     used: float = field(default_factory=time.monotonic)
-    """When it was last used or loaded: if memory runs short, the least recently used model is released first.
-    When it was last used or loaded: if memory runs short, the least recently used model is released first."""
+    """When it was last used or loaded: if memory runs short, the least recently used model is released first."""
     evictions: int = 0
     warm_seconds: float | None = None
     """Duration of the warm-up that used it; None if no warm-up did."""
+    warm_bytes: int = 0
+    """Bytes that were on its device when that warm-up had ended."""
     read_seconds: float | None = None
     """How long loading waited for the prefetch of its files."""
     opened: tuple[float, Identity] = (0.0, ())
@@ -71,6 +74,19 @@ class Slot:
         """Return a pending slot, or a failed one if the call has problems."""
         return cls(call, file_bytes, Stage.FAILED if call.problems else Stage.PENDING, problems=call.problems)
 
+    def is_there(self, at: Placement) -> bool:
+        """On its device: as much of it as after its warm-up, or all of it if there was none.
+
+        ComfyUI does not count some small buffers: 1 % is allowed. A warm-up is the better measure, since with dynamic
+        VRAM weights may be larger on the device than in their file, and those of parts that are never used stay away.
+        """
+        return at.bytes_on_device >= 0.99 * (self.warm_bytes or at.bytes)
+
+    def see(self, at: Placement) -> None:
+        """Take note of where it is now."""
+        self.seen_there = self.loaded is not None and self.is_there(at)
+        self.was_resident |= self.seen_there
+
     def fail(self, *problems: Problem) -> None:
         self.problems = problems
         self.stage = Stage.FAILED
@@ -79,6 +95,7 @@ class Slot:
         """Drop the outputs. The next call of the loader loads again."""
         self.stage = Stage.RELEASED  # first: readers use the stage once `loaded` is None
         self.loaded = self.warm_seconds = None
+        self.warm_bytes = self.taken = 0
         self.was_resident = self.seen_there = False
 
 
@@ -124,6 +141,8 @@ class Residency:
             return slot.loaded.outputs
         if slot is None or slot.stage is not Stage.LOADING:
             self.misses[spec.name] += 1
+        if slot and slot.loaded:
+            slot.release()  # its file was replaced: the old weights must not stay beside the new ones
         if slot:
             slot.opened = (time.perf_counter(), identity or ())
         return None
@@ -136,6 +155,7 @@ class Residency:
         slot.loaded = Loaded(outputs, identity, time.perf_counter() - began, changes)
         slot.was_resident = False
         slot.warm_seconds = None
+        slot.warm_bytes = slot.taken = 0
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED

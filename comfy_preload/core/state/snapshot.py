@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -76,13 +76,14 @@ class Model:
     device: str | None
     bytes: int
     """Size of its weights; before it is loaded, the size of its files."""
-    bytes_on_device: int
+    by_device: Mapping[str, int]
+    """Bytes that are on each device where its weights belong."""
     read_seconds: float | None
     load_seconds: float | None
     warm_seconds: float | None
     hits: int
     evictions: int
-    """How often it left its device, or was released because memory ran short."""
+    """How often ComfyUI moved it off its device, or it was released because memory ran short."""
     problems: tuple[Problem, ...]
 
     @property
@@ -92,6 +93,10 @@ class Model:
     @property
     def required(self) -> bool:
         return self.call.entry.required
+
+    @property
+    def bytes_on_device(self) -> int:
+        return sum(self.by_device.values())
 
 
 class WarmUpState(str, Enum):
@@ -189,7 +194,7 @@ def judge(
         *(m for m in models if m.state is ModelState.FAILED),
         *(w for w in warmups if w.state is WarmUpState.FAILED),
     ]
-    released = [m for m in models if m.state is ModelState.RELEASED]
+    missing = [m for m in models if not m.state.loaded and m.state is not ModelState.FAILED]
     fatal = bool(problems) or any(item.required for item in failed)
     if phase not in (Phase.SETTLED, Phase.SLEEPING) and not (overrides.late and fatal):
         return Status(phase.value), False
@@ -197,7 +202,7 @@ def judge(
         return Status.FAILED, False
     if phase is Phase.SLEEPING:
         return Status.SLEEPING, False
-    if problems or failed or released:
-        whole = not fatal and not any(model.required for model in released)
+    if problems or failed or missing:
+        whole = not fatal and not any(model.required for model in missing)
         return Status.DEGRADED, whole or overrides.serve
     return Status.READY, True

@@ -13,16 +13,16 @@ from comfy_preload.core.host import NOWHERE, Placement
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state import readiness as readiness_module
-from comfy_preload.core.state.readiness import Readiness, fully_there
+from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
 OVERDUE = problem("timeout", wanted="600")
 BROKEN = problem("file_empty", file="x")
-HERE = Placement(100, 100, "cuda:0", dynamic=False)
-PART = Placement(100, 50, "cuda:0", dynamic=False)
-GONE = Placement(100, 0, "cuda:0", dynamic=False)
-STAGED = Placement(100, 0, "cuda:0", dynamic=True)
+HERE = Placement(100, {"cuda:0": 100}, dynamic=False)
+PART = Placement(100, {"cuda:0": 50}, dynamic=False)
+GONE = Placement(100, {"cuda:0": 0}, dynamic=False)
+STAGED = Placement(100, {"cuda:0": 0}, dynamic=True)
 
 
 def slot(name: str = "a", stage: Stage = Stage.PENDING, *, at: Placement = HERE, **fields: Any) -> Slot:
@@ -108,7 +108,14 @@ def test_nothing_to_load() -> None:
         ),
         pytest.param(slot(stage=Stage.LOADED, at=STAGED), ModelState.STAGED, id="dynamic-vram"),
         pytest.param(
-            slot(stage=Stage.LOADED, at=STAGED, warm_seconds=2.0), ModelState.WARM, id="dynamic-vram-warm"
+            slot(stage=Stage.LOADED, at=PART, warm_seconds=2.0, warm_bytes=50),
+            ModelState.WARM,
+            id="as-warm-as-ever",
+        ),
+        pytest.param(
+            slot(stage=Stage.LOADED, at=STAGED, warm_seconds=2.0, warm_bytes=50, was_resident=True),
+            ModelState.EVICTED,
+            id="warm-then-gone",
         ),
         pytest.param(slot(stage=Stage.RELEASED), ModelState.RELEASED, id="released"),
     ],
@@ -228,9 +235,10 @@ def test_misses_are_a_copy() -> None:
     [(1000, True), (990, True), (989, False), (0, False)],
     ids=["all", "99-percent", "less", "none"],
 )
-def test_fully_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a column of the table
+def test_is_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a column of the table
     """ComfyUI does not count some small buffers: 99 % is all."""
-    assert there is fully_there(Placement(1000, on_device, "cuda:0", dynamic=False))
+    at = Placement(1000, {"cuda:0": on_device}, dynamic=False)
+    assert there is slot(stage=Stage.LOADED).is_there(at)
 
 
 def test_look_counts_evictions() -> None:

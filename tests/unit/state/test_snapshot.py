@@ -69,12 +69,16 @@ def test_verdict(phase: Phase, key: tuple[str, bool, bool], late: bool, status: 
     assert serves is (status in (Status.READY, Status.DEGRADED))
 
 
-@pytest.mark.parametrize(
-    "state", [s for s in ModelState if s not in (ModelState.FAILED, ModelState.RELEASED)], ids=str
-)
+@pytest.mark.parametrize("state", [s for s in ModelState if s.loaded], ids=str)
 def test_only_what_is_missing_matters(state: ModelState) -> None:
     """Where a model is does not change the verdict: an evicted one needs no file either."""
     assert (Status.READY, True) == judge(Phase.SETTLED, (model(state=state),), (), ())
+
+
+@pytest.mark.parametrize("state", [ModelState.PENDING, ModelState.READING, ModelState.LOADING], ids=str)
+def test_being_loaded_again(state: ModelState) -> None:
+    """A reload that releases the old model first leaves it missing until the new one is loaded."""
+    assert (Status.DEGRADED, False) == judge(Phase.SETTLED, (model(state=state),), (), ())
 
 
 @pytest.mark.parametrize(

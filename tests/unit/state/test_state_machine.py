@@ -41,7 +41,7 @@ class ReadinessMachine(RuleBasedStateMachine):
             repair=lambda _: None, usable=lambda _: "", slots=tuple(Slot(c, 100) for c in calls)
         )
         self.readiness = Readiness(
-            self.residency, lambda w: Placement(100, w.on_device, "cuda:0", dynamic=False)
+            self.residency, lambda w: Placement(100, {"cuda:0": w.on_device}, dynamic=False)
         )
         self.fault_seen = self.drain_seen = False
 
