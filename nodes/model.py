@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.state.residency import Loaded, Slot, identify
+from comfy_preload.core.state.residency import Loaded, Slot, file_stamp
 
 from . import running
 
@@ -97,7 +97,7 @@ def _missing(name: str, slot: Slot, kind: str, found: Mapping[str, Any]) -> str:
 
 
 def _sentences(problems: Sequence[Problem]) -> str:
-    return " ".join(f"[{p.code}] {p.message}. {p.hint}" for p in problems[:3])
+    return " ".join(p.text for p in problems[:3])
 
 
 def _is_used(graph: Any, node_id: str, output: int) -> bool:
@@ -140,7 +140,7 @@ class _Generations:
     def due(self, slot: Slot) -> int:
         """Return the number of the object that a call would return: the next one if it would load."""
         number = self.note(slot)
-        is_fresh = slot.loaded is not None and identify(slot.call.files) in (slot.loaded.identity, None)
+        is_fresh = slot.loaded is not None and file_stamp(slot.call.paths) in (slot.loaded.stamp, None)
         return number if is_fresh else number + 1
 
 

@@ -94,18 +94,14 @@ def _verdict(model: str) -> tuple[bool, str, str]:
     return (
         item.state.loaded,
         item.state.value,
-        "; ".join(f"[{p.code}] {p.message}. {p.hint}" for p in item.problems),
+        "; ".join(p.text for p in item.problems),
     )
 
 
 def _details(now: Snapshot) -> str:
-    lines = [f"preload.yaml: [{p.code}] {p.message}. {p.hint}" for p in now.problems]
-    lines += [
-        f"{name}: [{p.code}] {p.message}. {p.hint}"
-        for name, problems in now.failing().items()
-        for p in problems
-    ]
+    lines = [f"preload.yaml: {p.text}" for p in now.problems]
+    lines += [f"{name}: {p.text}" for name, problems in now.failing().items() for p in problems]
     lines += [f"{item.name}: released" for item in now.models if item.state.value == "released"]
     if now.fault:
-        lines.append(f"[{now.fault.code}] {now.fault.message}. {now.fault.hint}")
+        lines.append(now.fault.text)
     return "\n".join(lines)

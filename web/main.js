@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { tokenField } from "./access.js";
 import { RefusedError, order as send, token } from "./client.js";
 import { showEntries } from "./entries.js";
+import { isLoader } from "./loaders.js";
 import { MESSAGES, TAB, message, tell } from "./news.js";
 import { Panel } from "./panel.js";
 import { make } from "./parts.js";
@@ -42,13 +43,6 @@ function command(id, icon, act) {
     icon: `pi ${icon}`,
     function: act,
   };
-}
-
-/** It gives models and takes none. @param {{inputs?: {type: unknown}[], outputs?: {type: unknown}[]}} node */
-function isLoader(node) {
-  const isModel = (/** @type {{type: unknown}} */ slot) =>
-    ["MODEL", "CLIP", "VAE", "CONTROL_NET", "CLIP_VISION"].includes(String(slot.type));
-  return (node.outputs ?? []).some(isModel) && !(node.inputs ?? []).some(isModel);
 }
 
 function tokenSetting() {

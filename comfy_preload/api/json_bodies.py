@@ -107,7 +107,7 @@ def job(item: Job) -> dict[str, Any]:
 
 def refusal(wrong: Problem) -> dict[str, Any]:
     """Return the body of an error response."""
-    return {"error": {"code": wrong.code, "message": wrong.message, "hint": wrong.hint}}
+    return {"error": wrong.as_json()}
 
 
 def _warmup(item: WarmUp) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
     if left := len(problems) - len(sentences):
         sentences.append(f"and {left} more")
     message = "; ".join(sentences)
-    return {"code": first.code, "message": message, "hint": first.hint, "line": first.line}
+    return {**first.as_json(), "message": message, "line": first.line}
 
 
 def _rounded(seconds: float | None) -> float | None:

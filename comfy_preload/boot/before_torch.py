@@ -13,27 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_preload.boot.collector import CollectorPause
 from comfy_preload.core.errors import PreloadError
+from comfy_preload.core.loader_table import KIND_FOLDERS, folder_of
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import pretouch
 from comfy_preload.core.machine.head_start import HeadStart
-from comfy_preload.core.planning.preflight import gigabytes
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.glance import Glance, glance
 from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.text import gigabytes
 
 if TYPE_CHECKING:
     from comfy_preload.api.probe import Probe
-    from comfy_preload.core.machine.prefetch import Gate
     from comfy_preload.core.machine.startup_reader import StartupReader
 
 READERS = 2
 """Threads that read libraries ahead."""
-_FOLDERS = {
-    "checkpoint": ("checkpoints",),
-    "unet": ("diffusion_models",),
-    "clip": ("text_encoders",),
-    "vae": ("vae",),
-}
 head_start = HeadStart()
 collector = CollectorPause()
 early_probe: Probe | None = None
@@ -94,9 +88,7 @@ def _read_ahead(seen: Glance, folder: Path) -> None:
         _read_libraries(int(seen.prefetch.memory * memory.available()))
     room = int(seen.prefetch.memory * memory.available())
     files = list(dict.fromkeys([*_files(seen.models), *_files_of_workflows(seen.workflows, folder)]))
-    head_start.prefetch = Prefetch(
-        files, budget=room, readers=seen.prefetch.readers, gate=_gate(seen.registry)
-    )
+    head_start.prefetch = Prefetch(files, budget=room, readers=seen.prefetch.readers)
     if head_start.libraries:
         _wait_for_libraries(head_start.libraries)
     head_start.prefetch.start()
@@ -131,33 +123,21 @@ def _wait_for_libraries(reader: StartupReader) -> None:
     log.info("read ahead %s of libraries in %.2f s%s", gigabytes(said["bytes"]), said["seconds"], why)
 
 
-def _gate(registry: Any) -> Gate | None:
-    """Return the gate at which reading waits for replicas that share the storage; None without a registry."""
-    if not registry:
-        return None
-    from comfy_preload.registry.lease import gate
-
-    return gate(registry)
-
-
 def _files(entries: tuple[Any, ...]) -> Iterator[Path]:
     """Yield the model files of the entries, as far as they are known without the loader nodes."""
-    from comfy_preload.host.files import find, usual_folder
+    from comfy_preload.host.files import find
 
     for entry in entries:
         if not isinstance(entry, dict):
             continue
-        for key, folders in _FOLDERS.items():
-            given = entry.get(key)
-            names = given if isinstance(given, list) else [given]
-            yield from (
-                file.path for name in names if name and isinstance(name, str) for file in find(name, folders)
-            )
-        inputs = entry.get("inputs")
-        for key, value in inputs.items() if isinstance(inputs, dict) else ():
-            if isinstance(value, str) and value:
-                usual = usual_folder(str(key))
-                yield from (file.path for file in find(value, [usual] if usual else []))
+        loader, inputs = entry.get("loader"), entry.get("inputs")
+        named = [(folder, entry.get(kind)) for kind, folder in KIND_FOLDERS.items()]
+        if isinstance(inputs, dict):
+            named += [(folder_of(str(key), str(loader)), value) for key, value in inputs.items()]
+        for folder, given in named:
+            for name in given if isinstance(given, list) else [given]:
+                if name and isinstance(name, str):
+                    yield from (file.path for file in find(name, [folder] if folder else []))
 
 
 def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:

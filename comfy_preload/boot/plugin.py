@@ -119,9 +119,9 @@ class Plugin:
         seen = _glance()
         self.commands = seen.commands
         if seen.registry:
-            from comfy_preload.registry.service import begin
+            from comfy_preload.registry.service import start_registry
 
-            self._registry = begin(seen.registry, self.snapshot_before_listening, self._slots)
+            self._registry = start_registry(seen.registry, self.snapshot_before_listening, self._slots)
         if seen.is_idle:
             return
         settings = self._reread()

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfy_preload.cli.loaders import TINY_VAES, CoreLoaders
-from comfy_preload.cli.tensors import Header, read_header
 from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.host import ModelFile
 from comfy_preload.core.planning.plan import LoaderCall
-from comfy_preload.core.planning.preflight import gigabytes
-from comfy_preload.core.planning.safetensors import SAFETENSORS
+from comfy_preload.core.planning.safetensors import SAFETENSORS, Header, read_header
+from comfy_preload.core.text import gigabytes
 
 _WIDE = {"F32": 2, "F64": 4}
 """How many times smaller fp16 is."""

@@ -21,7 +21,7 @@ from comfy_preload.core.settings.validation import MAX_ENTRIES
 from comfy_preload.core.settings.write import WrittenCall, as_entry, as_yaml, reading_back
 from comfy_preload.core.workflow.loaders import is_loader
 
-PATIENCE = 60.0
+ANSWER_TIMEOUT = 60.0
 """Seconds for an answer: /object_info looks into every model folder, and thousands of prompts may be in the history."""
 
 
@@ -79,7 +79,7 @@ def gather(server: SplitResult) -> Capture:
 
 def _ask(server: SplitResult, path: str) -> dict[str, Any]:
     try:
-        answer = get(server, path, PATIENCE)
+        answer = get(server, path, ANSWER_TIMEOUT)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise PreloadError(problem("server_unreachable", path=path, reason=reason)) from error

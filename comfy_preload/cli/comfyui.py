@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comfy_preload import PLUGIN_FOLDER
-from comfy_preload.core.errors import PreloadError, problem, without_paths
+from comfy_preload.core.errors import PreloadError, problem
+from comfy_preload.core.text import without_paths
 
 _OUTPUTS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
 """Kinds of models that ComfyUI's own nodes save below `output` (apply_custom_paths, main.py)."""

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comfy_preload.cli.output import progress, say, say_json
-from comfy_preload.cli.tensors import BITS, Header, Tensor, read_header
 from comfy_preload.core.errors import PreloadError, problem
-from comfy_preload.core.planning.preflight import gigabytes
-from comfy_preload.core.planning.safetensors import SAFETENSORS
+from comfy_preload.core.loader_table import PICKLES, SAFETENSORS
+from comfy_preload.core.planning.safetensors import BITS, Header, Tensor, read_header
+from comfy_preload.core.text import gigabytes
 
 NUMBERS = 1 << 18
 """Numbers converted at a time: few enough for the processor's cache."""
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _inspect(source: Path) -> Header:
     if not source.name.lower().endswith(SAFETENSORS):
-        pickled = source.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+        pickled = source.name.lower().endswith(PICKLES)
         hint = (
             "Load it where its code may run and save it as safetensors first."
             if pickled

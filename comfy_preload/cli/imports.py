@@ -13,7 +13,7 @@ from typing import Any
 from comfy_preload.cli import comfyui
 from comfy_preload.cli.observed_start import ObservedStart, observe
 from comfy_preload.cli.output import say, say_json, table
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.text import gigabytes
 
 SHOWN = 25
 """Rows of each table; --json has them all."""

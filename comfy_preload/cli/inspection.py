@@ -16,7 +16,7 @@ from comfy_preload.cli.loaders import CoreLoaders
 from comfy_preload.cli.machine import free_vram
 from comfy_preload.cli.output import Row, problem_json, say, table
 from comfy_preload.cli.workflows import WorkflowFile, look
-from comfy_preload.core.errors import PreloadError, Problem, nearest
+from comfy_preload.core.errors import PreloadError, Problem
 from comfy_preload.core.machine import memory
 from comfy_preload.core.planning.plan import LoaderCall, Plan, build
 from comfy_preload.core.planning.preflight import check
@@ -24,6 +24,7 @@ from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.schema import Options
 from comfy_preload.core.settings.validation import Settings, validate
+from comfy_preload.core.text import nearest
 
 FULLY, FILES, AT_START = "fully", "its files", "at start-up only"
 

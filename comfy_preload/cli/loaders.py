@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_preload.core.host import NO_DEFAULT, GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.host import GraphNode, Loaders, ModelFile
+from comfy_preload.core.loader_table import BY_NAME, GGUF, folder_of
+from comfy_preload.core.node_types import NO_DEFAULT, LoaderSpec, NodeInput
 from comfy_preload.core.settings.entry import Entry
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
@@ -20,32 +22,6 @@ TINY_VAES = ("taesd", "taesdxl", "taesd3", "taef1")
 """VAELoader offers one if vae_approx has its encoder and its decoder (VAELoader.vae_list, nodes.py)."""
 VIDEO_TINY_VAES = ("taehv", "lighttaew2_2", "lighttaew2_1", "lighttaehy1_5")
 
-FILES: dict[str, tuple[tuple[str, str], ...]] = {
-    "CheckpointLoader": (("config_name", "configs"), ("ckpt_name", "checkpoints")),
-    "CheckpointLoaderSimple": (("ckpt_name", "checkpoints"),),
-    "unCLIPCheckpointLoader": (("ckpt_name", "checkpoints"),),
-    "ImageOnlyCheckpointLoader": (("ckpt_name", "checkpoints"),),
-    "UNETLoader": (("unet_name", "diffusion_models"),),
-    "CLIPLoader": (("clip_name", "text_encoders"),),
-    "DualCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2)),
-    "TripleCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2, 3)),
-    "QuadrupleCLIPLoader": tuple((f"clip_name{i}", "text_encoders") for i in (1, 2, 3, 4)),
-    "VAELoader": (("vae_name", "vae"),),
-    "ControlNetLoader": (("control_net_name", "controlnet"),),
-    "DiffControlNetLoader": (("control_net_name", "controlnet"),),
-    "CLIPVisionLoader": (("clip_name", "clip_vision"),),
-    "StyleModelLoader": (("style_model_name", "style_models"),),
-    "GLIGENLoader": (("gligen_name", "gligen"),),
-    "UpscaleModelLoader": (("model_name", "upscale_models"),),
-    "LatentUpscaleModelLoader": (("model_name", "latent_upscale_models"),),
-    "AudioEncoderLoader": (("audio_encoder_name", "audio_encoders"),),
-    "PhotoMakerLoader": (("photomaker_model_name", "photomaker"),),
-    "ModelPatchLoader": (("name", "model_patches"),),
-    "LoraLoader": (("lora_name", "loras"),),
-    "LoraLoaderModelOnly": (("lora_name", "loras"),),
-}
-"""Node class -> its inputs that name a file, each with the folder that is searched."""
-
 LINKS = {
     "DiffControlNetLoader": ("model",),
     "LoraLoader": ("model", "clip"),
@@ -53,25 +29,22 @@ LINKS = {
 }
 """Inputs that come from another node: these cannot be preloaded."""
 
-GGUF = ".gguf"
-"""No core loader reads these, so the loaders of every pack look in the folders of the core loaders."""
-
-MORE: dict[str, tuple[InputSpec, ...]] = {
+MORE: dict[str, tuple[NodeInput, ...]] = {
     "UNETLoader": (
-        InputSpec("weight_dtype", required=True, type="COMBO", options=DTYPES, default="default"),
+        NodeInput("weight_dtype", required=True, type="COMBO", options=DTYPES, default="default"),
     ),
     "CLIPLoader": (
-        InputSpec("type", required=True, type="COMBO", default="stable_diffusion"),
-        InputSpec("device", required=False, type="COMBO", options=DEVICES, default="default"),
+        NodeInput("type", required=True, type="COMBO", default="stable_diffusion"),
+        NodeInput("device", required=False, type="COMBO", options=DEVICES, default="default"),
     ),
     "DualCLIPLoader": (
-        InputSpec("type", required=True, type="COMBO", default="sdxl"),
-        InputSpec("device", required=False, type="COMBO", options=DEVICES, default="default"),
+        NodeInput("type", required=True, type="COMBO", default="sdxl"),
+        NodeInput("device", required=False, type="COMBO", options=DEVICES, default="default"),
     ),
     "LoraLoader": tuple(
-        InputSpec(f"strength_{n}", required=True, type="FLOAT", default=1.0) for n in ("model", "clip")
+        NodeInput(f"strength_{n}", required=True, type="FLOAT", default=1.0) for n in ("model", "clip")
     ),
-    "LoraLoaderModelOnly": (InputSpec("strength_model", required=True, type="FLOAT", default=1.0),),
+    "LoraLoaderModelOnly": (NodeInput("strength_model", required=True, type="FLOAT", default=1.0),),
 }
 """The other inputs. `options=None`: the values are not the same in every version, any goes here."""
 
@@ -86,33 +59,33 @@ class CoreLoaders(Loaders):
         self._foreign: dict[str, dict[str, bool]] = {}
         """Loader -> its inputs, and whether they name a GGUF file."""
         for entry in entries:
-            if entry.loader and entry.loader not in FILES:
+            if entry.loader and entry.loader not in BY_NAME:
                 found = self._foreign.setdefault(entry.loader, {})
                 for name, value in entry.inputs.items():
                     found[name] = found.get(name, False) or str(value).lower().endswith(GGUF)
 
     def loader_names(self) -> Collection[str]:
-        return [*FILES, *self._foreign]
+        return [*BY_NAME, *self._foreign]
 
     def knows(self, loader: str) -> bool:
         """False for a loader that only ComfyUI's start can check."""
-        return loader in FILES
+        return loader in BY_NAME
 
     def loader(self, name: str) -> LoaderSpec | None:
         if name in self._foreign:
             inputs = (self._foreign_input(n, is_gguf=gguf) for n, gguf in self._foreign[name].items())
             return LoaderSpec(name, name, tuple(inputs))
-        if name not in FILES:
+        if name not in BY_NAME:
             return None
-        links = (InputSpec(n, required=True, type=n.upper()) for n in LINKS.get(name, ()))
-        files = (self._file_input(n, folder) for n, folder in FILES[name])
+        links = (NodeInput(n, required=True, type=n.upper()) for n in LINKS.get(name, ()))
+        files = (self._file_input(n, folder) for n, folder in BY_NAME[name].files.items())
         return LoaderSpec(name, name, (*links, *files, *MORE.get(name, ())))
 
     def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]:
         found: dict[Path, ModelFile] = {}
         for wanted in spec.inputs:
             value = inputs.get(wanted.name)
-            usual = self._files.usual_folder(wanted.name)
+            usual = folder_of(wanted.name, spec.name)
             folders = wanted.folders or ((usual,) if usual else ())
             if isinstance(value, str) and value and (wanted.folders or wanted.type == "STRING"):
                 found |= {file.path: file for file in self._files.find(value, folders)}
@@ -157,12 +130,12 @@ class CoreLoaders(Loaders):
         """Are its encoder and its decoder there?"""
         return len(self._files.find(name, ("vae",))) == 2
 
-    def _foreign_input(self, name: str, *, is_gguf: bool) -> InputSpec:
+    def _foreign_input(self, name: str, *, is_gguf: bool) -> NodeInput:
         """An input of a pack's loader: only where a GGUF file lies is known without the pack."""
-        folder = self._files.usual_folder(name)
+        folder = folder_of(name)
         if not is_gguf or folder is None:
-            return InputSpec(name, required=False, type="STRING")
-        return InputSpec(
+            return NodeInput(name, required=False, type="STRING")
+        return NodeInput(
             name, required=False, type="COMBO", options=self._every_file(folder), folders=(folder,)
         )
 
@@ -173,7 +146,7 @@ class CoreLoaders(Loaders):
             found += self._folder_paths.recursive_search(directory, [".git"])[0]
         return tuple(found)
 
-    def _file_input(self, name: str, folder: str) -> InputSpec:
+    def _file_input(self, name: str, folder: str) -> NodeInput:
         options = list(self._folder_paths.get_filename_list(folder))
         if folder == "vae":
             options += [tiny for tiny in TINY_VAES if self.has_tiny_vae(tiny)]
@@ -181,4 +154,4 @@ class CoreLoaders(Loaders):
                 f for f in self._folder_paths.get_filename_list("vae_approx") if f.startswith(VIDEO_TINY_VAES)
             ]
             options.append("pixel_space")
-        return InputSpec(name, required=True, type="COMBO", options=tuple(options), folders=(folder,))
+        return NodeInput(name, required=True, type="COMBO", options=tuple(options), folders=(folder,))

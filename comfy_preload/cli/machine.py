@@ -8,14 +8,11 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from comfy_preload.core.machine import memory
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_SELF = Path("/proc/self/cgroup")
 _SMI = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits")
 
 
@@ -38,7 +35,7 @@ def look() -> Machine:
     return Machine(
         ram=psutil.virtual_memory().total,
         available=memory.available(),
-        cgroup=cgroup_limit(),
+        cgroup=memory.cgroup_limit(),
         vram=gpus[0][0] if gpus else None,
         vram_free=gpus[0][1] if gpus else None,
     )
@@ -48,26 +45,6 @@ def free_vram() -> int:
     """Of the first GPU, which ComfyUI uses unless told otherwise; 0 where it cannot be told."""
     gpus = _gpus()
     return gpus[0][1] if gpus else 0
-
-
-def cgroup_limit(root: Path = _CGROUPS, membership: Path = _SELF) -> int | None:
-    """The least memory limit from this process's cgroup up to the root; v1 writes a huge number for none."""
-    limits: list[int] = []
-    for line in _text(membership).splitlines():
-        _, _, named = line.partition(":")
-        controllers, _, path = named.partition(":")
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-        here = base / path.lstrip("/")
-        # inside a container the path may not exist below the mount: the mount is our own group
-        for group in [here, *here.parents] if here.is_dir() else [base]:
-            if not group.is_relative_to(base):
-                break
-            text = _text(group / name).strip()
-            if text.isdigit() and int(text) < 1 << 60:
-                limits.append(int(text))
-    return min(limits, default=None)
 
 
 def copy_rate(size: int = 256 << 20) -> float:
@@ -94,10 +71,3 @@ def _gpus() -> list[tuple[int, int]]:
         return [(total, free) for total, free in rows]
     except (OSError, ValueError, subprocess.SubprocessError):
         return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -36,7 +36,7 @@ def complain(problem: Problem, *, as_json: bool) -> None:
 
 def problem_json(problem: Problem) -> dict[str, Any]:
     """The same keys as in the answers over HTTP."""
-    return {"code": problem.code, "message": problem.message, "hint": problem.hint, "line": problem.line}
+    return {**problem.as_json(), "line": problem.line}
 
 
 def progress(text: str) -> None:

@@ -6,8 +6,8 @@ import argparse
 
 from comfy_preload.cli.inspection import say_findings, survey, survey_json
 from comfy_preload.cli.output import say, say_json, table
-from comfy_preload.core.host import Value
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.node_types import Value
+from comfy_preload.core.text import gigabytes
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,25 +1,19 @@
-"""What a file lies on, and how fast that really reads. Linux tells by /proc and /sys; elsewhere all is "unknown".
-
-Format of mountinfo: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
-"""
+"""What kind of storage a file is on, and how fast it really reads. Known from /proc and /sys on Linux, else "unknown"."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import re
 import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfy_preload.core.machine.mounts import Mount, mount_of
+
 NVME, SSD, ROTATING, VIRTUAL = "NVMe", "SSD", "rotating disk", "virtual disk"
 NETWORK, OVERLAY, TMPFS, UNKNOWN = "network", "overlay", "tmpfs", "unknown"
 
-_NETWORK = re.compile(
-    r"(nfs|cifs|smb|ceph|lustre|beegfs|glusterfs|gpfs|afs|9p|virtiofs|wekafs|vboxsf|drvfs)|fuse\.(?!(ext|ntfs|exfat|zfs|unionfs|mergerfs))"
-)
-"""Start of a file system's type: reached over a network, or through the host of a virtual machine; FUSE mostly is."""
 _MEMORY = ("tmpfs", "ramfs")
 _VENDORS = ("QEMU", "VMware", "Msft", "VBOX", "Google", "Amazon", "DO")
 """What the disks of virtual machines say their maker is."""
@@ -55,41 +49,20 @@ class Speed:
 
 def storage_of(path: Path, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Storage:
     """The file system that the file is in, links followed."""
-    real = path.resolve()
-    best: tuple[str, str, str] | None = None
-    for mount, device, kind in _mounts(proc / "self" / "mountinfo"):
-        if real.is_relative_to(mount) and (
-            best is None or len(mount) >= len(best[0])
-        ):  # the last one covers what is below it
-            best = mount, device, kind
-    if best is None:
+    mount = mount_of(path, proc / "self" / "mountinfo")
+    if mount is None:
         return Storage(UNKNOWN, "", "")
-    mount, device, kind = best
-    return Storage(_kind(real, kind, device, sys / "dev" / "block"), mount, kind)
+    return Storage(_kind(path.resolve(), mount, sys / "dev" / "block"), mount.point, mount.filesystem)
 
 
-def _mounts(table: Path) -> list[tuple[str, str, str]]:
-    """(mount point, major:minor, type) of each line."""
-    found: list[tuple[str, str, str]] = []
-    try:
-        lines = table.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        fields = line.split(" ")
-        if "-" in fields[6:]:
-            mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[4])
-            found.append((mount, fields[2], fields[fields.index("-", 6) + 1]))
-    return found
-
-
-def _kind(path: Path, filesystem: str, device: str, blocks: Path) -> str:
-    if filesystem in _MEMORY:
+def _kind(path: Path, mount: Mount, blocks: Path) -> str:
+    if mount.filesystem in _MEMORY:
         return TMPFS
-    if filesystem == "overlay":
+    if mount.filesystem == "overlay":
         return OVERLAY
-    if _NETWORK.match(filesystem):
+    if mount.is_network:
         return NETWORK
+    device = mount.device
     if not (blocks / device).exists():  # btrfs gives each subvolume a number of its own
         try:
             number = path.stat().st_dev

@@ -12,7 +12,7 @@ from comfy_preload.cli.observed_start import observe
 from comfy_preload.cli.output import say, say_json
 from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.machine.startup_record import parse, write
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.text import gigabytes
 
 DEFAULT = PLUGIN_FOLDER / "config" / "startup.trace"
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from comfy_preload.cli.loaders import CoreLoaders
-from comfy_preload.core.errors import PreloadError, Problem, nearest, problem
-from comfy_preload.core.host import ModelFile, stem
+from comfy_preload.core.errors import PreloadError, Problem, problem
+from comfy_preload.core.host import ModelFile
 from comfy_preload.core.settings.validation import Settings, WorkflowSource
+from comfy_preload.core.text import nearest, stem
 from comfy_preload.core.workflow.files import files_of
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.reader import MAX_BYTES

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from comfy_preload.core.error_table import ERRORS
+from comfy_preload.core.text import did_you_mean, without_paths
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,17 @@ class Problem:
     hint: str
     line: int | None = None
 
+    @property
+    def text(self) -> str:
+        """One line for people, without the place in preload.yaml."""
+        return f"{self.message}. {self.hint} [{self.code}]"
+
     def __str__(self) -> str:
-        place = f"preload.yaml:{self.line}: " if self.line else ""
-        return f"{place}{self.message}. {self.hint} [{self.code}]"
+        return f"preload.yaml:{self.line}: {self.text}" if self.line else self.text
+
+    def as_json(self) -> dict[str, str]:
+        """Return the keys that every answer has for a problem."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
 class PreloadError(Exception):
@@ -99,30 +107,3 @@ def unknown_model(name: str, known: Collection[str]) -> Problem:
     """The problem `model_unknown`."""
     suggestion = did_you_mean(name, known, "GET /preload lists them all.")
     return problem("model_unknown", found=without_paths(name), count=len(known), suggestion=suggestion)
-
-
-def did_you_mean(word: object, known: Iterable[str], otherwise: str = "") -> str:
-    """The question "Did you mean" with the nearest of `known`, else `otherwise`."""
-    near = nearest(word, known, 1)
-    return f"Did you mean '{near[0]}'?" if near else otherwise
-
-
-def nearest(word: object, known: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` names like `word`, best first; letter case does not matter."""
-    folded = {name.lower(): name for name in known}
-    return [folded[m] for m in difflib.get_close_matches(str(word).lower(), folded, count, 0.6)]
-
-
-_QUOTED = re.compile(r"(['\"])(?:[A-Za-z]:|~[\w.-]*)?[\\/][^'\"]*?([^\\/'\"]*)[\\/]*\1")
-"""An absolute path in quotes, as in OSError: may hold spaces."""
-_PATH = re.compile(r"(?<![\w.~%-])(?:[A-Za-z]:|~[\w.-]*)?[\\/]+(?:[^\\/\s'\":]+[\\/]+)*([^\\/\s'\":]+)[\\/]*")
-"""An absolute path; `a/b` is a name within a model folder and stays."""
-
-
-def without_paths(text: str, limit: int = 300) -> str:
-    """The first line of `text` with every absolute path cut to its last part.
-
-    Messages of other people's exceptions carry paths; answers over HTTP must not.
-    """
-    line = next(iter(text.strip().splitlines()), "")[: 4 * limit]  # the patterns take quadratic time
-    return _PATH.sub(r"\1", _QUOTED.sub(r"\1\2\1", line))[:limit]

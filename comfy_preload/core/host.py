@@ -8,39 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-if TYPE_CHECKING:  # it imports from here
-    from comfy_preload.core.node_types import NodeTypes
-
-Value = str | int | float | bool | None
-"""What a widget of a loader node can hold."""
+from comfy_preload.core.node_types import LoaderSpec, NodeTypes
 
 Outputs = Any
 """What a loader node returned, exactly as returned. Opaque outside `host/`."""
-
-NO_DEFAULT: Any = object()
-
-
-def stem(file: str) -> str:
-    """sub/dir/model.safetensors -> model."""
-    return PurePosixPath(file.replace("\\", "/")).stem or file
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of a loader node, as its INPUT_TYPES() declares it."""
-
-    name: str
-    required: bool
-    type: str
-    """COMBO, STRING, INT, FLOAT, BOOLEAN, or the type of a link such as MODEL."""
-    options: tuple[Value, ...] | None = None
-    """The values of a COMBO; None where any value goes."""
-    default: Any = NO_DEFAULT
-    folders: tuple[str, ...] = ()
-    """The model folders ("checkpoints", "vae") whose files the options list."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +26,6 @@ class GraphNode:
     """The whole graph, in API format. Never changed."""
     workflow: Mapping[str, Any] | None = None
     """The same graph as the editor saved it, where the file holds that: `extra_pnginfo["workflow"]`."""
-
-
-@dataclass(frozen=True)
-class LoaderSpec:
-    """One node class. Two names of the same class share `identity`, two classes never do."""
-
-    name: str
-    identity: str
-    inputs: tuple[InputSpec, ...]
-
-    def input(self, name: str) -> InputSpec | None:
-        return next((i for i in self.inputs if i.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -102,6 +64,14 @@ class Placement:
         return sum(held for device, held in self.by_device.items() if device != "cpu")
 
 
+def all_there(held: int, total: int) -> bool:
+    """Return whether a device that holds `held` of `total` bytes has all weights.
+
+    ComfyUI does not count some small buffers: 1 % may be missing.
+    """
+    return held >= 0.99 * total
+
+
 NOWHERE = Placement(bytes=0, by_device={}, dynamic=False)
 
 
@@ -135,7 +105,7 @@ class Finished:
     """In the queue; None where ComfyUI did not note when it came."""
 
 
-Identity = tuple[tuple[int, int, int], ...]
+FileStamp = tuple[tuple[int, int, int], ...]
 """(mtime_ns, size, inode) of each file: changes when a file is replaced."""
 
 

@@ -1,6 +1,6 @@
-"""What is known of node classes: the inputs and outputs they declare. A workflow file cannot be read without it.
+"""What is known of node classes: the inputs and outputs they declare.
 
-`host/node_types.py` answers for a real ComfyUI.
+Loader nodes are called by it, and a workflow file cannot be read without it. `host/` answers for a real ComfyUI.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from comfy_preload.core.host import NO_DEFAULT
+Value = str | int | float | bool | None
+"""What a widget of a node can hold."""
+NO_DEFAULT: Any = object()
+"""The default of an input that has none: None is a default too."""
+PLAIN_TYPES = frozenset({"COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"})
+"""Input types that a value can be written for. The others come from another node, or are a plugin's own widgets."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,9 @@ class NodeInput:
     options: tuple[Any, ...] | None = None
     """The values of a COMBO; None where any value goes."""
     default: Any = NO_DEFAULT
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    """The model folders ("checkpoints", "vae") whose files the options list; known for inputs of a `LoaderSpec` only."""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The rest of the declaration as it stands: forceInput, control_after_generate, image_upload, template, …"""
 
     def flag(self, name: str) -> bool:
@@ -39,6 +46,18 @@ class NodeSpec:
     inputs: tuple[NodeInput, ...] = ()
     outputs: tuple[str, ...] = ()
     output_node: bool = False
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """A node class that can be called by itself: what it takes, with the folders of its files.
+
+    A class may be registered under several names: these share `class_id`; two classes never do.
+    """
+
+    name: str
+    class_id: str
+    inputs: tuple[NodeInput, ...]
 
 
 class NodeTypes(Protocol):
@@ -74,7 +93,8 @@ def declared_input(name: str, declaration: Any, *, required: bool = True) -> Nod
         options = tuple(map(plain, kind))
     elif kind == "COMBO" and isinstance(extra.get("options"), tuple | list):
         options = tuple(map(plain, extra["options"]))
-    return NodeInput(name, _type(kind), required, options, plain(extra.get("default", NO_DEFAULT)), extra)
+    default = plain(extra.get("default", NO_DEFAULT))
+    return NodeInput(name, _type(kind), required=required, options=options, default=default, extra=extra)
 
 
 def plain(value: Any) -> Any:

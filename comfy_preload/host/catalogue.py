@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 
-from comfy_preload.core.host import NO_DEFAULT, InputSpec, LoaderSpec, ModelFile
-from comfy_preload.core.node_types import NodeInput, inputs_of
+from comfy_preload.core.host import ModelFile
+from comfy_preload.core.loader_table import folder_of
+from comfy_preload.core.node_types import NO_DEFAULT, LoaderSpec, NodeInput, inputs_of
 from comfy_preload.host import files
-from comfy_preload.host.loaders import identity
-
-import nodes
+from comfy_preload.host.loaders import class_id
+from comfy_preload.host.node_classes import node_classes
 
 
 def spec_of(name: str) -> LoaderSpec | None:
     """Describe a node class. Raises what its INPUT_TYPES() raises."""
-    cls = nodes.NODE_CLASS_MAPPINGS.get(name)
+    cls = node_classes().get(name)
     if cls is None:
         return None
-    return LoaderSpec(name, identity(cls), tuple(map(_input, inputs_of(cls.INPUT_TYPES()))))
+    return LoaderSpec(
+        name, class_id(cls), tuple(_completed(one, name) for one in inputs_of(cls.INPUT_TYPES()))
+    )
 
 
-def _input(declared: NodeInput) -> InputSpec:
+def _completed(declared: NodeInput, loader: str) -> NodeInput:
+    """Add what the editor and the executor know besides: the first option is the default, the options are files."""
     options = declared.options
-    default = declared.extra.get("default", options[0] if options else NO_DEFAULT)
-    folders = _folders(declared.name, options) if options is not None else ()
-    return InputSpec(declared.name, declared.required, declared.type, options, default, folders)
+    if options is None:
+        return declared
+    default = options[0] if options and declared.default is NO_DEFAULT else declared.default
+    return replace(declared, default=default, folders=_folders(options, folder_of(declared.name, loader)))
 
 
-def _folders(name: str, options: tuple[Any, ...]) -> tuple[str, ...]:
-    """The model folders whose files these options are, told by comparing the lists.
+def _folders(options: tuple[Any, ...], usual: str | None) -> tuple[str, ...]:
+    """Return the model folders whose files these options are, found by comparing the lists: nodes do not declare it.
 
-    Nodes do not say it. The usual folder wins a tie; a folder that adds no option is left out.
+    `usual` wins a tie, and counts while it is empty. A folder that adds no option is left out.
     """
-    usual = files.usual_folder(name)
     offered = set(map(str, options))
     if usual and offered and _listed(usual) >= offered:
         return (usual,)  # nothing is listed that nobody asked for: other plugins register whole data sets

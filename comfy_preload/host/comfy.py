@@ -15,18 +15,16 @@ from comfy_preload.core.host import (
     Finished,
     GraphNode,
     HostFacts,
-    LoaderSpec,
     ModelFile,
     Outputs,
     Placement,
     Watcher,
 )
-from comfy_preload.core.node_types import NodeTypes
+from comfy_preload.core.node_types import LoaderSpec, NodeTypes
 from comfy_preload.host import catalogue, custom_nodes, devices, files, loaders, prompts, pushing, queue
 from comfy_preload.host.intercept import Watch
+from comfy_preload.host.node_classes import node_classes
 from comfy_preload.host.node_types import ComfyNodeTypes
-
-import nodes
 
 
 class ComfyHost:
@@ -49,7 +47,7 @@ class ComfyHost:
         return HostFacts(version, platform.python_version(), torch.__version__, device)
 
     def loader_names(self) -> Collection[str]:
-        return nodes.NODE_CLASS_MAPPINGS.keys()
+        return node_classes().keys()
 
     def loader(self, name: str) -> LoaderSpec | None:
         return catalogue.spec_of(name)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import folder_paths
 
-import nodes
+from comfy_preload.host.node_classes import loaded_folders, node_classes
 
 
 def failed_imports() -> list[str]:
     """Return the names of the packs whose import raised, or whose `comfy_entrypoint` brought no node."""
-    bringing = {getattr(cls, "RELATIVE_PYTHON_MODULE", "") for cls in nodes.NODE_CLASS_MAPPINGS.values()}
-    loaded: dict[str, str] = nodes.LOADED_MODULE_DIRS  # pyright: ignore[reportAttributeAccessIssue] — ComfyUI's module
+    bringing = {getattr(cls, "RELATIVE_PYTHON_MODULE", "") for cls in node_classes().values()}
+    loaded = loaded_folders()
     failed: set[str] = set()
     for pack in _packs():
         # how load_custom_node calls a single file and a folder, in sys.modules and in LOADED_MODULE_DIRS

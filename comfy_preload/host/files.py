@@ -10,23 +10,6 @@ import folder_paths
 from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.core.host import ModelFile
 
-_USUAL_FOLDERS = {
-    "ckpt_name": "checkpoints",
-    "unet_name": "diffusion_models",
-    "clip_name": "text_encoders",
-    "vae_name": "vae",
-    "control_net_name": "controlnet",
-    "style_model_name": "style_models",
-    "gligen_name": "gligen",
-    "lora_name": "loras",
-}
-"""Where the core loaders look, by input: needed while a folder is still empty, and before there are loader nodes to ask."""
-
-
-def usual_folder(input_name: str) -> str | None:
-    """Where a core loader looks for what this input names: clip_name2 -> text_encoders."""
-    return _USUAL_FOLDERS.get(input_name.rstrip("0123456789"))
-
 
 def find(name: str, folders: Iterable[str] = ()) -> tuple[ModelFile, ...]:
     """The file of that name in the first of these kinds of folders that has it.

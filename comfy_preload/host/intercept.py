@@ -10,10 +10,10 @@ import functools
 import inspect
 from typing import Any
 
-from comfy_preload.core.host import LoaderSpec, Outputs, Watcher
+from comfy_preload.core.host import Outputs, Watcher
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.host.loaders import bind, changes_of, entry, hidden
-
-import nodes
+from comfy_preload.host.node_classes import node_classes
 
 
 class Watch:
@@ -23,7 +23,7 @@ class Watch:
         """Put `watcher` before the node's function, on that class and no other."""
         self._spec = spec
         self._watcher = watcher
-        self._cls: type[Any] = nodes.NODE_CLASS_MAPPINGS[spec.name]
+        self._cls: type[Any] = node_classes()[spec.name]
         self._name, self._function, self._binds = entry(self._cls)
         self._hidden = hidden(self._cls)
         self._before = self._cls.__dict__.get(self._name)

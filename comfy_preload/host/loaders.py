@@ -18,10 +18,10 @@ from comfy_api.internal import _ComfyNodeInternal, _NodeOutputInternal, first_re
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from comfy_preload.core.host import GraphNode, LoaderSpec, Outputs
+from comfy_preload.core.host import GraphNode, Outputs
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.host.devices import values
-
-import nodes
+from comfy_preload.host.node_classes import node_classes
 
 _HIDDEN = frozenset(
     {
@@ -38,20 +38,16 @@ _HIDDEN = frozenset(
 (`get_input_data`). A hidden input of any other kind is not passed, or is what a program put into the prompt."""
 
 
-def node_class(name: str) -> type[Any] | None:
-    return nodes.NODE_CLASS_MAPPINGS.get(name)
-
-
 def is_v3(cls: type[Any]) -> bool:
     return issubclass(cls, _ComfyNodeInternal)
 
 
-def identity(cls: type[Any]) -> str:
+def class_id(cls: type[Any]) -> str:
     """Return the first name that this very class is registered under.
 
     Not its qualified name: a pack may make many classes in one function (ComfyUI-MultiGPU's `override_class`).
     """
-    return next((name for name, known in nodes.NODE_CLASS_MAPPINGS.items() if known is cls), cls.__qualname__)
+    return next((name for name, known in node_classes().items() if known is cls), cls.__qualname__)
 
 
 def usable(outputs: Outputs) -> str:
@@ -82,7 +78,7 @@ def pickles_are_safe() -> bool:
 
 async def call(spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:
     """Run the node once, as the executor would in that graph. Raises whatever it raises."""
-    cls = nodes.NODE_CLASS_MAPPINGS[spec.name]
+    cls = node_classes()[spec.name]
     given, v3_data = _given(cls, inputs, node)
     if is_v3(cls):
         cls.VALIDATE_CLASS()
@@ -107,7 +103,7 @@ def _given(cls: type[Any], inputs: Mapping[str, Any], node: GraphNode) -> tuple[
 
 def changes(spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str | None:
     """See `Loaders.changes` in core/host.py."""
-    cls = nodes.NODE_CLASS_MAPPINGS[spec.name]
+    cls = node_classes()[spec.name]
     return changes_of(cls, _given(cls, inputs, node)[0])
 
 
@@ -143,7 +139,7 @@ def changes_of(cls: type[Any], given: Mapping[str, Any]) -> str | None:
 
 def arguments(spec: LoaderSpec, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """`inputs` as a watcher will see them: the function's defaults applied."""
-    cls = nodes.NODE_CLASS_MAPPINGS[spec.name]
+    cls = node_classes()[spec.name]
     if getattr(cls, "INPUT_IS_LIST", False):
         inputs = {name: [value] for name, value in inputs.items()}
     _, function, binds = entry(cls)

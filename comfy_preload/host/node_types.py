@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
-
-import nodes
+from comfy_preload.host.node_classes import node_classes
 
 
 class ComfyNodeTypes(NodeTypes):
@@ -22,7 +21,7 @@ class ComfyNodeTypes(NodeTypes):
     def node(self, class_type: str) -> NodeSpec | None:
         """Describe a node class. Raises what its INPUT_TYPES() raises."""
         if class_type not in self._specs:
-            cls = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+            cls = node_classes().get(class_type)
             self._specs[class_type] = None if cls is None else _describe(class_type, cls)
         return self._specs[class_type]
 

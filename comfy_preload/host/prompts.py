@@ -16,8 +16,7 @@ import execution
 from comfy_preload.core.host import Failed, Finished
 from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
 from comfy_preload.host import queue
-
-import nodes
+from comfy_preload.host.node_classes import node_classes
 
 POLL = 0.05
 MOST_TRIES = 10
@@ -54,7 +53,7 @@ async def run(
     Returns what went wrong, or None. It is validated as `POST /prompt` does. `workflow`: the same in the editor's
     format, if there is one.
     """
-    nodes.NODE_CLASS_MAPPINGS.setdefault(SINK, SinkNode)
+    node_classes().setdefault(SINK, SinkNode)
     prompt_id = str(uuid.uuid4())
     prompt = renewed(server, prompt)
     valid, error, outputs, node_errors = (await execution.validate_prompt(prompt_id, prompt, None))[:4]

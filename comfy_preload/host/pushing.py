@@ -12,7 +12,7 @@ from typing import Any
 
 import comfy.model_management as mm
 
-from comfy_preload.core.host import Outputs
+from comfy_preload.core.host import Outputs, all_there
 from comfy_preload.host import devices
 
 MARGIN = 1.1
@@ -55,7 +55,7 @@ def _push(patcher: Any, first: Collection[Any]) -> None:
     if devices.is_dynamic(patcher):
         mm.load_models_gpu([patcher])
         return
-    if devices.belongs_in_ram(patcher) or devices.held(patcher) >= 0.99 * patcher.model_size():
+    if devices.belongs_in_ram(patcher) or all_there(devices.held(patcher), patcher.model_size()):
         return
     weight = devices.first_weight(patcher)
     if weight is not None and weight.is_meta:

@@ -17,7 +17,7 @@ from typing import Any
 
 import execution
 
-import nodes
+from comfy_preload.host.node_classes import node_classes
 
 JOB_NODE = "ComfyPreload_Job"
 CLIENT = "comfy-preload"
@@ -59,7 +59,7 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
     The future is done when the job has run, and holds what it raised, if anything. Whoever clears
     the queue clears his prompts, not the job: it is put back.
     """
-    nodes.NODE_CLASS_MAPPINGS.setdefault(JOB_NODE, JobNode)
+    node_classes().setdefault(JOB_NODE, JobNode)
     future: Future[None] = Future()
     prompt_id = str(uuid.uuid4())
     begun = threading.Event()

@@ -1,66 +1,58 @@
-"""The key `registry:` as it is read before pydantic is there: `core/settings/schema.py` is who complains about it."""
+"""The key `registry:`, read without pydantic: the registry also runs where there is nothing to preload.
+
+`core/settings/schema.py` goes by the same patterns and reports what is wrong.
+"""
 
 from __future__ import annotations
 
 import re
 import socket
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from comfy_preload.core.settings.glance import (
     ADVERTISED_URL,
-    MAX_READERS,
+    DEFAULT_PREFIX,
     REDIS_URL,
     REGISTRY_ID,
     REGISTRY_PREFIX,
 )
 
-PREFIX = "comfy-preload"
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:\[\]-]+")
 
 
 @dataclass(frozen=True)
-class Where:
-    """Which Redis, and what this replica is called there. The URL may hold a password: it is never shown."""
+class Address:
+    """Which Redis, and the name of this replica there. The URL may hold a password: it is never shown."""
 
     redis: str = field(repr=False)
     advertise: str
     id: str
-    prefix: str = PREFIX
-    readers: int | None = None
+    prefix: str = DEFAULT_PREFIX
 
     def key(self, *parts: str) -> str:
         return ":".join((self.prefix, *parts))
 
 
-def where(raw: Any) -> Where | None:
-    """None if that is not to be used: it is told elsewhere why."""
-    told = raw if isinstance(raw, dict) else {}
-    redis, advertise = told.get("redis"), told.get("advertise")
-    if not (isinstance(redis, str) and REDIS_URL.fullmatch(redis)):
+def address_of(raw: Any) -> Address | None:
+    """Read what is under `registry:`. Return None if it is not usable; `validation` reports why."""
+    found = raw if isinstance(raw, dict) else {}
+    redis, advertise = found.get("redis"), found.get("advertise")
+    if not (_fits(redis, REDIS_URL) and _fits(advertise, ADVERTISED_URL)):
         return None
-    if not (isinstance(advertise, str) and ADVERTISED_URL.fullmatch(advertise)):
+    replica = found.get("id") or _default_id(advertise)
+    prefix = found.get("prefix") or DEFAULT_PREFIX
+    if not (_fits(replica, REGISTRY_ID) and _fits(prefix, REGISTRY_PREFIX)):
         return None
-    given, prefix, readers = (
-        told.get("id") or _usual_id(advertise),
-        told.get("prefix") or PREFIX,
-        told.get("readers"),
-    )
-    if not (isinstance(given, str) and re.match(REGISTRY_ID, given)):
-        return None
-    if not (isinstance(prefix, str) and re.match(REGISTRY_PREFIX, prefix)):
-        return None
-    return Where(
-        redis=redis,
-        advertise=advertise.rstrip("/"),
-        id=given,
-        prefix=prefix,
-        readers=readers if isinstance(readers, int) and 1 <= readers <= MAX_READERS else None,
-    )
+    return Address(redis=redis, advertise=advertise.rstrip("/"), id=replica, prefix=prefix)
 
 
-def _usual_id(advertise: str) -> str:
+def _fits(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _default_id(advertise: str) -> str:
     """The machine and the advertised port: a replica that comes back has the same, two on one machine differ."""
     try:
         port = urlsplit(advertise).port

@@ -1,4 +1,4 @@
-"""The fleet as this replica knows it: frozen, made by the registry's thread, read by request handlers. Pure."""
+"""The fleet as this replica knows it: an immutable value, made by the registry's thread and read by request handlers."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.registry.statement import Entry, Held, RefusedError
+from comfy_preload.registry.statement import Held, RefusedError, Statement
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that is known of the fleet at one moment, this replica included, even while Redis is away."""
+    """The replicas known at one moment, this one included, even while Redis is unavailable."""
 
-    own: Entry
-    others: tuple[Entry, ...] = ()
-    """As last read. They expire by themselves: that is found out when they are asked for."""
+    own: Statement
+    others: tuple[Statement, ...] = ()
+    """As last read. Whether one has expired is decided when the fleet is asked for."""
     ignored: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Entries of the last reading that were not believed, by reason."""
+    """How many statements were ignored in the last exchange, by reason."""
     connected: bool = False
     problems: tuple[Problem, ...] = ()
     offset: float = 0.0
     """Redis' clock minus ours, seconds."""
 
     def listing(self, now: float | None = None) -> dict[str, Any]:
-        """The body of `/preload/replicas`."""
+        """Return the body of `/preload/replicas`. `now`: Unix time, by our clock."""
         at = (time.time() if now is None else now) + self.offset
         ignored = Counter(self.ignored)
         alive = [self.own, *self._alive(at, ignored)]
@@ -37,16 +37,16 @@ class Fleet:
             "clock_offset": round(self.offset, 3),
             "replicas": [_row(one, at) for one in sorted(alive, key=lambda one: one.id)],
             "ignored": dict(ignored),
-            "problems": [{"code": p.code, "message": p.message, "hint": p.hint} for p in self.problems],
+            "problems": [p.as_json() for p in self.problems],
         }
 
     def locate(self, wanted: Sequence[Collection[str]], now: float | None = None) -> dict[str, Any]:
-        """The body of `/preload/locate`: who has all these models on the device, least queue first.
+        """Return the body of `/preload/locate`: the replicas with all these models on the device, shortest queue first.
 
-        Each is given as the words that may mean it: its name, or the identity of its content.
+        Each model is given as the words that may mean it: its name, or the identity of its content.
         """
         at = (time.time() if now is None else now) + self.offset
-        found: list[tuple[Entry, list[Held]]] = []
+        found: list[tuple[Statement, list[Held]]] = []
         for one in (self.own, *self._alive(at, Counter())):
             held = [_find(one, words) for words in wanted] if one.ready else []
             there = [model for model in held if model is not None]
@@ -67,7 +67,7 @@ class Fleet:
             ],
         }
 
-    def _alive(self, now: float, ignored: Counter[str]) -> Iterator[Entry]:
+    def _alive(self, now: float, ignored: Counter[str]) -> Iterator[Statement]:
         for one in self.others:
             if one.id == self.own.id:
                 continue
@@ -79,14 +79,14 @@ class Fleet:
                 yield one
 
 
-def _find(one: Entry, words: Collection[str]) -> Held | None:
+def _find(one: Statement, words: Collection[str]) -> Held | None:
     return next(
         (held for held in one.models if held.on_device and (held.name in words or held.content in words)),
         None,
     )
 
 
-def _row(one: Entry, now: float) -> dict[str, Any]:
+def _row(one: Statement, now: float) -> dict[str, Any]:
     return {
         "id": one.id,
         "address": one.address,
@@ -105,5 +105,5 @@ def _model(held: Held) -> dict[str, Any]:
     return {**asdict(held), "on_device": held.on_device}
 
 
-def _age(one: Entry, now: float) -> float:
+def _age(one: Statement, now: float) -> float:
     return round(max(0.0, now - one.updated), 3)

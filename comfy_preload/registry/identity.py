@@ -1,4 +1,4 @@
-"""Which content a model has: cheap, and the same on every replica that has a copy of the file, whatever its name and date.
+"""The identity of a model's content: cheap to compute, equal for all copies of a file, whatever their names and dates.
 
 A hash of the size, the header and 64 bytes from the middle of every tensor. Training changes nearly every number of a tensor
 that it touches, so two fine-tunes of one model differ even where only one layer was trained; reading it all would take as long
@@ -8,7 +8,6 @@ as loading. It tells copies apart, not forgeries.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,20 +16,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from comfy_preload.core.host import Identity
-from comfy_preload.core.state.residency import Slot
+from comfy_preload.core.host import FileStamp
+from comfy_preload.core.planning.safetensors import read_raw
+from comfy_preload.core.state.residency import Slot, file_stamp
 
 VERSION = "c1"
-"""Of this recipe: identities of different recipes are never equal."""
+"""Of this method: identities made by different methods are never equal."""
 SAMPLE = 64
-MOST_SAMPLES = 4096
-MOST_HEADER = 16 << 20
+MAX_SAMPLES = 4096
+MAX_HEADER = 16 << 20
 EDGE = 1 << 20
-"""Of a file that is not safetensors so much is taken from its beginning."""
+"""Bytes from the beginning of a file that is not safetensors."""
 
 
 def content(paths: Sequence[Path]) -> str:
-    """The identity of one model, of one or several files in this order. Raises OSError. Blocks as the storage does."""
+    """Return the identity of one model of one or several files, in this order. Raises OSError. Blocks as the storage does."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         with path.open("rb", buffering=0) as stream:
@@ -44,19 +44,15 @@ def content(paths: Sequence[Path]) -> str:
 
 
 def _head(stream: BinaryIO, size: int) -> tuple[bytes, Sequence[int]]:
-    """What describes the file, and where to take samples."""
-    length = int.from_bytes(stream.read(8), "little")
-    if 2 <= length <= min(MOST_HEADER, size - 8):
-        head = stream.read(length)
+    """Return the bytes that describe the file, and the offsets to take samples from."""
+    if raw := read_raw(stream, size, MAX_HEADER):
         try:
-            table = json.loads(head)
-            offsets = [value["data_offsets"] for key, value in table.items() if key != "__metadata__"]
-            middles = sorted(8 + length + (int(begin) + int(end)) // 2 for begin, end in offsets)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            middles = sorted(raw.data_start + (begin + end) // 2 for begin, end in raw.offsets())
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             middles = []
         if middles and middles[0] >= 0 and middles[-1] <= size:
-            step = max(1, -(-len(middles) // MOST_SAMPLES))
-            return head, middles[::step]
+            step = max(1, -(-len(middles) // MAX_SAMPLES))
+            return raw.text, middles[::step]
     stream.seek(0)
     return stream.read(EDGE), range(0, size, max(SAMPLE, size // 1024))
 
@@ -64,12 +60,12 @@ def _head(stream: BinaryIO, size: int) -> tuple[bytes, Sequence[int]]:
 @dataclass(frozen=True)
 class _Asked:
     paths: tuple[Path, ...]
-    identity: Identity
-    """Of the files that were loaded: others may have taken their place since."""
+    stamp: FileStamp
+    """Of the files that were loaded: they may have been replaced since."""
 
 
 class Contents:
-    """Identities, found by a thread of its own: storage that hangs must not silence the heartbeat."""
+    """Identities, computed in a thread of their own: storage that hangs must not stop the heartbeat."""
 
     def __init__(self) -> None:
         self._known: dict[_Asked, str | None] = {}
@@ -78,12 +74,12 @@ class Contents:
         self._thread: threading.Thread | None = None
 
     def of(self, slots: Iterable[Slot]) -> dict[str, str | None]:
-        """By name; None while it is not known. Never blocks. For one thread only."""
+        """Return the identities by name of model; None while unknown. Never blocks. To be called by one thread only."""
         wanted: dict[str, _Asked] = {}
         for slot in slots:
             loaded = slot.loaded
             if loaded is not None and slot.call.files:
-                wanted[slot.call.name] = _Asked(tuple(file.path for file in slot.call.files), loaded.identity)
+                wanted[slot.call.name] = _Asked(tuple(file.path for file in slot.call.files), loaded.stamp)
         known = self._known
         if dropped := known.keys() - set(wanted.values()):
             self._asked -= dropped
@@ -104,10 +100,9 @@ class Contents:
 
 
 def _still(one: _Asked) -> str | None:
-    """The identity, if the files are those that were loaded."""
+    """Return the content's identity if the files are still those that were loaded."""
     try:
         found = content(one.paths)
-        now = tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (path.stat() for path in one.paths))
     except OSError:
         return None
-    return found if now == one.identity else None
+    return found if file_stamp(one.paths) == one.stamp else None

@@ -1,6 +1,7 @@
-"""The registry of one process: a thread that tells the fleet of this replica and listens to the others.
+"""The registry of one process: a thread that writes this replica's statement to Redis and reads those of the others.
 
-Handlers read `fleet`, an attribute: they take no lock and ask no network. A state change is one line in the log, a try is none.
+Request handlers read the attribute `fleet`: no lock, no network. A change of the connection is one line in the log, an attempt
+is none.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.residency import Slot
 from comfy_preload.core.state.snapshot import Snapshot, Status
-from comfy_preload.registry.address import Where, where
+from comfy_preload.registry.address import Address, address_of
 from comfy_preload.registry.fleet import Fleet
 from comfy_preload.registry.identity import Contents
-from comfy_preload.registry.redis_link import Link, Reading, UnavailableError
-from comfy_preload.registry.statement import Entry, RefusedError, decode, entry
+from comfy_preload.registry.redis_link import Exchange, RedisLink, UnavailableError
+from comfy_preload.registry.statement import RefusedError, Statement, decode, statement_of
 
 TICK = 0.5
-"""Seconds between two looks at this replica; what has changed is told at once."""
+"""Seconds between two looks at this replica; a change is written at once."""
 INTERVAL = 2.0
 """Seconds between two heartbeats where nothing changes."""
 BACKOFF = (0.5, 15.0)
-"""Seconds until the next try: the first, and the most. Doubled each time, up to half as much again by chance."""
+"""Seconds until the next attempt: the first, and the most. Doubled each time, up to half as much again at random."""
 STEADY = 10.0
 """Seconds that a connection must hold before the next failure counts as the first."""
 FORGIVEN = 30.0
-"""Seconds after which somebody else under our id, last seen then, is gone."""
-LAST_WORD = 0.5
-"""Seconds that the end of the process may take longer for saying goodbye."""
+"""Seconds after which another process under our id, last seen then, counts as gone."""
+GOODBYE_TIMEOUT = 0.5
+"""Seconds that the process may wait at its end until its statement is deleted."""
 
 
 class Registry:
@@ -46,30 +47,30 @@ class Registry:
 
     def __init__(
         self,
-        at: Where,
+        address: Address,
         snapshot: Callable[[], Snapshot],
         slots: Callable[[], Iterable[Slot]] = tuple,
         *,
         version: str = "0",
     ) -> None:
         self.instance = uuid.uuid4().hex
-        self._where = at
+        self._address = address
         self._snapshot = snapshot
         self._slots = slots
         self._version = version
         self._contents = Contents()
-        self._link: Link | None = None
+        self._link: RedisLink | None = None
         self._stop = threading.Event()
-        self._told: Entry | None = None
+        self._written: Statement | None = None
         """As last written to Redis."""
         self._connected: bool | None = None
         """None: not known yet."""
         self._reasons: set[str] = set()
-        """Told since Redis went away."""
+        """Reasons reported since Redis became unavailable."""
         self._problems: dict[str, Problem] = {}
         self._failures = 0
         self._since = self._clash = 0.0
-        """When the connection was made, and when somebody else was last seen under our id."""
+        """When the connection was made, and when another process was last seen under our id."""
         self._offset = 0.0
         self.fleet = Fleet(own=self._own())
         self._thread = threading.Thread(target=self._run, name="preload-registry", daemon=True)
@@ -80,10 +81,10 @@ class Registry:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Say goodbye, within LAST_WORD seconds. May be called twice."""
+        """Delete our statement, within GOODBYE_TIMEOUT seconds. May be called twice."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(LAST_WORD)
+            self._thread.join(GOODBYE_TIMEOUT)
 
     # -- in the thread ----------------------------------------------------------------------------
 
@@ -91,46 +92,47 @@ class Registry:
         next_try = 0.0
         while not self._stop.is_set():
             try:
-                next_try = self._look(next_try)
+                next_try = self._beat(next_try)
             except ModuleNotFoundError as missing:
                 if missing.name != "redis":
                     raise
                 self._problem(problem("registry_package_missing"))
                 return
-            except Exception:  # noqa: BLE001 — the fleet goes on without this replica for a moment; nobody else is harmed
+            except Exception:  # noqa: BLE001 — the other replicas go on without this one
                 log.exception("registry: a heartbeat failed")
                 next_try = time.monotonic() + BACKOFF[1]
             self._stop.wait(TICK)
-        if self._told is not None and self._link is not None:
+        if self._written is not None and self._link is not None:
             with contextlib.suppress(UnavailableError):
                 self._link.remove(self.instance)
 
-    def _look(self, next_try: float) -> float:
-        """One look at this replica, and a word with Redis if it is time. Returns when that is next, if nothing changes."""
+    def _beat(self, next_try: float) -> float:
+        """Look at this replica, and talk to Redis if it is time. Return when that is next, if nothing changes."""
         own = self._own()
         self.fleet = replace(self.fleet, own=own)
         now = time.monotonic()
         leaving = own.status == Status.DRAINING.value
-        changed = self._told is not None if leaving else not own.same_but_for_time(self._told)
+        changed = self._written is not None if leaving else not own.same_but_for_time(self._written)
         if now < next_try and not (changed and self._connected):
             return next_try
         try:
-            self._link = self._link or Link(self._where)
-            if leaving and self._told is not None:
+            self._link = self._link or RedisLink(self._address)
+            if leaving and self._written is not None:
                 self._link.remove(self.instance)
-            reading = self._link.exchange(None if leaving else own)
+            found = self._link.exchange(None if leaving else own)
         except UnavailableError as error:
-            return now + self._away(str(error))
-        self._take(own, reading)
-        self._told = None if leaving else own
-        return now + INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 — so that replicas started together do not ask together
+            return now + self._unavailable(str(error))
+        self._update(own, found)
+        self._written = None if leaving else own
+        return now + INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 — replicas that started together do not ask together
 
-    def _take(self, own: Entry, reading: Reading) -> None:
-        found = [_read(raw, one, time.time() + reading.offset) for one, raw in reading.entries.items()]
-        others = tuple(one for one in found if isinstance(one, Entry))
+    def _update(self, own: Statement, exchange: Exchange) -> None:
+        now = time.time() + exchange.offset
+        found = [_read(raw, one, now) for one, raw in exchange.others.items()]
+        others = tuple(one for one in found if isinstance(one, Statement))
         ignored = Counter(one for one in found if isinstance(one, str))
-        self._check_id(own, reading)
-        self._offset = reading.offset
+        self._check_id(own, exchange)
+        self._offset = exchange.offset
         if not self._connected:
             self._connected = True
             self._since = time.monotonic()
@@ -140,13 +142,13 @@ class Registry:
         if time.monotonic() - self._since > STEADY:
             self._failures = 0
         self.fleet = Fleet(
-            own, others, dict(ignored), connected=True, problems=self._shown(), offset=reading.offset
+            own, others, dict(ignored), connected=True, problems=self._shown(), offset=exchange.offset
         )
 
-    def _check_id(self, own: Entry, reading: Reading) -> None:
-        """Somebody else's word under our id, after we had written there. Before, it is what our own last run left."""
+    def _check_id(self, own: Statement, exchange: Exchange) -> None:
+        """Look for another process's statement under our id. Before our first one, it is what our last run left there."""
         try:
-            found = decode(reading.own, key=own.id) if reading.own and self._told is not None else None
+            found = decode(exchange.own, key=own.id) if exchange.own and self._written is not None else None
         except RefusedError:
             found = None
         now = time.monotonic()
@@ -157,8 +159,8 @@ class Registry:
         elif now - self._clash > FORGIVEN:
             self._problems.pop("registry_id_taken", None)
 
-    def _away(self, reason: str) -> float:
-        """Returns for how many seconds to leave Redis alone."""
+    def _unavailable(self, reason: str) -> float:
+        """Report it. Return the seconds until the next attempt."""
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._problem(problem("registry_unavailable", reason=reason))
@@ -177,29 +179,29 @@ class Registry:
     def _shown(self) -> tuple[Problem, ...]:
         return tuple(self._problems.values())
 
-    def _own(self) -> Entry:
+    def _own(self) -> Statement:
         contents = self._contents.of(self._slots())
-        at = self._where
-        own = entry(
+        address = self._address
+        own = statement_of(
             self._snapshot(),
             contents,
-            id=at.id,
+            id=address.id,
             instance=self.instance,
-            address=at.advertise,
+            address=address.advertise,
             version=self._version,
         )
         return replace(own, updated=time.time() + self._offset)
 
 
-def begin(
+def start_registry(
     raw: Any, snapshot: Callable[[], Snapshot], slots: Callable[[], Iterable[Slot]] = tuple
 ) -> Registry | None:
-    """Start the registry of this process from what stands under `registry:`. None if that is of no use; never raises."""
-    at = where(raw)
-    if at is None:
+    """Start the registry of this process from what is under `registry:`. Return None if it is not usable; never raise."""
+    address = address_of(raw)
+    if address is None:
         return None
     try:
-        registry = Registry(at, snapshot, slots, version=_version())
+        registry = Registry(address, snapshot, slots, version=_version())
         registry.start()
     except Exception:  # noqa: BLE001 — ComfyUI must start
         log.exception("the registry could not be started")
@@ -207,8 +209,8 @@ def begin(
     return registry
 
 
-def _read(raw: bytes, key: str, now: float) -> Entry | str:
-    """The entry, or why it is not believed."""
+def _read(raw: bytes, key: str, now: float) -> Statement | str:
+    """Return the statement, or why it is ignored."""
     try:
         found = decode(raw, key=key)
         found.check_age(now)
@@ -218,7 +220,7 @@ def _read(raw: bytes, key: str, now: float) -> Entry | str:
 
 
 def _version() -> str:
-    """Of the plugin: pyproject.toml is the one place that says it. Python 3.10 cannot read TOML."""
+    """Read the plugin's version from pyproject.toml, its only place. Python 3.10 has no TOML reader."""
     with contextlib.suppress(OSError):
         for line in (PLUGIN_FOLDER / "pyproject.toml").read_text(encoding="utf-8").splitlines():
             if line.startswith("version = "):

@@ -1,6 +1,6 @@
-"""What one replica says of itself: the entry, as it is written to Redis and as it is believed when read.
+"""What one replica states about itself, how that is written to Redis, and how other replicas' statements are read.
 
-Other replicas may be newer, older, broken or malicious: nothing is believed that has not the right type and a sane size.
+Other replicas may be newer, older, broken or malicious: every field is checked for type and size.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from comfy_preload.core.settings.glance import ADVERTISED_URL
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot
 
 FORMAT = 1
-"""Of the entry. Others are ignored: fields may be added without a new one, never changed."""
+"""Of a statement; those of another format are ignored. Fields may be added without a new number, never changed."""
 MAX_BYTES = 384 << 10
-LONGEST_NAME = 500
-"""Models with longer names are not told: nobody could ask for them."""
-MOST_MODELS = 100
-"""So many models are told, those on the device first."""
+"""Of one encoded statement."""
+MAX_NAME = 500
+"""Models with longer names are left out: nobody could ask for them."""
+MAX_MODELS = 100
+"""Models in one statement at most, those on the device first."""
 TTL = 8.0
-"""Seconds after which a replica that is silent is gone."""
+"""Seconds after which a silent replica counts as gone."""
 SKEW = 5.0
-"""Seconds that an entry may be from the future: entries are dated by Redis' clock, so it is not a matter of clocks."""
+"""Seconds that a statement may be dated ahead. All are dated by Redis' clock, so the nodes' clocks do not matter."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WORD = re.compile(r"[\x21-\x7e]{1,100}")
-_MOST_BYTES = 1 << 50
-_MOST_QUEUED = 1_000_000
+_MAX_WEIGHTS = 1 << 50
+_MAX_QUEUE = 1_000_000
 
 
 class RefusedError(Exception):
-    """An entry that is not believed. `reason` is one of REASONS."""
+    """A statement that is ignored. `reason` is one of REASONS."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -50,7 +51,7 @@ class Held:
 
     name: str
     content: str | None
-    """Equal where the files are (`identity.py`); None while it is not known."""
+    """The identity of its files' content (`identity.py`); None while it is not known."""
     state: str
     device: str | None
     bytes: int
@@ -64,12 +65,12 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Statement:
     """One replica at one moment."""
 
     id: str
     instance: str
-    """Of the process, random: two processes with one `id` are told apart by it."""
+    """A random name of the process: it distinguishes two processes with one `id`."""
     address: str
     version: str
     status: str
@@ -78,21 +79,21 @@ class Entry:
     models: tuple[Held, ...]
     models_total: int
     updated: float
-    """Unix time by Redis' clock."""
+    """Unix time, by Redis' clock."""
     format: int = FORMAT
 
-    def same_but_for_time(self, other: Entry | None) -> bool:
+    def same_but_for_time(self, other: Statement | None) -> bool:
         return other is not None and replace(other, updated=self.updated) == self
 
     def check_age(self, now: float) -> None:
-        """Raises RefusedError. `now` by Redis' clock."""
+        """Raise RefusedError if it is too old or from the future. `now`: Unix time, by Redis' clock."""
         if self.updated > now + SKEW:
             raise RefusedError("future")
         if self.updated < now - TTL:
             raise RefusedError("expired")
 
 
-def entry(
+def statement_of(
     now: Snapshot,
     contents: Mapping[str, str | None],
     *,
@@ -100,21 +101,21 @@ def entry(
     instance: str,
     address: str,
     version: str,
-) -> Entry:
-    """What to say of this process. `contents`: identity by name of model."""
+) -> Statement:
+    """Describe this process. `contents`: the identity of each model's content, by name."""
     loaded = [
-        _held(m, contents.get(m.name)) for m in now.models if m.state.loaded and len(m.name) <= LONGEST_NAME
+        _held(m, contents.get(m.name)) for m in now.models if m.state.loaded and len(m.name) <= MAX_NAME
     ]
     loaded.sort(key=lambda held: not held.on_device)
-    return Entry(
+    return Statement(
         id=id,
         instance=instance,
         address=address,
         version=version,
         status=now.status.value,
         ready=now.serves,
-        queue=min(now.queue_remaining, _MOST_QUEUED),
-        models=tuple(loaded[:MOST_MODELS]),
+        queue=min(now.queue_remaining, _MAX_QUEUE),
+        models=tuple(loaded[:MAX_MODELS]),
         models_total=len(loaded),
         updated=0.0,
     )
@@ -131,23 +132,21 @@ def _held(model: Model, content: str | None) -> Held:
     )
 
 
-def encode(given: Entry) -> bytes:
-    """ASCII, whatever the names are, so that no client of Redis can get them wrong. Too large, and models are left out."""
+def encode(given: Statement) -> bytes:
+    """Write it as JSON in ASCII, which no client of Redis misreads. Beyond MAX_BYTES, models are left out from the end."""
     raw = json.dumps(asdict(given), separators=(",", ":"), allow_nan=False).encode()
-    return (
-        raw
-        if len(raw) <= MAX_BYTES
-        else encode(replace(given, models=given.models[: len(given.models) // 2]))
-    )
+    if len(raw) <= MAX_BYTES:
+        return raw
+    return encode(replace(given, models=given.models[: len(given.models) // 2]))
 
 
-def decode(raw: bytes, *, key: str) -> Entry:
-    """Raises RefusedError. `key`: the id under which it was found. Its age is another question: `check_age`."""
+def decode(raw: bytes, *, key: str) -> Statement:
+    """Read a statement found under the id `key`. Raises RefusedError. Does not look at its age: see `check_age`."""
     if len(raw) > MAX_BYTES:
         raise RefusedError("too_large")
     try:
-        told = json.loads(raw)
-        found = _entry(told) if told["format"] == FORMAT else None
+        data = json.loads(raw)
+        found = _statement(data) if data["format"] == FORMAT else None
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise RefusedError("malformed") from error
     if found is None:
@@ -157,53 +156,53 @@ def decode(raw: bytes, *, key: str) -> Entry:
     return found
 
 
-def _entry(told: Mapping[str, Any]) -> Entry:
-    models = told["models"]
-    if not isinstance(models, list) or len(models) > MOST_MODELS:
+def _statement(data: Mapping[str, Any]) -> Statement:
+    models = data["models"]
+    if not isinstance(models, list) or len(models) > MAX_MODELS:
         raise ValueError("models")
-    return Entry(
-        id=_text(told["id"], 100, _WORD),
-        instance=_text(told["instance"], 100, _WORD),
-        address=_text(told["address"], 500, ADVERTISED_URL),
-        version=_text(told["version"], 50),
-        status=_text(told["status"], 50, _WORD),
-        ready=_truth(told["ready"]),
-        queue=_number(told["queue"], _MOST_QUEUED),
+    return Statement(
+        id=_text(data["id"], 100, _WORD),
+        instance=_text(data["instance"], 100, _WORD),
+        address=_text(data["address"], 500, ADVERTISED_URL),
+        version=_text(data["version"], 50),
+        status=_text(data["status"], 50, _WORD),
+        ready=_flag(data["ready"]),
+        queue=_number(data["queue"], _MAX_QUEUE),
         models=tuple(_models(models)),
-        models_total=_number(told["models_total"], 1_000_000),
-        updated=_time(told["updated"]),
+        models_total=_number(data["models_total"], 1_000_000),
+        updated=_time(data["updated"]),
     )
 
 
-def _models(told: Iterable[Any]) -> Iterable[Held]:
-    for one in told:
+def _models(data: Iterable[Any]) -> Iterable[Held]:
+    for one in data:
         content, device = one["content"], one["device"]
         yield Held(
-            name=_text(one["name"], LONGEST_NAME),
+            name=_text(one["name"], MAX_NAME),
             content=None if content is None else _text(content, 100, _WORD),
             state=_text(one["state"], 50, _WORD),
             device=None if device is None else _text(device, 50),
-            bytes=_number(one["bytes"], _MOST_BYTES),
-            bytes_on_device=_number(one["bytes_on_device"], _MOST_BYTES),
+            bytes=_number(one["bytes"], _MAX_WEIGHTS),
+            bytes_on_device=_number(one["bytes_on_device"], _MAX_WEIGHTS),
         )
 
 
-def _text(value: Any, most: int, pattern: re.Pattern[str] | None = None) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= most or _CONTROL.search(value):
+def _text(value: Any, limit: int, pattern: re.Pattern[str] | None = None) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= limit or _CONTROL.search(value):
         raise ValueError("text")
     if pattern is not None and not pattern.fullmatch(value):
         raise ValueError("text")
     return value
 
 
-def _truth(value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError("truth")
+        raise TypeError("flag")
     return value
 
 
-def _number(value: Any, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+def _number(value: Any, limit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
         raise ValueError("number")
     return value
 

@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 
 from comfy_preload.core.errors import Problem, problem, unknown_model
-from comfy_preload.core.host import Host, Placement
+from comfy_preload.core.host import Host, Placement, all_there
 from comfy_preload.core.log import log
 from comfy_preload.core.planning.plan import LoaderCall, Plan
-from comfy_preload.core.planning.preflight import gigabytes
 from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
+from comfy_preload.core.state.residency import Residency, Slot, Stage, file_stamp
 from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.core.text import gigabytes
 from comfy_preload.stages.loading import Loading
 from comfy_preload.stages.planning import Planned, make_plan
 
@@ -145,7 +145,7 @@ class Commands:
         if slot.call.entry.device == "ram":
             return True
         expected = slot.taken or (slot.warm_bytes or at.bytes if slot.was_resident else 0)
-        return at.bytes_on_device >= 0.99 * expected
+        return all_there(at.bytes_on_device, expected)
 
     def _placements(self, slots: Iterable[Slot]) -> list[Placement]:
         return [self._host.placement(slot.loaded.outputs) for slot in slots if slot.loaded]
@@ -223,10 +223,10 @@ class Commands:
         """Return the loaded slot of the same call and files, with the current name and options, or None."""
         if call.target is None or call.problems:
             return None
-        target, now = call.target, identify(call.files)
+        target, now = call.target, file_stamp(call.paths)
         same = (s for s in self._residency.slots if s.call.target and s.call.target.key == target.key)
         slot = next(
-            (s for s in same if s.loaded and (now, target.changes) == (s.loaded.identity, s.loaded.changes)),
+            (s for s in same if s.loaded and (now, target.changes) == (s.loaded.stamp, s.loaded.changes)),
             None,
         )
         return replace(slot, call=call) if slot else None

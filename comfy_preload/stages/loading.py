@@ -9,17 +9,18 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from comfy_preload.core.errors import Problem, failure, problem, without_paths
+from comfy_preload.core.errors import Problem, failure, problem
 from comfy_preload.core.host import Host, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import LoaderCall, Plan, Target
-from comfy_preload.core.planning.preflight import Checked, check, gigabytes
+from comfy_preload.core.planning.preflight import Checked, check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import Status
+from comfy_preload.core.text import gigabytes, without_paths
 
 MARGIN = 1.25
 """Memory that loading a file is allowed to need, by the file's size: fp16 computed as fp32 needs more, and is freed again."""
@@ -56,14 +57,14 @@ class Loading:
     def watch(self, calls: Iterable[LoaderCall]) -> None:
         """Intercept the loader nodes of these calls, in addition to those that are already intercepted."""
         for call in calls:
-            if call.target and not call.problems and call.target.spec.identity not in self._unwatch:
-                self._unwatch[call.target.spec.identity] = self._host.watch(call.target.spec, self._residency)
+            if call.target and not call.problems and call.target.spec.class_id not in self._unwatch:
+                self._unwatch[call.target.spec.class_id] = self._host.watch(call.target.spec, self._residency)
 
     def unwatch_others(self, calls: Iterable[LoaderCall]) -> None:
         """Remove the interceptor of every loader node that none of these calls needs."""
-        needed = {call.target.spec.identity for call in calls if call.target}
-        for identity in self._unwatch.keys() - needed:
-            self._unwatch.pop(identity)()
+        needed = {call.target.spec.class_id for call in calls if call.target}
+        for class_id in self._unwatch.keys() - needed:
+            self._unwatch.pop(class_id)()
 
     async def load(self, slots: Collection[Slot], *, push: bool = True) -> None:
         """Load the pending slots, one after another. A failure affects only that slot.

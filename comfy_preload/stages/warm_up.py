@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from comfy_preload.core.errors import Problem, problem, without_paths
+from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import Failed, Host
 from comfy_preload.core.log import log
 from comfy_preload.core.planning.expansion import Runs
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency
 from comfy_preload.core.state.snapshot import Phase, WarmUp, WarmUpState
+from comfy_preload.core.text import without_paths
 
 
 class WarmUps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comfy_preload.cli.advice import tiny_vaes
-from comfy_preload.cli.tensors import Header, Tensor
+from comfy_preload.core.planning.safetensors import Header, Tensor
 
 CONV = "decoder.conv_in.weight"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from comfy_preload.cli.capture import Capture, write
-from comfy_preload.core.host import Value
+from comfy_preload.core.node_types import Value
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.settings.write import WrittenCall

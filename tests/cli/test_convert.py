@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from comfy_preload.cli.tensors import read_header
+from comfy_preload.core.planning.safetensors import read_header
 from tests.cli.command import run
 from tests.cli.weights import converted, raw, row, wide
 

@@ -56,6 +56,7 @@ def disk(at: str, rotational: str = "0", **files: str) -> dict[str, str]:
         pytest.param("cifs", "0:50", {}, "network", id="cifs"),
         pytest.param("fuse.s3fs", "0:50", {}, "network", id="bucket"),
         pytest.param("virtiofs", "0:50", {}, "network", id="virtiofs"),
+        pytest.param("ocfs2", "0:50", {}, "network", id="ocfs2"),
         pytest.param("fuse.ntfs-3g", "0:50", {}, "unknown", id="fuse-on-a-disk"),
         pytest.param("overlay", "0:50", {}, "overlay", id="overlay"),
         pytest.param("tmpfs", "0:50", {}, "tmpfs", id="tmpfs"),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from comfy_preload.core.state.snapshot import Snapshot, Status
-from comfy_preload.registry.address import Where
+from comfy_preload.registry.address import Address
 from comfy_preload.registry.service import Registry
-from comfy_preload.registry.statement import Entry, Held
+from comfy_preload.registry.statement import Held, Statement
 from tests.support.snapshots import model, snapshot
 
 NAME = '模型 "XL" it\'s + 100 % <b>'
@@ -28,7 +28,7 @@ def held(name: str = "sdxl", **fields: Any) -> Held:
     return Held(name=name, **{**usual, **fields})
 
 
-def replica(name: str = "b", *models: Held, **fields: Any) -> Entry:
+def replica(name: str = "b", *models: Held, **fields: Any) -> Statement:
     """Ready and idle, unless told otherwise."""
     usual: dict[str, Any] = {
         "instance": f"process-of-{name}",
@@ -41,7 +41,7 @@ def replica(name: str = "b", *models: Held, **fields: Any) -> Entry:
         "models_total": len(models) or 1,
         "updated": time.time(),
     }
-    return Entry(id=name, **{**usual, **fields})
+    return Statement(id=name, **{**usual, **fields})
 
 
 def ready(*names: str) -> Snapshot:
@@ -50,7 +50,7 @@ def ready(*names: str) -> Snapshot:
 
 def registry(url: str, name: str = "a", now: Callable[[], Snapshot] = ready, **options: Any) -> Registry:
     """Not started yet."""
-    at = Where(redis=url, advertise=f"http://{name}:8188", id=name, **options)
+    at = Address(redis=url, advertise=f"http://{name}:8188", id=name, **options)
     return Registry(at, now, version="0.1.0")
 
 

@@ -14,7 +14,7 @@ from redis import Redis as Client
 
 from comfy_preload.registry import redis_link as link
 from comfy_preload.registry import service
-from comfy_preload.registry.service import Registry, begin
+from comfy_preload.registry.service import Registry, start_registry
 from tests.registry.broken_servers import SPEAKERS, BrokenServer, Speaker
 from tests.registry.conftest import Redis
 from tests.registry.replicas import codes, ids, ready, registry, until
@@ -32,13 +32,13 @@ def join(monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
     here = threading.current_thread()
     speakers: set[threading.Thread] = set()
 
-    guard = link.Link._guard  # noqa: SLF001 — every word with Redis is said in it  # pyright: ignore[reportPrivateUsage]
+    guard = link.RedisLink._guard  # noqa: SLF001 — every word with Redis is said in it  # pyright: ignore[reportPrivateUsage]
 
-    def watched(one: link.Link) -> AbstractContextManager[None]:
+    def watched(one: link.RedisLink) -> AbstractContextManager[None]:
         speakers.add(threading.current_thread())
         return guard(one)
 
-    monkeypatch.setattr(link.Link, "_guard", watched)
+    monkeypatch.setattr(link.RedisLink, "_guard", watched)
     with ExitStack() as registries:
 
         def start(url: str, name: str = "a") -> Registry:
@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr(service, "INTERVAL", 0.1)
     monkeypatch.setattr(service, "BACKOFF", (0.05, 0.2))
     monkeypatch.setattr(link, "TIMEOUT", 0.2)
-    monkeypatch.setattr(service, "Link", lambda at: link.Link(at, timeout=0.2))
+    monkeypatch.setattr(service, "RedisLink", lambda at: link.RedisLink(at, timeout=0.2))
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -124,7 +124,9 @@ def test_no_url(join: Join, caplog: pytest.LogCaptureFixture) -> None:
 def test_password(given: str, redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> None:
     """A wrong password, or none where one is wanted."""
     url = redis(password="hunter2").url  # noqa: S106 — of a server that lives for this test
-    away(join(url.replace("hunter2", given).replace(":@", "")), caplog, "refuses the password, or wants one")
+    away(
+        join(url.replace("hunter2", given).replace(":@", "")), caplog, "refuses the password, or requires one"
+    )
 
 
 def test_certificate(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> None:
@@ -215,7 +217,7 @@ def test_without_the_package(
 )
 def test_no_settings(told: object) -> None:
     """Settings that are not usable start nothing: they are complained about elsewhere."""
-    assert begin(told, ready) is None
+    assert start_registry(told, ready) is None
 
 
 def test_server_fixture(redis: Redis) -> None:

@@ -26,9 +26,7 @@ def slot(name: str, path: Path) -> Any:
     """As much of a slot as is looked at."""
     s = path.stat()
     call = SimpleNamespace(name=name, files=(SimpleNamespace(path=path),))
-    return SimpleNamespace(
-        call=call, loaded=SimpleNamespace(identity=((s.st_mtime_ns, s.st_size, s.st_ino),))
-    )
+    return SimpleNamespace(call=call, loaded=SimpleNamespace(stamp=((s.st_mtime_ns, s.st_size, s.st_ino),)))
 
 
 def test_copy(file: Path, tmp_path: Path) -> None:

@@ -6,22 +6,22 @@ import pytest
 
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
-from comfy_preload.registry.address import where
+from comfy_preload.registry.address import address_of
 
 
 def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the file says is what is used, early and late."""
     monkeypatch.setenv("SECRET", "hunter2")
-    text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p, readers: 2}"
+    text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p}"
     document = parse(text)
-    settings, early = validate(document), where(document.data["registry"])
+    settings, early = validate(document), address_of(document.data["registry"])
     late = settings.options.registry
 
     assert () == settings.problems
     assert early is not None
     assert late is not None
-    assert ("rediss://:hunter2@h:1/2", "a", "p", 2) == (early.redis, early.id, early.prefix, early.readers)
-    assert ("rediss://:hunter2@h:1/2", "a", "p", 2) == (late.redis, late.id, late.prefix, late.readers)
+    assert ("rediss://:hunter2@h:1/2", "a", "p") == (early.redis, early.id, early.prefix)
+    assert ("rediss://:hunter2@h:1/2", "a", "p") == (late.redis, late.id, late.prefix)
     assert "http://[::1]:8188" == early.advertise
     assert "hunter2" not in repr((early, settings))
 
@@ -31,7 +31,7 @@ def test_usual_id() -> None:
     ids = {
         found.id
         for port in (1, 2)
-        if (found := where({"redis": "redis://h", "advertise": f"http://h:{port}"}))
+        if (found := address_of({"redis": "redis://h", "advertise": f"http://h:{port}"}))
     }
 
     assert 2 == len(ids)
@@ -75,7 +75,9 @@ def test_usual_id() -> None:
             "registry: {redis: 'redis://h', advertise: 'http://h', id: 'a b'}", "id is 'a b'", id="id"
         ),
         pytest.param(
-            "registry: {redis: 'redis://h', advertise: 'http://h', readers: 0}", "readers is 0", id="readers"
+            "registry: {redis: 'redis://h', advertise: 'http://h', readers: 1}",
+            "unknown key 'readers'",
+            id="readers",
         ),
     ],
 )

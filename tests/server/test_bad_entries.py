@@ -25,7 +25,7 @@ class Bad(NamedTuple):
 
 
 VARIABLE = "hunter2"
-FETCH = "fetch it again|Fetch the file again"
+FETCH = "fetch it again|Download the file again"
 BAD = {
     # looked up
     "missing": Bad(

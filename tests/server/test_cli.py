@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from comfy_preload.cli.loaders import FILES, LINKS, MORE
+from comfy_preload.cli.loaders import LINKS, MORE
+from comfy_preload.core.loader_table import LOADERS
 from tests.cli.command import run, start
 from tests.server.conftest import Comfy
 from tests.support import prompts
@@ -153,12 +154,13 @@ def test_capture_of_nothing(comfy: Comfy) -> None:
 def test_table_of_core_loaders(asked: ComfyServer) -> None:
     """The table that `check` goes by has the inputs that this ComfyUI's own classes have, and the values where it lists them."""
     known: dict[str, Any] = asked.get("/object_info").json
-    for loader, files in FILES.items():
+    for row in LOADERS:
+        loader = row.name
         declared = known[loader]["input"]
         inputs = {**declared.get("required", {}), **declared.get("optional", {})}
         written = [
             *LINKS.get(loader, ()),
-            *(name for name, _ in files),
+            *row.files,
             *(i.name for i in MORE.get(loader, ())),
         ]
         assert inputs.keys() == set(written), loader

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_preload.core.host import GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile
+from comfy_preload.core.host import GraphNode, Loaders, ModelFile
+from comfy_preload.core.node_types import LoaderSpec, NodeInput
 
 FOLDERS: dict[str, tuple[str, ...]] = {
     "checkpoints": ("sd15.safetensors", "sdxl/sd_xl_base_1.0.safetensors"),
@@ -100,9 +101,9 @@ class Catalogue(Loaders):
             self._spec("RandomLoader", self._files("ckpt_name", "checkpoints")),
             self._spec(
                 "LoraLoaderModelOnly",
-                InputSpec("model", required=True, type="MODEL"),
+                NodeInput("model", required=True, type="MODEL"),
                 self._files("lora_name", "loras"),
-                InputSpec("strength_model", required=True, type="FLOAT", default=1.0),
+                NodeInput("strength_model", required=True, type="FLOAT", default=1.0),
             ),
         ]
 
@@ -112,15 +113,15 @@ class Catalogue(Loaders):
             inputs += [_combo("type", _TYPES[loader]), _combo("device", ("default", "cpu"), required=False)]
         return self._spec(loader, *inputs)
 
-    def _files(self, name: str, folder: str, more: tuple[str, ...] = ()) -> InputSpec:
+    def _files(self, name: str, folder: str, more: tuple[str, ...] = ()) -> NodeInput:
         options = (*self._folders[folder], *more)
-        return InputSpec(
+        return NodeInput(
             name, required=True, type="COMBO", options=options, default=options[0], folders=(folder,)
         )
 
-    def _spec(self, name: str, *inputs: InputSpec) -> LoaderSpec:
+    def _spec(self, name: str, *inputs: NodeInput) -> LoaderSpec:
         return LoaderSpec(name, f"nodes.{name}", inputs)
 
 
-def _combo(name: str, options: tuple[str, ...], *, required: bool = True) -> InputSpec:
-    return InputSpec(name, required=required, type="COMBO", options=options, default=options[0])
+def _combo(name: str, options: tuple[str, ...], *, required: bool = True) -> NodeInput:
+    return NodeInput(name, required=required, type="COMBO", options=options, default=options[0])

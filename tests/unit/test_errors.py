@@ -10,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from comfy_preload.core.errors import (
-    ERRORS,
-    PreloadError,
-    did_you_mean,
-    failure,
-    nearest,
-    problem,
-    without_paths,
-)
+from comfy_preload.core.errors import ERRORS, PreloadError, failure, problem
+from comfy_preload.core.text import did_you_mean, nearest, without_paths
 from tools.host import ROOT
 
 SOURCES = [p for folder in ("comfy_preload", "nodes") for p in (ROOT / folder).rglob("*.py")]

@@ -74,14 +74,17 @@ def test_last_byte_is_missing(tmp_path: Path) -> None:
             b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", "git lfs", id="git-lfs"
         ),
         pytest.param(b"PK\x03\x04" + bytes(60), "zip", "Rename", id="pickle"),
-        pytest.param(bytes(200), "does not start like one", "Fetch", id="zeros"),
+        pytest.param(bytes(200), "does not start like one", "Download", id="zeros"),
         pytest.param(
-            b"GGUF" + struct.pack("<IQQ", 1, 1, 0), "version 1; expected 2 or 3", "Fetch", id="version-1"
+            b"GGUF" + struct.pack("<IQQ", 1, 1, 0), "version 1; expected 2 or 3", "Download", id="version-1"
         ),
-        pytest.param(b"GGUF" + struct.pack("<IQQ", 99, 1, 0), "version 99", "Fetch", id="version-99"),
-        pytest.param(b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "holds no tensor", "Fetch", id="no-tensor"),
+        pytest.param(b"GGUF" + struct.pack("<IQQ", 99, 1, 0), "version 99", "Download", id="version-99"),
+        pytest.param(b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "holds no tensor", "Download", id="no-tensor"),
         pytest.param(
-            b"GGUF" + struct.pack("<IQQQcI", 3, 1, 1, 1, b"k", 77), "unknown type 77", "Fetch", id="odd-value"
+            b"GGUF" + struct.pack("<IQQQcI", 3, 1, 1, 1, b"k", 77),
+            "unknown type 77",
+            "Download",
+            id="odd-value",
         ),
     ],
 )

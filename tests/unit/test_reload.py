@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from comfy_preload.core.host import NOWHERE, GraphNode, HostFacts, LoaderSpec, Outputs, Placement, Watcher
+from comfy_preload.core.host import NOWHERE, GraphNode, HostFacts, Outputs, Placement, Watcher
 from comfy_preload.core.machine.head_start import HeadStart
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import Settings, validate
 from comfy_preload.core.state.jobs import Command, Job, JobState

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _ROOT = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+_NO_LIMIT = 1 << 60
+"""What cgroup v1 writes where there is no limit is larger than this."""
 
 
 def available(root: Path = _ROOT, membership: Path = _SELF) -> int:
@@ -21,7 +25,7 @@ def available(root: Path = _ROOT, membership: Path = _SELF) -> int:
 
 
 def share_available(root: Path = _ROOT, membership: Path = _SELF) -> float:
-    """The same as a share (0 to 1) of the limit that it is nearest to."""
+    """The same, as a share (0 to 1) of the limit that it is nearest to."""
     return min(room / limit if limit else 1.0 for room, limit in _rooms(root, membership))
 
 
@@ -31,10 +35,31 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def cgroup_limit(root: Path = _ROOT, membership: Path = _SELF) -> int | None:
+    """The least memory limit (bytes) from this process's cgroup up to the root; None without one."""
+    return min((group.limit for group in _groups(root, membership) if group.limit < _NO_LIMIT), default=None)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A cgroup that has a memory limit."""
+
+    limit: int
+    used: int | None
+    """None where the kernel does not report it."""
+    cached: int
+    """Of these bytes, file pages that the kernel can drop."""
+
+
 def _rooms(root: Path, membership: Path) -> list[tuple[int, int]]:
-    """(room, limit) in bytes: of the machine, and of each cgroup, v2 (`0::/path`) and v1 (`N:memory:/path`)."""
+    """(room, limit) in bytes: of the machine, and of each cgroup above this process."""
     machine = psutil.virtual_memory()
-    rooms = [(machine.available, machine.total)]
+    groups = [(g.limit - g.used + g.cached, g.limit) for g in _groups(root, membership) if g.used is not None]
+    return [(machine.available, machine.total), *((max(0, room), limit) for room, limit in groups)]
+
+
+def _groups(root: Path, membership: Path) -> Iterator[_Group]:
+    """Yield this process's cgroups and those above them, v2 (`0::/path`) and v1 (`N:memory:/path`)."""
     for line in _text(membership).splitlines():
         if line.count(":") < 2:
             continue
@@ -42,8 +67,7 @@ def _rooms(root: Path, membership: Path) -> list[tuple[int, int]]:
         if controllers == "":
             base, limit, usage = root, "memory.max", "memory.current"
         elif "memory" in controllers.split(","):
-            base, limit = root / "memory", "memory.limit_in_bytes"
-            usage = "memory.usage_in_bytes"
+            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
         here = base / path.lstrip("/")
@@ -51,12 +75,10 @@ def _rooms(root: Path, membership: Path) -> list[tuple[int, int]]:
         for group in [here, *here.parents] if here.is_dir() else [base]:
             if not group.is_relative_to(base):
                 break
-            maximum = _text(group / limit).strip()
-            used = _text(group / usage).strip()
-            if maximum.isdigit() and used.isdigit():
-                reclaimable = _page_cache(_text(group / "memory.stat"))
-                rooms.append((max(0, int(maximum) - int(used) + reclaimable), int(maximum)))
-    return rooms
+            maximum, used = _text(group / limit).strip(), _text(group / usage).strip()
+            if maximum.isdigit():
+                cached = _page_cache(_text(group / "memory.stat"))
+                yield _Group(int(maximum), int(used) if used.isdigit() else None, cached)
 
 
 def _page_cache(stat: str) -> int:

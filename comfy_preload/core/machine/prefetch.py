@@ -22,7 +22,7 @@ from pathlib import Path
 
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.page_cache import CHUNK, OPEN_FLAGS, uncached
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.text import gigabytes
 
 MOST_READERS = 4
 TRIAL = 256 << 20
@@ -36,10 +36,6 @@ PATIENCE = 5.0
 """Seconds without a byte read after which nobody waits any longer: a stopped mount, say."""
 
 
-Gate = Callable[[Path], Callable[[], None]]
-"""Returns when the file may be read, with what to call once it has been (`registry/lease.py`)."""
-
-
 @dataclass
 class _File:
     path: Path
@@ -47,14 +43,6 @@ class _File:
     chunks_left: int = 0
     done: threading.Event = field(default_factory=threading.Event)
     """Read to its end, or given up."""
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    release: Callable[[], None] | None = None
-    """What the gate gave."""
-
-    def end(self) -> None:
-        self.done.set()
-        if self.release is not None:
-            self.release()
 
 
 @dataclass(frozen=True)
@@ -77,15 +65,10 @@ class PrefetchProgress:
 class Prefetch:
     """One pass over some files, in their order, by daemon threads."""
 
-    def __init__(
-        self, paths: Sequence[Path], *, budget: int, readers: int | None = None, gate: Gate | None = None
-    ) -> None:
-        """`budget`: bytes that may be read at all. `readers`: None measures and decides. `gate`: who may hold up reading."""
+    def __init__(self, paths: Sequence[Path], *, budget: int, readers: int | None = None) -> None:
+        """`budget`: bytes that may be read at all. `readers`: None measures and decides."""
         self._files = {path: _File(path) for path in dict.fromkeys(paths)}
         self._budget = budget
-        self._gate = gate
-        self._at_gate = 0
-        """Readers that wait for their turn: nothing is read meanwhile, and nothing is wrong."""
         self._stopped = False
         self._wanted = readers or 1
         self._trial: list[tuple[float, int]] | None = [] if readers is None else None
@@ -106,7 +89,7 @@ class Prefetch:
         """Read no further chunk. Whoever waits goes on."""
         self._stopped = True
         for file in self._files.values():
-            file.end()
+            file.done.set()
 
     def wait(self, paths: Iterable[Path]) -> float:
         """Until these files are in the page cache or given up. Returns the seconds it took."""
@@ -115,7 +98,7 @@ class Prefetch:
             file = self._files.get(path)
             while file is not None and not file.done.wait(0.1):
                 self._awaited = True
-                if not self._at_gate and time.monotonic() - self._last_byte > PATIENCE:
+                if time.monotonic() - self._last_byte > PATIENCE:
                     log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
                     self.stop()
         return time.monotonic() - began
@@ -187,22 +170,7 @@ class Prefetch:
     def _leave_out(self, file: _File, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("prefetch: %s is left out: %s", file.path.name, reason)
-        file.end()
-
-    def _take_turn(self, file: _File, gate: Gate) -> None:
-        """Before the first chunk of a file, whichever reader has it."""
-        with file.turn:
-            if file.release is None and not file.done.is_set():
-                with self._lock:
-                    self._at_gate += 1
-                try:
-                    file.release = gate(file.path)
-                finally:
-                    with self._lock:
-                        self._last_byte = time.monotonic()
-                        self._at_gate -= 1
-                if file.done.is_set():  # stopped meanwhile
-                    file.release()
+        file.done.set()
 
     def _reader(self, index: int) -> None:
         file: _File | None = None
@@ -214,8 +182,6 @@ class Prefetch:
                     (wanted, offset) = self._todo.popleft()
                 except IndexError:  # another reader took the last one
                     break
-                if self._gate is not None:
-                    self._take_turn(wanted, self._gate)
                 if wanted.done.is_set():
                     continue
                 try:
@@ -238,7 +204,7 @@ class Prefetch:
             self._last_byte = time.monotonic()
             file.chunks_left -= 1
             if not file.chunks_left:
-                file.end()
+                file.done.set()
             if self._trial is not None and self._awaited:
                 self._decide(self._trial)
 

@@ -16,7 +16,7 @@ import threading
 import time
 
 from comfy_preload.core.log import log
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.text import gigabytes
 
 STEP = 32 << 20
 NICE = 10

@@ -10,23 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfy_preload.core.errors import PreloadError, Problem, problem
-from comfy_preload.core.host import stem
+from comfy_preload.core.loader_table import kind_of
 from comfy_preload.core.log import log
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import WorkflowSource
 from comfy_preload.core.state.snapshot import WarmUp, WarmUpState
+from comfy_preload.core.text import stem
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.reader import MAX_BYTES, Workflow, parse
 
-_KINDS = {
-    "CheckpointLoaderSimple": "checkpoint",
-    "UNETLoader": "unet",
-    **dict.fromkeys(("CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader", "QuadrupleCLIPLoader"), "clip"),
-    "VAELoader": "vae",
-}
 _HARMLESS = frozenset({"workflow_version"})
 """Worth a line in the log, but the workflow was read all the same."""
 
@@ -127,7 +122,7 @@ def _entry(call: Call, source: WorkflowSource, names: set[str]) -> Entry:
         count += 1
         name = f"{base}-{count}"
     names.add(name)
-    kind = _KINDS.get(call.class_type, "loader")
+    kind = kind_of(call.class_type)
     problems = tuple(replace(p, line=source.line) for p in call.problems)
     required = source.given.required and not problems
     return Entry(

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from comfy_preload.core.errors import Problem, problem
 
 MAGIC = b"GGUF"
-SUFFIX = ".gguf"
 VERSIONS = (2, 3)
 """What the `gguf` package of ComfyUI-GGUF reads (`READER_SUPPORTED_VERSIONS`)."""
 MAX_HEADER = 256 << 20
@@ -149,4 +148,4 @@ class _Header:
 
 
 def _broken(name: str, found: str) -> Problem:
-    return problem("file_not_gguf", file=name, found=found, suggestion="Fetch the file again.")
+    return problem("file_not_gguf", file=name, found=found, suggestion="Download the file again.")

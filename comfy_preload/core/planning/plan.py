@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from comfy_preload.core.errors import Problem, did_you_mean, failure, nearest, problem, without_paths
-from comfy_preload.core.host import NO_DEFAULT, GraphNode, InputSpec, Loaders, LoaderSpec, ModelFile, stem
+from comfy_preload.core.errors import Problem, failure, problem
+from comfy_preload.core.host import GraphNode, Loaders, ModelFile
+from comfy_preload.core.node_types import NO_DEFAULT, PLAIN_TYPES, LoaderSpec, NodeInput
 from comfy_preload.core.settings.entry import Entry
-
-WIDGETS = frozenset({"COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"})
-"""Input types that a value can be written for; any other comes from another node."""
+from comfy_preload.core.text import did_you_mean, nearest, stem, without_paths
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class LoaderCall:
     def files(self) -> tuple[ModelFile, ...]:
         return self.target.files if self.target else ()
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(file.path for file in self.files)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,10 +67,10 @@ class Plan:
         return tuple(call for call in self.calls if not call.problems)
 
 
-def call_key(identity: str, arguments: Mapping[str, Any]) -> str:
+def call_key(class_id: str, arguments: Mapping[str, Any]) -> str:
     """A canonical text for a call, or '' if an argument is no plain value (a model, a tensor)."""
     try:
-        return f"{identity} {json.dumps(dict(arguments), sort_keys=True, allow_nan=False)}"
+        return f"{class_id} {json.dumps(dict(arguments), sort_keys=True, allow_nan=False)}"
     except (TypeError, ValueError):
         return ""
 
@@ -111,7 +115,7 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
     if problems:
         return replace(call, problems=tuple(problems))
     node = entry.node or GraphNode("1", {"1": {"class_type": spec.name, "inputs": inputs}})
-    key = call_key(spec.identity, host.arguments(spec, inputs))
+    key = call_key(spec.class_id, host.arguments(spec, inputs))
     changes = host.changes(spec, inputs, node)
     if changes is None:
         ever_new = problem("loader_changes", line=entry.line, loader=spec.name)
@@ -166,7 +170,7 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
             inputs[wanted.name] = value
         elif not wanted.required:
             continue
-        elif wanted.type not in WIDGETS:
+        elif wanted.type not in PLAIN_TYPES:
             values = {"loader": spec.name, "type": wanted.type, "input": wanted.name}
             problems.append(problem("loader_takes_model", line=entry.line, **values))
         elif wanted.default is not NO_DEFAULT and not wanted.folders:
@@ -178,7 +182,7 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
 
 
 def _value_problem(
-    entry: Entry, spec: LoaderSpec, wanted: InputSpec, value: Any, host: Loaders
+    entry: Entry, spec: LoaderSpec, wanted: NodeInput, value: Any, host: Loaders
 ) -> Problem | None:
     if wanted.options is None or value in wanted.options:
         return None

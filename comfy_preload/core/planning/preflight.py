@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.loader_table import PICKLES
 from comfy_preload.core.planning.plan import LoaderCall, Plan
+from comfy_preload.core.text import gigabytes
 
 Inspect = Callable[[Path, str], tuple[int, Problem | None]]
 
@@ -23,10 +25,6 @@ class Checked:
     bytes: dict[str, int]
     warnings: tuple[Problem, ...] = ()
     """What is worth a line in the log, and stops nothing."""
-
-
-PICKLES = (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl")
-"""Endings under which ComfyUI opens a file as a pickle (`supported_pt_extensions`, folder_paths.py)."""
 
 
 def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True, mapped: bool = False) -> Checked:
@@ -67,8 +65,3 @@ def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True, mapp
         bytes_of[call.name] = sum(own.values())
         calls.append(replace(call, problems=tuple(problems)))
     return Checked(replace(plan, calls=tuple(calls)), bytes_of, tuple(warnings))
-
-
-def gigabytes(count: float) -> str:
-    """1234567890 -> '1.23 GB'; small counts in MB."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from comfy_preload.core.errors import Problem, did_you_mean, problem
+from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.node_types import NodeTypes, accepts
+from comfy_preload.core.text import did_you_mean
 from comfy_preload.core.workflow.reader import linked
 
 if TYPE_CHECKING:

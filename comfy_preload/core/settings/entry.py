@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import GraphNode, Value
+from comfy_preload.core.host import GraphNode
+from comfy_preload.core.node_types import Value
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ MAX_PORT = 65_535
 REDIS_URL = re.compile(r"rediss?://\S+")
 ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
 """Without user and password, because every replica can read it."""
-REGISTRY_ID = r"^[A-Za-z0-9_.:\[\]-]{1,100}$"
-REGISTRY_PREFIX = r"^[A-Za-z0-9_.:-]{1,100}$"
+REGISTRY_ID = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,100}")
+REGISTRY_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+DEFAULT_PREFIX = "comfy-preload"
 PASSIVE_KEYS = frozenset(
     {
         "when",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from comfy_preload.core.host import Value, stem
+from comfy_preload.core.loader_table import short_form
+from comfy_preload.core.node_types import Value
 from comfy_preload.core.settings.glance import (
     ADVERTISED_URL,
     DEFAULT_MEMORY_SHARE,
+    DEFAULT_PREFIX,
     MAX_PORT,
     MAX_READERS,
     REDIS_URL,
     REGISTRY_ID,
     REGISTRY_PREFIX,
 )
+from comfy_preload.core.text import stem
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -95,13 +98,10 @@ class RegistryOptions(_Base):
     """URL of Redis: redis://, or rediss:// for TLS. Use ${NAME} for the password."""
     advertise: Annotated[str, AfterValidator(_advertise_url), BeforeValidator(_without_password)]
     """URL at which gateways reach this ComfyUI: http://${POD_IP}:8188."""
-    id: str | None = Field(default=None, pattern=REGISTRY_ID)
+    id: str | None = Field(default=None, pattern=f"^{REGISTRY_ID.pattern}$")
     """Name of this replica. Default: the machine's name and the advertised port."""
-    prefix: str = Field(default="comfy-preload", pattern=REGISTRY_PREFIX)
+    prefix: str = Field(default=DEFAULT_PREFIX, pattern=f"^{REGISTRY_PREFIX.pattern}$")
     """Prefix of the keys in Redis: one for each fleet."""
-    readers: int | None = Field(default=None, ge=1, le=64)
-    """How many replicas that share a storage prefetch a file at once. Default: 4 on a network volume, else no
-    limit."""
 
 
 class Options(_Base):
@@ -141,9 +141,8 @@ class _Entry(_Base):
     device: Literal["gpu", "ram"] = "gpu"
     """gpu: move the weights to the compute device. ram: keep them in main memory until a prompt uses them."""
 
-    def kind(self) -> str:
-        """Return the key that identifies this kind of entry."""
-        raise NotImplementedError
+    KIND: ClassVar[str]
+    """The key that identifies this kind of entry."""
 
     def call(self) -> tuple[str, dict[str, Value]]:
         """Return the loader node's class name and its inputs."""
@@ -160,94 +159,58 @@ class _Shorthand(_Entry):
     __pydantic_extra__: dict[str, Value] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def files(self) -> list[str]:
-        raise NotImplementedError
+        given: str | list[str] = getattr(self, self.KIND)
+        return [given] if isinstance(given, str) else list(given)
+
+    def call(self) -> tuple[str, dict[str, Value]]:
+        files = self.files()
+        loader = short_form(self.KIND, len(files))
+        return loader.name, {**dict(zip(loader.files, files, strict=True)), **self.__pydantic_extra__}
 
     def default_name(self) -> str:
         return "+".join(stem(file) for file in self.files())
-
-    def extra(self) -> dict[str, Value]:
-        return dict(self.__pydantic_extra__)
 
 
 class CheckpointEntry(_Shorthand):
     """A checkpoint: UNet, text encoder and VAE in one file (CheckpointLoaderSimple)."""
 
+    KIND = "checkpoint"
     checkpoint: FileName
     """File in models/checkpoints."""
-
-    def kind(self) -> str:
-        return "checkpoint"
-
-    def files(self) -> list[str]:
-        return [self.checkpoint]
-
-    def call(self) -> tuple[str, dict[str, Value]]:
-        return "CheckpointLoaderSimple", {"ckpt_name": self.checkpoint, **self.extra()}
 
 
 class UnetEntry(_Shorthand):
     """A diffusion model alone (UNETLoader)."""
 
+    KIND = "unet"
     unet: FileName
     """File in models/diffusion_models or models/unet."""
-
-    def kind(self) -> str:
-        return "unet"
-
-    def files(self) -> list[str]:
-        return [self.unet]
-
-    def call(self) -> tuple[str, dict[str, Value]]:
-        return "UNETLoader", {"unet_name": self.unet, **self.extra()}
 
 
 class ClipEntry(_Shorthand):
     """One to four text encoders (CLIPLoader, DualCLIPLoader, Triple…, Quadruple…)."""
 
+    KIND = "clip"
     clip: FileName | Annotated[list[FileName], Field(min_length=1, max_length=4)]
     """File in models/text_encoders or models/clip, or a list of up to four."""
-
-    def kind(self) -> str:
-        return "clip"
-
-    def files(self) -> list[str]:
-        return [self.clip] if isinstance(self.clip, str) else list(self.clip)
-
-    def call(self) -> tuple[str, dict[str, Value]]:
-        files = self.files()
-        loader = ("", "Dual", "Triple", "Quadruple")[len(files) - 1] + "CLIPLoader"
-        if len(files) == 1:
-            return loader, {"clip_name": files[0], **self.extra()}
-        names: dict[str, Value] = {f"clip_name{i}": file for i, file in enumerate(files, 1)}
-        return loader, {**names, **self.extra()}
 
 
 class VaeEntry(_Shorthand):
     """A VAE (VAELoader)."""
 
+    KIND = "vae"
     vae: FileName
     """File in models/vae, or a tiny VAE's name such as taesd."""
-
-    def kind(self) -> str:
-        return "vae"
-
-    def files(self) -> list[str]:
-        return [self.vae]
-
-    def call(self) -> tuple[str, dict[str, Value]]:
-        return "VAELoader", {"vae_name": self.vae, **self.extra()}
 
 
 class LoaderEntry(_Entry):
     """Any loader node of any plugin."""
 
+    KIND = "loader"
     loader: ClassName
     """The node's class name, as in a workflow in API format."""
     inputs: dict[str, Value] = {}
     """Its inputs. Inputs that are left out take the node's defaults."""
-
-    def kind(self) -> str:
-        return "loader"
 
     def call(self) -> tuple[str, dict[str, Value]]:
         return self.loader, dict(self.inputs)
@@ -259,11 +222,7 @@ class LoaderEntry(_Entry):
 
 AnyEntry = CheckpointEntry | UnetEntry | ClipEntry | VaeEntry | LoaderEntry
 ENTRIES: dict[str, type[AnyEntry]] = {
-    "checkpoint": CheckpointEntry,
-    "unet": UnetEntry,
-    "clip": ClipEntry,
-    "vae": VaeEntry,
-    "loader": LoaderEntry,
+    one.KIND: one for one in (CheckpointEntry, UnetEntry, ClipEntry, VaeEntry, LoaderEntry)
 }
 """By the key that identifies an entry's kind."""
 

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from comfy_preload.core.errors import PreloadError, Problem, did_you_mean, problem, without_paths
-from comfy_preload.core.host import stem
+from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.settings.document import FILE_NAME, Document, Place, read
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.schema import ENTRIES, AnyEntry, Options, SettingsFile, WorkflowEntry
+from comfy_preload.core.text import did_you_mean, stem, without_paths
 
 MAX_ENTRIES = 1000
 
@@ -140,7 +140,7 @@ def _entry(raw: Any, index: int, document: Document) -> Entry:
     loader, inputs = parsed.call()
     name = parsed.name or parsed.default_name().replace("/", "_")
     written = _written(raw, place, document)
-    return Entry(name, parsed.kind(), loader, inputs, parsed.required, parsed.device, line, written=written)
+    return Entry(name, parsed.KIND, loader, inputs, parsed.required, parsed.device, line, written=written)
 
 
 def _written(raw: Any, place: Place, document: Document) -> dict[str, str]:

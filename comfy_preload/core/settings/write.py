@@ -9,26 +9,14 @@ from typing import Any
 
 import yaml
 
-from comfy_preload.core.host import Value
+from comfy_preload.core.loader_table import BY_NAME
+from comfy_preload.core.node_types import Value
 from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.schema import ENTRIES, LoaderEntry
 from comfy_preload.core.settings.validation import validate
 
-ENTRY_KEYS = ("name", "required", "device", "checkpoint", "unet", "clip", "vae", "loader", "inputs")
-_SHORT = {
-    "CheckpointLoaderSimple": ("checkpoint", ("ckpt_name",)),
-    "UNETLoader": ("unet", ("unet_name",)),
-    "CLIPLoader": ("clip", ("clip_name",)),
-    "DualCLIPLoader": ("clip", ("clip_name1", "clip_name2")),
-    "TripleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3")),
-    "QuadrupleCLIPLoader": ("clip", ("clip_name1", "clip_name2", "clip_name3", "clip_name4")),
-    "VAELoader": ("vae", ("vae_name",)),
-}
-_AS_LEFT_OUT: dict[tuple[str, str], Value] = {
-    ("UNETLoader", "weight_dtype"): "default",
-    ("CLIPLoader", "device"): "default",
-    ("DualCLIPLoader", "device"): "default",
-}
-"""Inputs that can be left out without a difference, in every version of ComfyUI."""
+_KEYS = frozenset({*ENTRIES, *LoaderEntry.model_fields})
+"""Keys of an entry that are not inputs of its loader."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +29,20 @@ class WrittenCall:
     @classmethod
     def of(cls, loader: str, inputs: Mapping[str, Value]) -> WrittenCall:
         """Drop defaults: ComfyUI's editor always writes them, programs often do not."""
-        same = object()
-        kept = ((k, v) for k, v in inputs.items() if v != _AS_LEFT_OUT.get((loader, k), same))
+        defaults = BY_NAME[loader].defaults if loader in BY_NAME else {}
+        kept = ((k, v) for k, v in inputs.items() if k not in defaults or v != defaults[k])
         return cls(loader, tuple(kept))
 
 
 def as_entry(call: WrittenCall) -> dict[str, Any]:
     """Return the shorthand if no input clashes with its keys, else the loader with its inputs."""
-    inputs = dict(call.inputs)
-    key, names = _SHORT.get(call.loader, ("", ()))
-    files = [inputs.pop(name) for name in names if isinstance(inputs.get(name), str)]
-    if key and len(files) == len(names) and not inputs.keys() & set(ENTRY_KEYS):
-        return {key: files[0] if len(files) == 1 else files, **inputs}
-    return {"loader": call.loader, **({"inputs": dict(call.inputs)} if call.inputs else {})}
+    inputs, known = dict(call.inputs), BY_NAME.get(call.loader)
+    if known and known.kind != "loader":
+        files = [inputs.get(name) for name in known.files]
+        rest = {name: value for name, value in inputs.items() if name not in known.files}
+        if all(isinstance(file, str) for file in files) and not rest.keys() & _KEYS:
+            return {known.kind: files[0] if len(files) == 1 else files, **rest}
+    return {"loader": call.loader, **({"inputs": inputs} if inputs else {})}
 
 
 def as_yaml(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from comfy_preload.core.errors import Problem, is_unrecoverable, problem, without_paths
+from comfy_preload.core.errors import Problem, is_unrecoverable, problem
 from comfy_preload.core.host import NOWHERE, HostFacts, Outputs, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
@@ -27,6 +27,7 @@ from comfy_preload.core.state.snapshot import (
     WarmUp,
     judge,
 )
+from comfy_preload.core.text import without_paths
 
 
 class Readiness:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import Identity, LoaderSpec, ModelFile, Outputs, Placement
+from comfy_preload.core.host import FileStamp, Outputs, Placement, all_there
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import LoaderCall, call_key
 
 
@@ -35,7 +37,7 @@ class Loaded:
     """The outputs of one call, and the stamps of the files it read."""
 
     outputs: Outputs
-    identity: Identity
+    stamp: FileStamp
     seconds: float
     changes: str = ""
     """What the class answered when ComfyUI asked whether the node must run again."""
@@ -66,7 +68,7 @@ class Slot:
     """Bytes that were on its device when that warm-up had ended."""
     read_seconds: float | None = None
     """How long loading waited for the prefetch of its files."""
-    opened: tuple[float, Identity] = (0.0, ())
+    opened: tuple[float, FileStamp] = (0.0, ())
     """When the loader last ran, and the stamps of its files before that."""
 
     @classmethod
@@ -77,10 +79,10 @@ class Slot:
     def is_there(self, at: Placement) -> bool:
         """On its device: as much of it as after its warm-up, or all of it if there was none.
 
-        ComfyUI does not count some small buffers: 1 % is allowed. A warm-up is the better measure, since with dynamic
+        A warm-up is the better measure, since with dynamic
         VRAM weights may be larger on the device than in their file, and those of parts that are never used stay away.
         """
-        return at.bytes_on_device >= 0.99 * (self.warm_bytes or at.bytes)
+        return all_there(at.bytes_on_device, self.warm_bytes or at.bytes)
 
     def see(self, at: Placement) -> None:
         """Take note of where it is now."""
@@ -126,15 +128,10 @@ class Residency:
     # -- Watcher ------------------------------------------------------------------------------
 
     def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
-        slot = self._by_key.get(call_key(spec.identity, arguments))
-        identity = identify(slot.call.files) if slot else None
+        slot = self._by_key.get(call_key(spec.class_id, arguments))
+        stamp = file_stamp(slot.call.paths) if slot else None
         # a missing file was not replaced: the model in memory is still valid
-        if (
-            slot
-            and slot.loaded
-            and identity in (slot.loaded.identity, None)
-            and changes == slot.loaded.changes
-        ):
+        if slot and slot.loaded and stamp in (slot.loaded.stamp, None) and changes == slot.loaded.changes:
             slot.hits += 1
             slot.used = time.monotonic()
             self.repair(slot.loaded.outputs)
@@ -144,15 +141,15 @@ class Residency:
         if slot and slot.loaded:
             slot.release()  # its file was replaced: the old weights must not stay beside the new ones
         if slot:
-            slot.opened = (time.perf_counter(), identity or ())
+            slot.opened = (time.perf_counter(), stamp or ())
         return None
 
     def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
-        slot = self._by_key.get(call_key(spec.identity, arguments))
+        slot = self._by_key.get(call_key(spec.class_id, arguments))
         if slot is None or self.usable(outputs):
             return
-        began, identity = slot.opened
-        slot.loaded = Loaded(outputs, identity, time.perf_counter() - began, changes)
+        began, stamp = slot.opened
+        slot.loaded = Loaded(outputs, stamp, time.perf_counter() - began, changes)
         slot.was_resident = False
         slot.warm_seconds = None
         slot.warm_bytes = slot.taken = 0
@@ -161,10 +158,10 @@ class Residency:
         slot.stage = Stage.LOADED
 
 
-def identify(files: Collection[ModelFile]) -> Identity | None:
+def file_stamp(paths: Iterable[Path]) -> FileStamp | None:
     """Return (mtime_ns, size, inode) of each file, or None if one cannot be read. Reads no content."""
     try:
-        stats = [file.path.stat() for file in files]
+        stats = [path.stat() for path in paths]
     except OSError:
         return None
     return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in stats)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from comfy_preload.core.loader_table import MODEL_FILES
 from comfy_preload.core.workflow.graph import Graph, Node, read
 from comfy_preload.core.workflow.reader import is_editor_file, load
 from comfy_preload.core.workflow.subgraphs import NOTES
 
-SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx")
-"""What ComfyUI lists as model files (supported_pt_extensions, folder_paths.py), and two that plugins add."""
 _LONGEST = 300
 
 
@@ -47,7 +46,7 @@ def _names(value: Any) -> Iterator[str]:
     todo = [value]
     while todo:
         one = todo.pop()
-        if isinstance(one, str) and one.lower().endswith(SUFFIXES) and _is_name(one):
+        if isinstance(one, str) and one.lower().endswith(MODEL_FILES) and _is_name(one):
             yield one
         elif isinstance(one, dict):
             todo += reversed(list(one.values()))

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfy_preload.core.errors import Problem, problem, without_paths
+from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.text import without_paths
 
 INPUT_NODE = "-10"
 """The origin of links that come into a subgraph from outside."""

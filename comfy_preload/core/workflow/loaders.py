@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy_preload.core.errors import Problem, problem
-from comfy_preload.core.node_types import NodeSpec, NodeTypes
+from comfy_preload.core.node_types import PLAIN_TYPES, NodeSpec, NodeTypes
 from comfy_preload.core.workflow.graph import shown
 from comfy_preload.core.workflow.reader import Workflow, linked
 
@@ -17,7 +17,6 @@ MODEL_TYPES = frozenset(
 """ComfyUI's own types of models whose names do not say so."""
 MODEL_ENDINGS = ("MODEL", "VAE", "ENCODER")
 """…and how the other ones end, ComfyUI's and plugins': STYLE_MODEL, AUDIO_ENCODER, WANVIDEOMODEL, WANVAE."""
-_PLAIN = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO"})
 
 
 @dataclass(frozen=True)
@@ -83,4 +82,4 @@ def _plain(prompt: Mapping[str, Mapping[str, Any]], value: Any, types: NodeTypes
 
 def _hands_on(spec: NodeSpec) -> bool:
     one = len(spec.inputs) == len(spec.outputs) == 1 and not spec.output_node
-    return one and spec.inputs[0].type == spec.outputs[0] and spec.outputs[0] in _PLAIN
+    return one and spec.inputs[0].type == spec.outputs[0] and spec.outputs[0] in PLAIN_TYPES

@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfy_preload.core.host import NO_DEFAULT
-from comfy_preload.core.node_types import NodeInput, NodeSpec, inputs_of, plain
+from comfy_preload.core.node_types import NO_DEFAULT, PLAIN_TYPES, NodeInput, NodeSpec, inputs_of, plain
 
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
-WIDGET_TYPES = frozenset(
-    "INT FLOAT BOOLEAN STRING COMBO MARKDOWN TEXTAREA COLOR COLORS CHART GALLERIA IMAGECOMPARE CURVE RANGE BOUNDING_BOX "
+WIDGET_TYPES = PLAIN_TYPES | frozenset(
+    "MARKDOWN TEXTAREA COLOR COLORS CHART GALLERIA IMAGECOMPARE CURVE RANGE BOUNDING_BOX "
     f"BOUNDING_BOXES PAINTER COMPOSITOR VIDEO_EDIT WEBCAM AUDIO_RECORD LOAD_3D PREVIEW_3D {DYNAMIC_COMBO}".split()
 )
 """Types that the editor has a widget for; an input of any other is a socket only."""

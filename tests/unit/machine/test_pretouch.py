@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from comfy_preload.core.machine.pretouch import STEP, Pretouch, prefer_huge_pages
-from comfy_preload.core.planning.preflight import gigabytes
+from comfy_preload.core.text import gigabytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="does nothing elsewhere")
 

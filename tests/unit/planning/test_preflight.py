@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from comfy_preload.core.planning.plan import Plan, build
-from comfy_preload.core.planning.preflight import Checked, check, gigabytes
+from comfy_preload.core.planning.preflight import Checked, check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
+from comfy_preload.core.text import gigabytes
 from tests.support import safetensors_file
 from tests.support.catalogue import Catalogue
 

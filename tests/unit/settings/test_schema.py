@@ -12,8 +12,9 @@ from jsonschema import Draft202012Validator
 
 from comfy_preload.core.settings.document import read
 from comfy_preload.core.settings.glance import PASSIVE_KEYS
-from comfy_preload.core.settings.schema import ENTRIES, Options, SettingsFile, json_schema, stem
+from comfy_preload.core.settings.schema import ENTRIES, Options, SettingsFile, json_schema
 from comfy_preload.core.settings.validation import validate
+from comfy_preload.core.text import stem
 from tools.host import ROOT
 
 CONFIG = ROOT / "config"

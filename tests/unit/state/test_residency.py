@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.errors import problem
-from comfy_preload.core.host import LoaderSpec, ModelFile
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import Target, build
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
-from comfy_preload.core.state.residency import Residency, Slot, Stage, identify
+from comfy_preload.core.state.residency import Residency, Slot, Stage, file_stamp
 from tests.support.catalogue import FOLDERS, Catalogue
 
 MODEL = ("model", "clip", "vae")
@@ -229,12 +229,11 @@ def test_reset_forgets(stand: Stand) -> None:
     assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs, "") is None  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def test_identity(path: Path) -> None:
+def test_file_stamp(path: Path) -> None:
     """A file is told by time, size and inode; a missing one by nothing, and no files by an empty tuple."""
     stat = path.stat()
-    file = ModelFile("sd15.safetensors", "checkpoints", path)
 
-    assert ((stat.st_mtime_ns, stat.st_size, stat.st_ino),) == identify([file])
-    assert () == identify([])
+    assert ((stat.st_mtime_ns, stat.st_size, stat.st_ino),) == file_stamp([path])
+    assert () == file_stamp([])
     path.unlink()
-    assert identify([file]) is None
+    assert file_stamp([path]) is None

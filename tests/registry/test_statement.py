@@ -13,12 +13,12 @@ from hypothesis import strategies as some
 from comfy_preload.core.state.snapshot import ModelState, Status
 from comfy_preload.registry.statement import (
     MAX_BYTES,
-    MOST_MODELS,
-    Entry,
+    MAX_MODELS,
     RefusedError,
+    Statement,
     decode,
     encode,
-    entry,
+    statement_of,
 )
 from tests.registry.replicas import NAME, held, replica
 from tests.support.snapshots import model, snapshot
@@ -56,7 +56,7 @@ def test_of_a_snapshot() -> None:
         model("long" * 200, ModelState.RESIDENT),
         queue_remaining=3,
     )
-    made = entry(now, {"there": "c1-1"}, id="a", instance="i", address="http://a", version="1")
+    made = statement_of(now, {"there": "c1-1"}, id="a", instance="i", address="http://a", version="1")
 
     assert [("there", "c1-1", True), ("moved", None, False)] == [
         (m.name, m.content, m.on_device) for m in made.models
@@ -67,7 +67,7 @@ def test_of_a_snapshot() -> None:
 def test_worst_case() -> None:
     """However many models with however long names: what is written is never too large to be read."""
     now = snapshot(Status.READY, *(model("😀" * 495 + str(i)) for i in range(300)))
-    made = encode(entry(now, {}, id="a", instance="i", address="http://a", version="1"))
+    made = encode(statement_of(now, {}, id="a", instance="i", address="http://a", version="1"))
 
     assert len(made) <= MAX_BYTES
     assert decode(made, key="a").models_total == 300
@@ -92,7 +92,7 @@ def test_worst_case() -> None:
         pytest.param(changed(ready="yes"), "malformed", id="ready-text"),
         pytest.param(changed(updated=float("nan")), "malformed", id="time-nan"),
         pytest.param(changed(updated=10**400), "malformed", id="time-huge"),
-        pytest.param(changed(models=[{}] * (MOST_MODELS + 1)), "malformed", id="models-many"),
+        pytest.param(changed(models=[{}] * (MAX_MODELS + 1)), "malformed", id="models-many"),
         pytest.param(changed(models=["x"]), "malformed", id="model-text"),
         pytest.param(with_model(bytes=1 << 60), "malformed", id="bytes-absurd"),
         pytest.param(with_model(bytes=-5), "malformed", id="bytes-negative"),
@@ -107,7 +107,7 @@ def test_refused(raw: bytes, expected: str) -> None:
 
 def test_more_fields() -> None:
     """A newer plugin with the same format may say more."""
-    assert isinstance(decode(changed(mood="fine"), key="b"), Entry)
+    assert isinstance(decode(changed(mood="fine"), key="b"), Statement)
 
 
 @given(
