@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from comfy_preload.api.queries import FleetView
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
 
@@ -25,18 +26,19 @@ MAX_LABEL_BYTES = 1024
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
-def render(now: Snapshot) -> bytes:
+def render(now: Snapshot, fleet: FleetView | None = None) -> bytes:
     """Return the text of one scrape, from a registry of our own: other plugins' metrics are not included."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector(now))
+    registry.register(SnapshotCollector(now, fleet))
     return generate_latest(registry)
 
 
 class SnapshotCollector(Collector):
     """Every metric of one snapshot. Without `describe`: `collect` provides the names."""
 
-    def __init__(self, now: Snapshot) -> None:
+    def __init__(self, now: Snapshot, fleet: FleetView | None = None) -> None:
         self._now = now
+        self._fleet = fleet
         self._models = now.models[:MAX_SERIES]
 
     def collect(self) -> Iterator[Metric]:
@@ -46,6 +48,8 @@ class SnapshotCollector(Collector):
         yield from self._warmups()
         yield self._residency()
         yield from self._counted()
+        if self._fleet is not None:
+            yield _gauge("registry_connected", "1 while the registry's Redis answers.", self._fleet.connected)
 
     def _state(self) -> Iterator[Metric]:
         now = self._now

@@ -38,6 +38,11 @@ class Answer:
 class FleetView(Protocol):
     """The state of the other replicas (`registry/fleet.py`)."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether Redis answered the last time."""
+        ...
+
     def listing(self) -> dict[str, Any]:
         """Return the body of `/preload/replicas`."""
         ...
@@ -143,7 +148,9 @@ def _metrics(asked: Asked) -> Answer:
             raise
         return error(501, problem("metrics_unavailable"))
     return Answer(
-        200, metrics.render(asked.now), {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"}
+        200,
+        metrics.render(asked.now, asked.fleet),
+        {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"},
     )
 
 
