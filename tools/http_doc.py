@@ -110,7 +110,7 @@ def _rows(schema: Tree, prefix: str, schemas: Tree, own: set[str]) -> Iterator[s
 def _metrics() -> Iterator[str]:
     """Yield a row for each metric, from a complete snapshot."""
     yield from ("| metric | labels | meaning |", "|---|---|---|")
-    for family in metrics.SnapshotCollector(snapshots.full(), snapshots.CONNECTED).collect():
+    for family in metrics.SnapshotCollector(snapshots.full(), connected=True).collect():
         labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)
         suffix = "_total" if family.type == "counter" else ""
         yield f"| `{family.name}{suffix}` | {labels} | {family.documentation} |"

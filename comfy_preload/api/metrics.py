@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from comfy_preload.api.queries import FleetView
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
 
@@ -26,19 +25,20 @@ MAX_LABEL_BYTES = 1024
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
-def render(now: Snapshot, fleet: FleetView | None = None) -> bytes:
+def render(now: Snapshot, connected: bool | None = None) -> bytes:  # noqa: FBT001 — a fact
     """Return the text of one scrape, from a registry of our own: other plugins' metrics are not included."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector(now, fleet))
+    registry.register(SnapshotCollector(now, connected))
     return generate_latest(registry)
 
 
 class SnapshotCollector(Collector):
     """Every metric of one snapshot. Without `describe`: `collect` provides the names."""
 
-    def __init__(self, now: Snapshot, fleet: FleetView | None = None) -> None:
+    def __init__(self, now: Snapshot, connected: bool | None = None) -> None:  # noqa: FBT001 — a fact
+        """`connected`: whether the registry's Redis answers; None without a registry."""
         self._now = now
-        self._fleet = fleet
+        self._connected = connected
         self._models = now.models[:MAX_SERIES]
 
     def collect(self) -> Iterator[Metric]:
@@ -48,8 +48,8 @@ class SnapshotCollector(Collector):
         yield from self._warmups()
         yield self._residency()
         yield from self._counted()
-        if self._fleet is not None:
-            yield _gauge("registry_connected", "1 while the registry's Redis answers.", self._fleet.connected)
+        if self._connected is not None:
+            yield _gauge("registry_connected", "1 while the registry's Redis answers.", self._connected)
 
     def _state(self) -> Iterator[Metric]:
         now = self._now

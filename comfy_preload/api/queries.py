@@ -149,7 +149,7 @@ def _metrics(asked: Asked) -> Answer:
         return error(501, problem("metrics_unavailable"))
     return Answer(
         200,
-        metrics.render(asked.now, asked.fleet),
+        metrics.render(asked.now, asked.fleet.connected if asked.fleet else None),
         {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"},
     )
 

@@ -139,18 +139,3 @@ class OpenDoor:
         if tag not in (None, "tag"):
             raise PreloadError(problem("settings_changed"))
         return lines_for(prompt, NodeTable()), "tag"
-
-
-class _Connected:
-    """As much of a fleet as the metrics ask for."""
-
-    connected = True
-
-    def listing(self) -> dict[str, Any]:
-        return {}
-
-    def locate(self, wanted: Any) -> dict[str, Any]:
-        return {"wanted": wanted}
-
-
-CONNECTED = _Connected()

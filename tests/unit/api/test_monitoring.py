@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from comfy_preload.api import metrics
 from tests.support.prometheus import promtool
-from tests.support.snapshots import CONNECTED, full
+from tests.support.snapshots import full
 from tools.host import ROOT
 
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -28,7 +28,7 @@ def known() -> dict[str, set[str]]:
     """Every metric there is, with its labels."""
     samples = [
         s
-        for family in text_string_to_metric_families(metrics.render(full(), CONNECTED).decode())
+        for family in text_string_to_metric_families(metrics.render(full(), connected=True).decode())
         for s in family.samples
     ]
     return {sample.name: {*sample.labels, *BY_PROMETHEUS} for sample in samples}
