@@ -46,9 +46,10 @@ format: setup ## let ruff and prettier rewrite what they can
 	$(PY) -m ruff format .
 	$(PRETTIER) --log-level warn --write $(WEB)
 
-docs: setup ## write the files that are made from code: schema, HTTP reference
+docs: setup ## write the files that are made from code: schema, HTTP reference, errors
 	$(PY) -m tools.schema
 	$(PY) -m tools.http_doc
+	$(PY) -m tools.errors_doc
 
 server: setup ## the tests that start a real ComfyUI
 	$(PYTEST) tests/server $(ARGS)

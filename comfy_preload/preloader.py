@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from comfy_preload.core.errors import PreloadError, problem, unknown_model
+from comfy_preload.core.errors import PreloadError, internal_error, problem, unknown_model
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
@@ -96,14 +96,14 @@ class Preloader:
         except Exception as error:  # noqa: BLE001 — our own bug must not look like a preload that never ends
             log.error("the preload failed with an internal error", exc_info=error)
             self.readiness.blame(type(error), str(error))
-            self.readiness.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
+            self.readiness.fail(internal_error(error))
         self._settle()
 
     async def _wait(self, preload: asyncio.Task[None]) -> None:
         timeout = self.settings.options.timeout
         await asyncio.wait({preload}, timeout=timeout)
         if not preload.done():
-            overdue = problem("timeout", wanted=f"{timeout:g}")
+            overdue = problem("timeout", expected=f"{timeout:g}")
             self.readiness.overdue_by(overdue)
             log.error("%s", overdue)
         self._exit_if_failed()
@@ -153,7 +153,7 @@ class Preloader:
         except Exception as error:  # noqa: BLE001 — reported by the job
             log.error("the command %s failed", job.command.value, exc_info=error)
             self.readiness.blame(type(error), str(error))
-            job.problems = (problem("internal", error=type(error).__name__, reason="see ComfyUI's log"),)
+            job.problems = (internal_error(error),)
         if reloaded:
             self._adopt(reloaded.settings)
             self._warm_ups.take(reloaded.runs, keep=not job.loaded)

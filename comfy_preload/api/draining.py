@@ -25,7 +25,7 @@ def refuse_prompts(is_draining: Callable[[], bool], count: Callable[[], None]) -
         if request.method != "POST" or request.path not in PATHS or not is_draining():
             return await handler(request)
         count()
-        refused = error(503, problem("draining"), {"Retry-After": str(RETRY_AFTER)})
+        refused = error(problem("draining"), {"Retry-After": str(RETRY_AFTER)})
         return web.Response(status=refused.status, body=refused.body, headers=refused.headers)
 
     return middleware

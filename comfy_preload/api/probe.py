@@ -111,18 +111,12 @@ class Probe:
     def _reply(self, head: bytes) -> bytes:
         found = _LINE.fullmatch(head.partition(b"\n")[0])
         if not found:
-            return _http(
-                error(
-                    400, problem("path_unknown", found="what is no request of HTTP/1.1", wanted="GET or HEAD")
-                )
-            )
+            wrong = problem("path_unknown", found="an invalid request", expected="GET or HEAD")
+            return _http(error(wrong, status=400))
         method, target = found[1].decode(), found[2].decode()
         if method not in ("GET", "HEAD"):
-            return _http(
-                error(
-                    405, problem("path_unknown", found=method, wanted="GET or HEAD"), {"Allow": "GET, HEAD"}
-                )
-            )
+            wrong = problem("path_unknown", found=f"the method {method}", expected="GET or HEAD")
+            return _http(error(wrong, {"Allow": "GET, HEAD"}, status=405))
         path, _, query = target.partition("#")[0].partition("?")
         if not path.startswith("/"):  # as sent to a proxy
             with suppress(ValueError):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
 from comfy_preload.api import json_bodies as body
+from comfy_preload.core.error_table import ERRORS
 from comfy_preload.core.errors import Problem, problem, unknown_model
 from comfy_preload.core.state.snapshot import Snapshot
 
@@ -70,7 +71,7 @@ def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None)
         names = _match(pattern.split("/"), parts)
         if names is not None:
             return question(Asked(now, query, fleet), *names)
-    return error(404, problem("path_unknown", found=_word(path), wanted=", ".join(QUESTIONS)))
+    return error(problem("path_unknown", found=_word(path), expected=", ".join(QUESTIONS)))
 
 
 def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
@@ -79,9 +80,9 @@ def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] 
     return Answer(status, json.dumps(content).encode(), {**always, **(headers or {})})
 
 
-def error(status: int, wrong: Problem, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return an error response."""
-    return as_json(status, body.refusal(wrong), headers)
+def error(problem: Problem, headers: Mapping[str, str] | None = None, *, status: int = 0) -> Answer:
+    """Answer with a problem. `status`: another one than that of its row in the table of errors."""
+    return as_json(status or ERRORS[problem.code].status, body.refusal(problem), headers)
 
 
 def _match(pattern: list[str], parts: list[str]) -> list[str] | None:
@@ -136,7 +137,7 @@ def _preload(asked: Asked) -> Answer:
 def _job(asked: Asked, job_id: str) -> Answer:
     item = next((job for job in asked.now.jobs if job.id == job_id), None)
     if item is None:
-        return error(404, problem("job_unknown", found=_word(job_id)))
+        return error(problem("job_unknown", found=_word(job_id)))
     return as_json(200, body.job(item))
 
 
@@ -146,7 +147,7 @@ def _metrics(asked: Asked) -> Answer:
     except ModuleNotFoundError as missing:
         if missing.name != "prometheus_client":
             raise
-        return error(501, problem("metrics_unavailable"))
+        return error(problem("metrics_unavailable"))
     return Answer(
         200,
         metrics.render(asked.now, asked.fleet.connected if asked.fleet else None),
@@ -155,7 +156,7 @@ def _metrics(asked: Asked) -> Answer:
 
 
 def _replicas(asked: Asked) -> Answer:
-    return as_json(200, asked.fleet.listing()) if asked.fleet else error(501, problem("registry_off"))
+    return as_json(200, asked.fleet.listing()) if asked.fleet else error(problem("registry_off"))
 
 
 def _locate(asked: Asked) -> Answer:
@@ -163,8 +164,8 @@ def _locate(asked: Asked) -> Answer:
     # names may contain `+`, and some clients send it for a blank
     wanted = [{unquote(word), unquote_plus(word)} for word in given if word]
     if not 0 < len(wanted) <= MAX_LOCATED or len(wanted) < len(given):
-        return error(400, problem("locate_unclear", found=len(wanted), wanted=MAX_LOCATED))
-    return as_json(200, asked.fleet.locate(wanted)) if asked.fleet else error(501, problem("registry_off"))
+        return error(problem("locate_unclear", found=len(wanted), expected=MAX_LOCATED))
+    return as_json(200, asked.fleet.locate(wanted)) if asked.fleet else error(problem("registry_off"))
 
 
 def _kserve_live(asked: Asked) -> Answer:

@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from comfy_preload.api import access as gate
+from comfy_preload.api import access
 from comfy_preload.api import json_bodies as body
 from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error
 from comfy_preload.core.errors import PreloadError, problem
@@ -32,12 +32,6 @@ MAX_GRAPH_BYTES = 4 << 20
 """Maximum bytes of the body with a graph."""
 BODY_TIMEOUT = 10.0
 """Seconds within which a body must arrive."""
-_STATUS = {
-    "command_too_early": 409,
-    "model_unknown": 404,
-    "settings_changed": 412,
-    "settings_not_written": 409,
-}
 
 _RESULTS = {401: "unauthorized", 403: "forbidden", 429: "too_many"}
 """What the log and the metric call an answer; the others are `accepted` or `rejected`."""
@@ -69,13 +63,13 @@ def register(
 
     for path in QUESTIONS:  # by default aiohttp does not match names with braces
         routes.get(path.replace("}", ":[^/]+}"))(question)
-    commands = Commands(door, snapshot, partial(gate.token_from, os.environ), mode, tally or Tally())
+    commands = CommandRoutes(door, snapshot, partial(access.token_from, os.environ), mode, tally or Tally())
     for command in Command:
         routes.post(f"/preload/{command.value}")(partial(commands.take, command))
     routes.post("/preload/entries")(commands.entries)
 
 
-class Commands:
+class CommandRoutes:
     """Authorise, parse and queue commands."""
 
     def __init__(
@@ -92,8 +86,8 @@ class Commands:
         self._token = token
         self._mode = mode
         self._tally = tally
-        self._allowed = gate.Bucket(gate.MAX_COMMANDS_PER_MINUTE)
-        self._refused = gate.Bucket(gate.MAX_REFUSALS_PER_MINUTE)
+        self._allowed = access.Bucket(access.MAX_COMMANDS_PER_MINUTE)
+        self._refused = access.Bucket(access.MAX_REFUSALS_PER_MINUTE)
         """A separate bucket: a flood of wrong tokens does not lock out the right one."""
 
     async def take(self, command: Command, request: web.Request) -> web.Response:
@@ -110,10 +104,10 @@ class Commands:
         try:
             graph = _graph(await _read(request, MAX_GRAPH_BYTES))
             text, now = await asyncio.to_thread(self._door.entries, graph, tag)
-        except _BadRequestError as wrong:
-            return error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
-        except PreloadError as wrong:
-            return error(_STATUS.get(wrong.problem.code, 400), wrong.problem)
+        except _BadRequestError as bad:
+            return bad.answer()
+        except PreloadError as refused:
+            return error(refused.problem)
         headers = {
             "Content-Type": "text/plain; charset=utf-8",
             "Cache-Control": "no-store",
@@ -134,40 +128,43 @@ class Commands:
 
     def _refusal(self, request: web.Request) -> Answer | None:
         token, mode = self._token(), self._mode()
-        reason = gate.refusal(_facts(request), token, mode)
+        reason = access.refusal(_facts(request), token, mode)
         bucket = self._refused if reason else self._allowed
         if wait := bucket.take():
-            return error(
-                429, problem("too_many_commands", wanted=bucket.size), {"Retry-After": str(math.ceil(wait))}
-            )
+            too_many = problem("too_many_commands", expected=bucket.size)
+            return error(too_many, {"Retry-After": str(math.ceil(wait))})
         if not reason:
             return None
         refused = problem("command_refused", reason=reason)
         if token and mode is not CommandsMode.OFF:  # the token would have opened
-            return error(401, refused, {"WWW-Authenticate": 'Bearer realm="comfy-preload"'})
-        return error(403, refused)
+            return error(refused, {"WWW-Authenticate": 'Bearer realm="comfy-preload"'}, status=401)
+        return error(refused)
 
     async def _answer(self, command: Command, request: web.Request) -> Answer:
         if refused := self._refusal(request):
             return refused
         try:
             job = self._door.order(command, _model(command, await _read(request)))
-        except _BadRequestError as wrong:
-            return error(wrong.status, problem("bad_request", found=wrong.found, wanted=wrong.wanted))
+        except _BadRequestError as bad:
+            return bad.answer()
         except PreloadError as refused:
-            status = _STATUS.get(refused.problem.code, 409)
-            headers = {"Retry-After": str(body.retry_after(self._snapshot()))} if status == 409 else None
-            return error(status, refused.problem, headers)
+            early = refused.problem.code == "command_too_early"
+            headers = {"Retry-After": str(body.retry_after(self._snapshot()))} if early else None
+            return error(refused.problem, headers)
         prefix = PREFIX if request.path.startswith(PREFIX + "/") else ""
         return as_json(202, body.job(job), {"Location": f"{prefix}/preload/jobs/{job.id}"})
 
 
 class _BadRequestError(Exception):
-    def __init__(self, status: int, found: str, wanted: str) -> None:
+    def __init__(self, status: int, found: str, expected: str) -> None:
         super().__init__(found)
-        self.status = status
-        self.found = found
-        self.wanted = wanted
+        self._status = status
+        self._found = found
+        self._expected = expected
+
+    def answer(self) -> Answer:
+        wrong = problem("bad_request", found=self._found, expected=self._expected)
+        return error(wrong, status=self._status)
 
 
 async def _read(request: web.Request, most: int = MAX_BYTES) -> Any:
@@ -235,19 +232,19 @@ def _is_node(node: Any) -> bool:
     )
 
 
-def _facts(request: web.Request) -> gate.Facts:
+def _facts(request: web.Request) -> access.Facts:
     peer: Any = request.transport.get_extra_info("peername") if request.transport else None
 
     def all_of(name: str) -> tuple[str, ...]:
         return tuple(request.headers.getall(name, ()))
 
-    return gate.Facts(
+    return access.Facts(
         peer=str(peer[0]) if isinstance(peer, tuple) and peer else None,
         host=all_of("Host"),
         origin=all_of("Origin"),
         fetch_site=all_of("Sec-Fetch-Site"),
         authorization=all_of("Authorization"),
-        forwarded=request.version < (1, 1) or any(gate.is_forwarding(name) for name in request.headers),
+        forwarded=request.version < (1, 1) or any(access.is_forwarding(name) for name in request.headers),
     )
 
 

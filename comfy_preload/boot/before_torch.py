@@ -144,17 +144,16 @@ def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
     """Yield every model file in the workflows, including LoRAs, which are not preloaded but read soon."""
     from comfy_preload.core.workflow.files import files_of
     from comfy_preload.core.workflow.locate import locate
-    from comfy_preload.core.workflow.reader import MAX_BYTES
+    from comfy_preload.core.workflow.reader import read_file
     from comfy_preload.host.files import find, user_folder
 
     for path in paths:
-        for _, workflow in locate(path, (folder, user_folder())):
+        for name, workflow in locate(path, (folder, user_folder())):
             try:
-                with workflow.open("rb") as stream:
-                    names = files_of(stream.read(MAX_BYTES + 1))
-            except (PreloadError, OSError):
+                names = files_of(read_file(workflow, name))
+            except PreloadError:
                 continue  # reported by boot/plugin.py
-            yield from (file.path for name in names for file in find(name))
+            yield from (file.path for model in names for file in find(model))
 
 
 def record_startup() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_preload.api.draining import refuse_prompts
 from comfy_preload.api.routes import register
 from comfy_preload.boot import before_torch
-from comfy_preload.core.errors import PreloadError, Problem, problem
+from comfy_preload.core.errors import PreloadError, Problem, internal_error
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
@@ -56,7 +56,7 @@ def install() -> Plugin | None:
         plugin.set_up()
     except Exception as error:  # noqa: BLE001 — ComfyUI must start
         log.exception("the preload could not be set up; ComfyUI continues without it")
-        plugin.fail(problem("internal", error=type(error).__name__, reason="see ComfyUI's log"))
+        plugin.fail(internal_error(error))
     return plugin
 
 

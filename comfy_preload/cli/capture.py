@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output and options.output.exists() and not options.force:
         hint = "Choose another name, or --force to replace it."
         raise PreloadError(
-            problem("output_refused", file=options.output.name, found="is there already", suggestion=hint)
+            problem("output_refused", file=options.output.name, found="exists already", suggestion=hint)
         )
     found = gather(address(options.url))
     text, rows = write(found)
@@ -123,7 +123,7 @@ def _calls(
                 None
             )
         elif not plain:
-            warnings[f"a {spec.name} has an input that is no plain value; it is left out"] = None
+            warnings[f"a {spec.name} has an input that is not a plain value; it is left out"] = None
         else:
             yield WrittenCall.of(spec.name, inputs)
 

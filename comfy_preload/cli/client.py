@@ -1,4 +1,4 @@
-"""GET, with the least that has to be imported: `wait` starts every few seconds. No proxy is asked: the server is near."""
+"""HTTP GET with few imports: a health check runs `wait` every few seconds. Proxies are not used: the server is near."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from comfy_preload.core.errors import PreloadError, problem
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Whatever its status is."""
+class Reply:
+    """A server's reply, whatever its status."""
 
     status: int
     headers: Mapping[str, str]
@@ -22,7 +22,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """None if the body is none."""
+        """Return None if the body is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -30,7 +30,7 @@ class Answer:
 
 
 def address(url: str) -> SplitResult:
-    """Check what was typed. Raises PreloadError: url_invalid."""
+    """Parse a URL from the command line. Raises PreloadError: url_invalid."""
     try:
         parts = urlsplit(url)
         if (
@@ -46,8 +46,8 @@ def address(url: str) -> SplitResult:
     raise PreloadError(problem("url_invalid", url=url))
 
 
-def get(server: SplitResult, path: str, timeout: float) -> Answer:
-    """Ask for `path` below what the address names. Raises OSError or http.client.HTTPException if there is no answer."""
+def get(server: SplitResult, path: str, timeout: float) -> Reply:
+    """GET `path` below the address. Raises OSError or http.client.HTTPException if there is no reply. `timeout`: seconds."""
     kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
     connection = kind(str(server.hostname), server.port, timeout=timeout)
     try:
@@ -57,6 +57,6 @@ def get(server: SplitResult, path: str, timeout: float) -> Answer:
             headers={"Accept": "application/json", "Connection": "close"},
         )
         answer = connection.getresponse()
-        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
     finally:
         connection.close()

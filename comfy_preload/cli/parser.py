@@ -12,12 +12,11 @@ from pathlib import Path
 
 from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.cli.output import complain
+from comfy_preload.core.error_table import ERRORS
 from comfy_preload.core.errors import PreloadError
 
-GOOD, FINDINGS, USAGE = 0, 1, 2
-"""Exit codes. argparse itself ends with 2."""
-UNUSABLE = frozenset({"comfyui_not_found", "url_invalid", "output_refused"})
-"""Errors of what was typed, not of what was found."""
+GOOD = 0
+"""The exit code of success. argparse itself ends with 2."""
 EPILOG = "exit codes: 0 good, 1 findings or not ready, 2 wrong usage. Explained in docs/cli.md."
 
 
@@ -30,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         return int(command.run(options))
     except PreloadError as error:
         complain(error.problem, as_json=options.json)
-        return USAGE if error.problem.code in UNUSABLE else FINDINGS
+        return ERRORS[error.problem.code].exit_code
     except KeyboardInterrupt:
         return 130
     except (

@@ -11,16 +11,17 @@ from urllib.parse import SplitResult
 
 from comfy_preload.cli.client import address, get
 from comfy_preload.cli.output import progress, remark, say, say_json
+from comfy_preload.core.errors import Problem
 
-PATIENCE = 10.0
+ANSWER_TIMEOUT = 10.0
 """Seconds that one answer may take."""
-PASSES = "timeout"
-"""The one failure that goes away by itself: loading takes longer than the settings allow."""
+TRANSIENT = "timeout"
+"""The code of the one failure that disappears by itself: loading takes longer than the settings allow."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One look at /ready. Without an answer the status is `unreachable`, and `body` is empty."""
+class ReadyAnswer:
+    """One answer of /ready. If the server does not answer, the status is `unreachable` and `body` is empty."""
 
     http: int | None
     status: str
@@ -35,7 +36,7 @@ class Reading:
     def hopeless(self) -> bool:
         """The preload is over, and failed."""
         codes = [error.get("code") for error in self.failing().values()]
-        return self.status == "failed" and not (codes and all(code == PASSES for code in codes))
+        return self.status == "failed" and not (codes and all(code == TRANSIENT for code in codes))
 
     def failing(self) -> dict[str, dict[str, Any]]:
         """What is wrong, by model."""
@@ -44,36 +45,36 @@ class Reading:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 as soon as it is ready, 1 if that did not come about."""
+    """Return 0 as soon as it is ready, 1 if it did not become ready."""
     server = address(options.url)
     began = time.monotonic()
     end = began + options.timeout
     while True:
         left = end - time.monotonic()
-        reading = read(server, max(0.1, min(PATIENCE, left)))
-        if reading.ready or reading.hopeless or options.once:
+        found = read(server, max(0.1, min(ANSWER_TIMEOUT, left)))
+        if found.ready or found.hopeless or options.once:
             break
         left = end - time.monotonic()
         if left <= 0:
             break
         if not options.quiet and not options.json:
-            progress(_line(reading, time.monotonic() - began))
-        time.sleep(min(left, max(options.interval, reading.retry_after or 0)))
-    _tell(reading, time.monotonic() - began, options)
-    return 0 if reading.ready else 1
+            progress(_line(found, time.monotonic() - began))
+        time.sleep(min(left, max(options.interval, found.retry_after or 0)))
+    _report(found, time.monotonic() - began, options)
+    return 0 if found.ready else 1
 
 
-def read(server: SplitResult, timeout: float) -> Reading:
+def read(server: SplitResult, timeout: float) -> ReadyAnswer:
     """Ask once. No connection is an answer too: while models load at start-up, the port is closed."""
     path = "" if "/ready" in server.path else "/ready"
     try:
         answer = get(server, path, timeout)
     except (OSError, http.client.HTTPException):
-        return Reading(None, "unreachable", {})
+        return ReadyAnswer(None, "unreachable", {})
     body = answer.json()
     known = body if isinstance(body, dict) else {}
     status = str(known.get("status") or f"HTTP {answer.status}")
-    return Reading(answer.status, status, known, _seconds(answer.headers.get("retry-after")))
+    return ReadyAnswer(answer.status, status, known, _seconds(answer.headers.get("retry-after")))
 
 
 def _seconds(text: str | None) -> float | None:
@@ -81,10 +82,10 @@ def _seconds(text: str | None) -> float | None:
     return float(text) if text and text.isascii() and text.isdigit() else None
 
 
-def _line(reading: Reading, seconds: float) -> str:
-    made = reading.body.get("progress")
+def _line(found: ReadyAnswer, seconds: float) -> str:
+    made = found.body.get("progress")
     known = made if isinstance(made, dict) else {}
-    words = [f"{reading.status}, {seconds:.0f} s"]
+    words = [f"{found.status}, {seconds:.0f} s"]
     if isinstance(fraction := known.get("fraction"), int | float):
         words.append(f"{fraction:.0%}")
     if isinstance(eta := known.get("eta"), int | float):
@@ -92,17 +93,18 @@ def _line(reading: Reading, seconds: float) -> str:
     return ", ".join(words)
 
 
-def _tell(reading: Reading, seconds: float, options: argparse.Namespace) -> None:
+def _report(found: ReadyAnswer, seconds: float, options: argparse.Namespace) -> None:
     if options.json:
-        told = {"ready": reading.ready, "status": reading.status, "http": reading.http}
-        say_json({**told, "seconds": round(seconds, 3), "failing": reading.failing()})
+        told = {"ready": found.ready, "status": found.status, "http": found.http}
+        say_json({**told, "seconds": round(seconds, 3), "failing": found.failing()})
     elif not options.quiet:
         progress("")
-        if reading.ready:
-            say(f"{reading.status} after {seconds:.1f} s")
+        if found.ready:
+            say(f"{found.status} after {seconds:.1f} s")
             return
-        remark(f"not ready after {seconds:.1f} s: {reading.status}")
-        if reading.http == 404:
+        remark(f"not ready after {seconds:.1f} s: {found.status}")
+        if found.http == 404:
             remark("the server has no such route or model: is the plugin installed there?")
-        for name, error in reading.failing().items():
-            remark(f"{name}: {error.get('message')}. {error.get('hint')} [{error.get('code')}]")
+        for name, error in found.failing().items():
+            code, message, hint = (str(error.get(key)) for key in ("code", "message", "hint"))
+            remark(f"{name}: {Problem(code, message, hint).text}")

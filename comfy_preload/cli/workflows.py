@@ -15,7 +15,7 @@ from comfy_preload.core.settings.validation import Settings, WorkflowSource
 from comfy_preload.core.text import nearest, stem
 from comfy_preload.core.workflow.files import files_of
 from comfy_preload.core.workflow.locate import locate
-from comfy_preload.core.workflow.reader import MAX_BYTES
+from comfy_preload.core.workflow.reader import read_file
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,9 @@ def look(
 
 def _read(path: Path, name: str, loaders: CoreLoaders) -> tuple[tuple[ModelFile, ...], list[Problem]]:
     try:
-        with path.open("rb") as stream:
-            names = files_of(stream.read(MAX_BYTES + 1))
+        names = files_of(read_file(path, name))
     except PreloadError as error:
         return (), [error.problem]
-    except OSError as error:
-        return (), [problem("file_unreadable", file=name, reason=error.strerror or type(error).__name__)]
     found = {wanted: loaders.anywhere(wanted) for wanted in names}
     return tuple(file for file in found.values() if file), [
         _missing(wanted, loaders) for wanted, file in found.items() if not file
@@ -62,7 +59,7 @@ def _read(path: Path, name: str, loaders: CoreLoaders) -> tuple[tuple[ModelFile,
 def _missing(name: str, loaders: CoreLoaders) -> Problem:
     by_stem = {stem(file): file for file in loaders.model_files()}
     near = [by_stem[found] for found in nearest(stem(name), by_stem)]
-    suggestion = f"nearest: {', '.join(near)}" if near else "Is it mounted?"
+    suggestion = f"Nearest: {', '.join(near)}." if near else "Is it mounted?"
     return problem(
         "file_missing",
         file=name,

@@ -1,417 +1,694 @@
-"""Every error there is: a code, a sentence with the value found and the value wanted, and a hint.
+"""Every error there is: a code, a sentence with the value found and the value expected, and a hint.
 
-One table, so that a code is never spelled twice and `docs/errors.md` can be checked against it.
+The one place for codes, texts, HTTP statuses and exit codes. `docs/errors.md` is generated from it: `python -m tools.errors_doc`.
 Codes are public API: once released they are never renamed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """One row of the table. `sentence` and `hint` are `str.format` templates."""
+    """One row of the table. `sentence` and `hint` are `str.format` templates with the same values."""
 
     meaning: str
+    """When it occurs; a sentence of the docs."""
     sentence: str
     hint: str
+    """What to do."""
+    example: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Values for the templates, as shown in the docs."""
+    more: str = ""
+    """What the docs add to the hint; Markdown."""
+    status: int = 400
+    """HTTP status of an answer that is this error."""
+    exit_code: int = 1
+    """Exit code of the command line; 2 for errors in what was typed."""
 
 
-ERRORS: dict[str, ErrorKind] = {
-    # --- the YAML as a whole -------------------------------------------------------------------
-    "yaml_unreadable": ErrorKind(
-        "The file that PRELOAD_CONFIG names, or config/preload.yaml, cannot be read.",
-        "the settings file cannot be read: {reason}",
-        "Check that PRELOAD_CONFIG names a readable file, or unset it.",
-    ),
-    "yaml_syntax": ErrorKind(
-        "The file is not YAML.",
-        "the settings file is not valid YAML: {reason}",
-        "YAML indents with spaces, never tabs; quote values that contain ': ' or '#'.",
-    ),
-    "yaml_too_large": ErrorKind(
-        "The file, or what its anchors expand to, is beyond any sensible size.",
-        "the settings file has {found}; at most {wanted} are accepted",
-        "Write the entries out without nested anchors, or split them over replicas.",
-    ),
-    "yaml_not_a_mapping": ErrorKind(
-        "The document is a list or a single value.",
-        "the settings file holds {found}; wanted keys such as 'models:'",
-        "Put the list under the key 'models:'.",
-    ),
-    "duplicate_key": ErrorKind(
-        "The same key stands twice in one mapping.",
-        "key '{key}' stands twice, first in line {first}",
-        "Keep one of the two.",
-    ),
-    "unknown_key": ErrorKind(
-        "A key that the file format does not know.",
-        "unknown key '{key}'; wanted one of: {wanted}",
-        "{suggestion}",
-    ),
-    "wrong_value": ErrorKind(
-        "A value of the wrong type or outside the allowed ones.",
-        "{key} is {found}; wanted {wanted}",
-        "{suggestion}",
-    ),
-    "env_unset": ErrorKind(
-        "A string uses ${NAME}, but the environment has no such variable.",
-        "the environment variable {name} is not set",
-        "Set it for the ComfyUI process, or write the value itself.",
-    ),
-    "too_many_entries": ErrorKind(
-        "More models or workflows than the limit.",
-        "'{key}' lists {found} entries; the first {wanted} are used",
-        "List only what must be loaded at start-up.",
-    ),
-    # --- one entry -----------------------------------------------------------------------------
-    "entry_unclear": ErrorKind(
-        "An entry names no model, or several at once.",
-        "an entry has {found}; wanted exactly one of: checkpoint, unet, clip, vae, loader",
-        "Give each model an entry ('- ') of its own.",
-    ),
-    "workflow_unclear": ErrorKind(
-        "An entry of `workflows` does not name a file.",
-        "an entry of 'workflows' has {found}; wanted at least the key 'path'",
-        "Write '- path: my-workflow.json'.",
-    ),
-    "workflow_missing": ErrorKind(
-        "No file is where `path` says, or no file matches its pattern.",
-        "{path} is neither beside the settings file nor in ComfyUI's user folder",
-        "Save the workflow there, or give a path that starts in one of these folders.",
-    ),
-    "override_unknown": ErrorKind(
-        "`overrides` names a node or an input that the workflow does not have.",
-        "the override '{found}' fits no node of {workflow}; wanted one of: {wanted}",
-        "{suggestion}",
-    ),
-    "warmup_failed": ErrorKind(
-        "The warm-up run of a workflow did not complete.",
-        "the warm-up of {workflow} stopped at node {node} ({node_type}): {reason}",
-        "Run the workflow once in ComfyUI: what fails there fails here. The traceback is in ComfyUI's log.",
-    ),
-    "name_taken": ErrorKind(
-        "Two entries have the same name.",
-        "the name '{name}' is already used by {first}",
-        "Names appear in /ready/{name}: choose another.",
-    ),
-    # --- the entry against this ComfyUI ----------------------------------------------------------
-    "loader_unknown": ErrorKind(
-        "This ComfyUI has no node class of that name.",
-        "loader '{loader}' is not among the {count} node classes of this ComfyUI",
-        "{suggestion}",
-    ),
-    "loader_changes": ErrorKind(
-        "The node asks ComfyUI to run it in every prompt, so what it loaded once must not be handed out again.",
-        "{loader} answers ComfyUI's IS_CHANGED with another value each time",
-        "Remove the entry: each prompt loads the model itself.",
-    ),
-    "loader_takes_model": ErrorKind(
-        "The node needs the output of another node, so it cannot be run by itself.",
-        "loader '{loader}' needs a {type} from another node for its input '{input}'",
-        "Preload the node that makes the {type} instead.",
-    ),
-    "input_unknown": ErrorKind(
-        "The loader node has no such input.",
-        "{loader} has no input '{input}'; it has: {wanted}",
-        "{suggestion}",
-    ),
-    "input_missing": ErrorKind(
-        "A required input without a default is not given.",
-        "{loader} needs the input '{input}'",
-        "Add '{input}:' to the entry.",
-    ),
-    "value_not_allowed": ErrorKind(
-        "The loader node does not offer that value.",
-        "{input} of {loader} is {found}; wanted one of: {wanted}",
-        "{suggestion}",
-    ),
-    "file_missing": ErrorKind(
-        "No folder that ComfyUI searches has the file.",
-        "{file} is {where} searched for {folder}",
-        "{suggestion}",
-    ),
-    # --- the file ------------------------------------------------------------------------------
-    "file_unreadable": ErrorKind(
-        "The file is there but cannot be opened.",
-        "{file} cannot be read: {reason}",
-        "Check the permissions and the mount of the model folder.",
-    ),
-    "file_empty": ErrorKind(
-        "The file has no bytes.",
-        "{file} is empty",
-        "The download or copy did not finish: fetch it again.",
-    ),
-    "file_not_safetensors": ErrorKind(
-        "The name says safetensors, the content does not.",
-        "{file} is not a safetensors file: it {found}",
-        "{suggestion}",
-    ),
-    "file_not_gguf": ErrorKind(
-        "The name says GGUF, the content does not, or it is of a version that no loader reads.",
-        "{file} is not a GGUF file that can be read: it {found}",
-        "{suggestion}",
-    ),
-    "file_truncated": ErrorKind(
-        "The header promises more bytes than the file has, or fewer.",
-        "{file} has {found} bytes; its header describes {wanted}",
-        "The download or copy did not finish: fetch it again.",
-    ),
-    "too_big": ErrorKind(
-        "The models up to and including this one do not fit into memory.",
-        "with {file} the models need {found}; available are {wanted}",
-        "Use an fp16 or fp8 file, list fewer models, or raise the memory limit.",
-    ),
-    # --- loading -------------------------------------------------------------------------------
-    "load_failed": ErrorKind(
-        "The loader node raised an error.",
-        "{loader} raised {error}: {reason}",
-        "The traceback is in ComfyUI's log. Does the file belong to this kind of loader?",
-    ),
-    "load_refused": ErrorKind(
-        "The file is a pickle with code in it; ComfyUI refuses to run it.",
-        "{loader} refused the file: it holds more than weights",
-        "Convert it to safetensors on a machine that may run it.",
-    ),
-    "load_exit": ErrorKind(
-        "The loader node tried to end the process.",
-        "{loader} called for the process to exit ({reason}); that was prevented",
-        "Look for the reason in ComfyUI's log, just above.",
-    ),
-    "load_output": ErrorKind(
-        "The loader node returned something that cannot be kept.",
-        "{loader} returned {found}; expected a tuple of outputs, or a dict with one under 'result'",
-        "Only loader nodes that return their models directly can be preloaded.",
-    ),
-    "out_of_memory": ErrorKind(
-        "Memory ran out while loading.",
-        "memory ran out while {loader} was loading",
-        "Use an fp16 or fp8 file, list fewer models, or give the process more memory.",
-    ),
-    "interrupted": ErrorKind(
-        "Someone pressed cancel while models were loading.",
-        "loading was interrupted from ComfyUI's interface",
-        "Send the command 'reload' to load it; until then it is loaded on first use.",
-    ),
-    "timeout": ErrorKind(
-        "Loading takes longer than `timeout`. It goes on; the error goes away when it is done.",
-        "not loaded within the {wanted} s that 'timeout' allows",
-        "Raise 'timeout', use faster storage, or look for a hanging mount.",
-    ),
-    # --- commands and what happens while serving ------------------------------------------------
-    "command_too_early": ErrorKind(
-        "A command came while models were still being loaded or warmed up, or while the process ends.",
-        "{command} is not possible while the status is '{found}'; wanted a preload that has settled",
-        "Ask /ready until it settles, then send it again.",
-    ),
-    "model_unknown": ErrorKind(
-        "A command or a probe names a model that no entry has.",
-        "there is no model '{found}' among the {count} of the settings",
-        "{suggestion}",
-    ),
-    "command_refused": ErrorKind(
-        "A command was neither sent from this machine nor with the token.",
-        "the command was refused: {reason}",
-        "Send it with 'Authorization: Bearer' and the token, or, with `commands: loopback`, from the same machine.",
-    ),
-    "draining": ErrorKind(
-        "The replica is about to end and takes no new prompts.",
-        "this replica is about to end and takes no new prompts",
-        "Send the prompt to another replica, or again after Retry-After.",
-    ),
-    "too_many_commands": ErrorKind(
-        "Commands, or wrong tokens, come too fast.",
-        "more than {wanted} commands in a minute",
-        "Wait as long as Retry-After says.",
-    ),
-    "bad_request": ErrorKind(
-        "The body of a command cannot be used.",
-        "the body of the command is {found}; wanted {wanted}",
-        "Send no body, or application/json such as a mapping with the key 'model'.",
-    ),
-    "job_unknown": ErrorKind(
-        "No job has that id, or too many came after it.",
-        "there is no job '{found}'",
-        "GET /preload lists the last ones. None is kept over a restart.",
-    ),
-    "path_unknown": ErrorKind(
-        "The early port was asked for something that it does not answer.",
-        "nothing is answered to {found}; wanted {wanted}",
-        "Ask ComfyUI's own port: the early one answers the plugin's questions and takes no commands.",
-    ),
-    "metrics_unavailable": ErrorKind(
-        "Metrics need prometheus_client, which ComfyUI does not bring.",
-        "prometheus_client is not installed",
-        "Run 'pip install prometheus_client' with the Python of ComfyUI, then restart it.",
-    ),
-    # --- the registry ---
-    "registry_off": ErrorKind(
-        "Replicas are asked for, but this one does not know of any.",
-        "the settings have no 'registry'",
-        "Add 'registry' with the keys 'redis' and 'advertise', then restart ComfyUI.",
-    ),
-    "registry_package_missing": ErrorKind(
-        "The registry needs redis, a Python package that ComfyUI does not bring.",
-        "the Python package redis is not installed",
-        "Run 'pip install redis' with the Python of ComfyUI, then restart it. Everything else works without.",
-    ),
-    "registry_unavailable": ErrorKind(
-        "Redis is of no use just now. Loading and /ready do not depend on it.",
-        "Redis {reason}",
-        "Check 'redis' in the settings, and Redis itself; it is tried again and again.",
-    ),
-    "registry_id_taken": ErrorKind(
-        "Two replicas go by one name, so each overwrites what the other says of itself.",
-        "another replica goes by the id '{found}' too",
-        "Give each its own 'id' under 'registry', or leave it out and advertise different addresses.",
-    ),
-    "locate_unclear": ErrorKind(
-        "The question does not say which model is looked for.",
-        "the question names {found} models; wanted 1 to {wanted}",
-        "Ask for /preload/locate?model=NAME, percent-encoded; repeat model= for several.",
-    ),
-    "settings_changed": ErrorKind(
-        "The settings file is not the one that was shown.",
-        "the settings file was changed since its lines were shown",
-        "Look at the change again, then add it.",
-    ),
-    "settings_not_written": ErrorKind(
-        "Lines could not be added to the settings file.",
-        "the settings file is left as it is: {reason}",
-        "Copy the lines into it by hand. A file from a ConfigMap is changed where it is kept.",
-    ),
-    "reload_kept_old": ErrorKind(
-        "A reload was not carried out, since it would have broken what works.",
-        "the old plan was kept: {reason}",
-        "Mend the settings or the files, then send reload again.",
-    ),
-    "not_freed": ErrorKind(
-        "Models were told to leave the device but ComfyUI keeps them there.",
-        "{found} are still on {device}",
-        "ComfyUI runs with --gpu-only or --highvram: it keeps models on the device. Restart it without.",
-    ),
-    "not_restored": ErrorKind(
-        "Models were to be brought back to the device, and not all of their weights are there.",
-        "{count} models are not back on their device: {found}",
-        "Is the device full, with other processes on it? With dynamic VRAM only a warm-up brings weights back. "
-        "The first prompt moves what it needs.",
-    ),
-    "device_fault": ErrorKind(
-        "The compute device reported an error that no process recovers from.",
-        "the device failed: {reason}",
-        "The process must be restarted; a liveness probe at /livez does it. If it happens again, look at the driver's log.",
-    ),
-    "pickle_refused": ErrorKind(
-        "The file is a pickle, and this ComfyUI would run the code in it.",
-        "{file} is a pickle, which this ComfyUI does not load safely",
-        "Convert it to safetensors, or update ComfyUI.",
-    ),
-    "internal": ErrorKind(
-        "A fault of this plugin.",
-        "the preload itself failed with {error}: {reason}",
-        "Please report it with the traceback from ComfyUI's log.",
-    ),
-    # --- command line ---
-    "comfyui_not_found": ErrorKind(
-        "The command needs ComfyUI's folders and does not know where ComfyUI is.",
-        "there is no ComfyUI {place}",
-        "Name the folder that has main.py: --comfyui DIR, or COMFYUI_PATH.",
-    ),
-    "comfyui_unusable": ErrorKind(
-        "ComfyUI is there, but its list of model folders cannot be read.",
-        "ComfyUI's model folders cannot be read: {error}: {reason}",
-        "Check extra_model_paths.yaml, and run the command with ComfyUI's own Python.",
-    ),
-    "url_invalid": ErrorKind(
-        "What was given as URL is none.",
-        "'{url}' is not the address of a server",
-        "Write it like http://127.0.0.1:8188.",
-    ),
-    "server_unreachable": ErrorKind(
-        "Nobody answers at that address.",
-        "the server does not answer {path}: {reason}",
-        "Check the address, the port and whether ComfyUI is up.",
-    ),
-    "server_answer": ErrorKind(
-        "The server answers, but not as ComfyUI does.",
-        "the server answered {path} with {found}; wanted status 200 and JSON",
-        "Check that it is ComfyUI's address, and not that of a proxy that asks for a login.",
-    ),
-    "capture_empty": ErrorKind(
-        "The server was asked for nothing that could be preloaded.",
-        "no loader node with inputs of its own is in the {prompts} prompts of the history and queue",
-        "Run your workflows there once, then capture again.",
-    ),
-    "convert_input": ErrorKind(
-        "The file is of a kind that is not converted.",
-        "{file} cannot be converted: it {found}",
-        "{suggestion}",
-    ),
-    "convert_overflow": ErrorKind(
-        "Some weights are too large for the new type and would become infinite.",
-        "{found} finite numbers of {file} become infinite in {dtype}: {tensors}",
-        "Use --dtype bf16, or --clamp to cut them to the largest number there is.",
-    ),
-    "output_refused": ErrorKind(
-        "The file to write must not be written.",
-        "{file} {found}",
-        "{suggestion}",
-    ),
-    "output_failed": ErrorKind(
-        "The file could not be read or written to its end; nothing is left of it.",
-        "{file} was not written: {reason}",
-        "Check the free space and the permissions of its folder.",
-    ),
-    "trace_unavailable": ErrorKind(
-        "The system does not say which files a process has read.",
-        "the start cannot be recorded: {reason}",
-        "Linux with /proc is needed; without a record only the start of torch's libraries is read ahead.",
-    ),
-    # --- workflows ---
-    "workflow_syntax": ErrorKind(
-        "The workflow file is not JSON.",
-        "the workflow is not valid JSON: {reason}",
-        "Save it again in ComfyUI: 'Save' or 'Export (API)'.",
-    ),
-    "workflow_unknown_format": ErrorKind(
-        "The file is JSON, but no workflow in either of ComfyUI's formats.",
-        "the file holds {found}; wanted 'nodes', or nodes with 'class_type'",
-        "Save the workflow in ComfyUI: 'Save' or 'Export (API)'.",
-    ),
-    "workflow_too_large": ErrorKind(
-        "The workflow, or what its subgraphs come to, is beyond any sensible size.",
-        "the workflow has {found}; at most {wanted} are accepted",
-        "Remove embedded data, or split the workflow.",
-    ),
-    "workflow_version": ErrorKind(
-        "The workflow was saved by an editor newer than this plugin knows.",
-        "the workflow has schema version {found}; known are versions up to {wanted}",
-        "It was read as far as possible. Use 'Export (API)' in ComfyUI if something is missing.",
-    ),
-    "workflow_node_invalid": ErrorKind(
-        "Something among the nodes is no node.",
-        "node {node} of the workflow was left out: {reason}",
-        "Save the workflow again in ComfyUI.",
-    ),
-    "workflow_node_unknown": ErrorKind(
-        "A node of the workflow has a class that is not installed.",
-        "node {node} of the workflow was left out: its class '{type}' is not installed",
-        "{suggestion}",
-    ),
-    "workflow_link_missing": ErrorKind(
-        "A link of the workflow leads to nothing.",
-        "input '{input}' of node {node} is linked to nothing",
-        "Open the workflow in ComfyUI, connect that input again, and save.",
-    ),
-    "workflow_cycle": ErrorKind(
-        "A node of the workflow waits for its own result.",
-        "node {node} of the workflow was left out: its inputs lead back to itself",
-        "Open the workflow in ComfyUI and take the circle apart.",
-    ),
-    "workflow_value_computed": ErrorKind(
-        "What a loader node loads is only known while the workflow runs.",
-        "input '{input}' of {loader} (node {node}) is computed by other nodes",
-        "Choose the value in the loader node itself, or list that model under 'models'.",
-    ),
+@dataclass(frozen=True)
+class Section:
+    """Errors that belong together in the docs."""
+
+    title: str
+    errors: Mapping[str, ErrorKind]
+    intro: str = ""
+
+
+SETTINGS_FILE = Section(
+    "The settings file",
+    {
+        "yaml_unreadable": ErrorKind(
+            "The file that PRELOAD_CONFIG names, or config/preload.yaml, cannot be read.",
+            "the settings file cannot be read: {reason}",
+            "Check that PRELOAD_CONFIG names a readable file, or unset it.",
+            {"reason": "no such file"},
+        ),
+        "yaml_syntax": ErrorKind(
+            "The file is not valid YAML.",
+            "the settings file is not valid YAML: {reason}",
+            "Indent with spaces, never with tabs; quote values that contain ': ' or '#'.",
+            {"reason": "found character '\\t' that cannot start any token"},
+        ),
+        "yaml_too_large": ErrorKind(
+            "The file, or its content with all anchors expanded, exceeds a limit.",
+            "the settings file has {found}; at most {expected} are accepted",
+            "Write the entries out without nested anchors, or split them over replicas.",
+            {"found": "more than 100000 values once its anchors are expanded", "expected": "100000"},
+            "The limits are in [settings.md](settings.md#limits).",
+        ),
+        "yaml_not_a_mapping": ErrorKind(
+            "The document is a list or a single value.",
+            "the settings file holds {found}; expected keys such as 'models:'",
+            "Put the list under the key 'models:'.",
+            {"found": "a list of 3 values"},
+        ),
+        "duplicate_key": ErrorKind(
+            "A mapping has the same key twice.",
+            "duplicate key '{key}'; first defined on line {first}",
+            "Keep one of the two.",
+            {"key": "timeout", "first": 3},
+            "Until then the first one counts.",
+        ),
+        "unknown_key": ErrorKind(
+            "The file format has no such key.",
+            "unknown key '{key}'; expected one of: {expected}",
+            "{suggestion}",
+            {
+                "key": "timeuot",
+                "expected": "when, on_error, timeout, prefetch, models",
+                "suggestion": "Did you mean 'timeout'?",
+            },
+            "All keys are in [settings.md](settings.md). An entry with an unknown key is not loaded; an "
+            "unknown key of the file has no "
+            "effect, but `/ready` stays 503.",
+        ),
+        "wrong_value": ErrorKind(
+            "A value has the wrong type or is not one of those allowed.",
+            "{key} is {found}; expected {expected}",
+            "{suggestion}",
+            {
+                "key": "device",
+                "found": "'GPU'",
+                "expected": "'gpu' or 'ram'",
+                "suggestion": "Did you mean 'gpu'?",
+            },
+            "Until it is corrected, the default counts for a key of the file, and an entry is not loaded.",
+        ),
+        "env_unset": ErrorKind(
+            "A string uses ${NAME}, but the environment has no such variable.",
+            "the environment variable {name} is not set",
+            "Set it for the ComfyUI process, or write the value itself.",
+            {"name": "MODEL"},
+        ),
+        "too_many_entries": ErrorKind(
+            "There are more models or workflows than the limit.",
+            "'{key}' lists {found} entries; the first {expected} are used",
+            "List only what must be loaded at start-up.",
+            {"key": "models", "found": 10000, "expected": 1000},
+        ),
+        "workflow_unclear": ErrorKind(
+            "An entry of `workflows` does not name a file.",
+            "an entry of 'workflows' has {found}; expected at least the key 'path'",
+            "Write '- path: my-workflow.json'.",
+            {"found": "only the keys: warmup"},
+        ),
+    },
+    "Reported under the name `preload.yaml`. A problem inside an entry is reported under that entry's name.",
+)
+
+ENTRY = Section(
+    "One entry",
+    {
+        "entry_unclear": ErrorKind(
+            "An entry names no model, or several at once.",
+            "an entry has {found}; expected exactly one of: checkpoint, unet, clip, vae, loader",
+            "Give each model an entry ('- ') of its own.",
+            {"found": "checkpoint and vae"},
+        ),
+        "name_taken": ErrorKind(
+            "Two entries have the same name.",
+            "the name '{name}' is already used by {first}",
+            "Choose another name: names appear in /ready/{{name}}.",
+            {"name": "sdxl", "first": "the entry on line 5"},
+            "Until then a number is added to it.",
+        ),
+    },
+)
+
+HOST = Section(
+    "An entry against this ComfyUI",
+    {
+        "loader_unknown": ErrorKind(
+            "This ComfyUI has no node class of that name.",
+            "loader '{loader}' is not among the {count} node classes of this ComfyUI",
+            "{suggestion}",
+            {"loader": "UNETLoder", "count": 412, "suggestion": "Did you mean 'UNETLoader'?"},
+            "If a node pack provides it, look in ComfyUI's log whether that pack was imported: the hint names those that were "
+            "not (`IMPORT FAILED`).",
+        ),
+        "loader_changes": ErrorKind(
+            "The node asks ComfyUI to run it in every prompt, so its outputs must not be returned again.",
+            "{loader} answers ComfyUI's IS_CHANGED with another value each time",
+            "Remove the entry: each prompt loads the model itself.",
+            {"loader": "RandomCheckpoint"},
+            "Such a loader in a workflow is left to the prompts in the same way, and the workflow does not fail because of it. "
+            "An `IS_CHANGED` or `fingerprint_inputs` that answers the same for the same file is respected: when its answer "
+            "changes, the model is loaded again.",
+        ),
+        "loader_takes_model": ErrorKind(
+            "The node needs the output of another node, so it cannot run by itself.",
+            "loader '{loader}' needs a {type} from another node for its input '{input}'",
+            "Preload the node that provides the {type} instead.",
+            {"loader": "LoraLoader", "type": "MODEL", "input": "model"},
+            "A LoRA on a preloaded model reads only the LoRA's file.",
+        ),
+        "input_unknown": ErrorKind(
+            "The loader node has no such input.",
+            "{loader} has no input '{input}'; expected one of: {expected}",
+            "{suggestion}",
+            {
+                "loader": "UNETLoader",
+                "input": "weight_dtyp",
+                "expected": "unet_name, weight_dtype",
+                "suggestion": "Did you mean 'weight_dtype'?",
+            },
+            "Plugins rename inputs between versions.",
+        ),
+        "input_missing": ErrorKind(
+            "A required input without a default is missing.",
+            "{loader} needs the input '{input}'",
+            "Add '{input}:' to the entry.",
+            {"loader": "VAELoader", "input": "vae_name"},
+        ),
+        "value_not_allowed": ErrorKind(
+            "The loader node does not offer that value.",
+            "{input} of {loader} is {found}; expected one of: {expected}",
+            "{suggestion}",
+            {
+                "input": "weight_dtype",
+                "loader": "UNETLoader",
+                "found": "'fp8'",
+                "expected": "default, fp8_e4m3fn, fp8_e4m3fn_fast, fp8_e5m2",
+                "suggestion": "Choose one of those.",
+            },
+        ),
+        "file_missing": ErrorKind(
+            "No folder that ComfyUI searches has the file.",
+            "{file} is {where} searched for {folder}",
+            "{suggestion}",
+            {
+                "file": "flux1-dv.safetensors",
+                "where": "in none of the 2 folders",
+                "folder": "diffusion_models",
+                "suggestion": "Nearest: flux1-dev.safetensors.",
+            },
+            "Correct the file name, with its sub-folder, or look at the mount. ComfyUI's "
+            "`extra_model_paths.yaml` names further folders.",
+        ),
+    },
+    "Found when all custom nodes are registered and before anything is loaded.",
+)
+
+FILE = Section(
+    "The file of a model",
+    {
+        "file_unreadable": ErrorKind(
+            "The file exists but cannot be opened.",
+            "{file} cannot be read: {reason}",
+            "Check the permissions and the mount of the model folder.",
+            {"file": "ae.safetensors", "reason": "Permission denied"},
+            "Directories and pipes are refused as well.",
+        ),
+        "file_empty": ErrorKind(
+            "The file has no bytes.",
+            "{file} is empty",
+            "The download or copy did not finish: download the file again.",
+            {"file": "ae.safetensors"},
+        ),
+        "file_not_safetensors": ErrorKind(
+            "The file's name ends like safetensors, but its content is something else.",
+            "{file} is not a safetensors file: it {found}",
+            "{suggestion}",
+            {
+                "file": "ae.safetensors",
+                "found": "starts like an HTML page",
+                "suggestion": "A download answered with a web page; is a login needed?",
+            },
+            "A Git LFS pointer needs `git lfs pull`; a pickle needs the ending `.ckpt`.",
+        ),
+        "file_not_gguf": ErrorKind(
+            "The file's name ends like GGUF, but its content is something else, or a version that no loader reads.",
+            "{file} is not a readable GGUF file: it {found}",
+            "{suggestion}",
+            {
+                "file": "flux1-dev-Q4_K_S.gguf",
+                "found": "starts like an HTML page",
+                "suggestion": "A download answered with a web page; is a login needed?",
+            },
+            "Versions 2 and 3 are read.",
+        ),
+        "file_truncated": ErrorKind(
+            "The header describes more bytes than the file has, or fewer.",
+            "{file} has {found} bytes; its header describes {expected}",
+            "The download or copy did not finish: download the file again.",
+            {"file": "ae.safetensors", "found": "104,857,600", "expected": "335,304,388"},
+            "If it is still being copied, wait, then send the command `reload`.",
+        ),
+        "pickle_refused": ErrorKind(
+            "The file is a pickle, and this ComfyUI would run the code in it.",
+            "{file} is a pickle, which this ComfyUI does not load safely",
+            "Convert it to safetensors, or update ComfyUI.",
+            {"file": "sd-v1-4.ckpt"},
+            "Newer versions read only the weights of a pickle.",
+        ),
+        "too_big": ErrorKind(
+            "The models up to and including this one do not fit into memory.",
+            "models up to {file} need {found}, but only {expected} is available",
+            "Use an fp16 or fp8 file, list fewer models, or raise the memory limit.",
+            {"file": "flux1-dev.safetensors", "found": "33.80 GB", "expected": "25.10 GB"},
+            "Files are counted at their size on disk, in the order of the list; a model that still fits "
+            "after a refused one is loaded.",
+        ),
+    },
+    "Found in its first bytes, before anything is loaded.",
+)
+
+LOADING = Section(
+    "Loading",
+    {
+        "load_failed": ErrorKind(
+            "The loader node raised an error.",
+            "{loader} raised {error}: {reason}",
+            "The traceback is in ComfyUI's log. Check that the file is of the kind that this loader reads.",
+            {
+                "loader": "UNETLoader",
+                "error": "RuntimeError",
+                "reason": "ERROR: Could not detect model type of: ae.safetensors",
+            },
+        ),
+        "load_refused": ErrorKind(
+            "The file is a pickle that contains code; ComfyUI refuses to run it.",
+            "{loader} refused the file: it holds more than weights",
+            "Convert it to safetensors on a machine where its code may run.",
+            {"loader": "CheckpointLoaderSimple"},
+        ),
+        "load_exit": ErrorKind(
+            "The loader node tried to end the process.",
+            "{loader} tried to end the process ({reason}); this was prevented",
+            "The reason is in ComfyUI's log, just above.",
+            {"loader": "MyLoader", "reason": 1},
+            "ComfyUI goes on.",
+        ),
+        "load_output": ErrorKind(
+            "The loader node returned something that cannot be kept.",
+            "{loader} returned {found}; expected a tuple of outputs, or a dict with one under 'result'",
+            "Only loader nodes that return their models directly can be preloaded.",
+            {"loader": "MyLoader", "found": "a dict without a result"},
+        ),
+        "out_of_memory": ErrorKind(
+            "Memory ran out while loading.",
+            "memory ran out while {loader} was loading",
+            "Use an fp16 or fp8 file, list fewer models, or give the process more memory.",
+            {"loader": "UNETLoader"},
+            "`device: ram` leaves a model in main memory.",
+        ),
+        "interrupted": ErrorKind(
+            "Loading was cancelled from ComfyUI's interface.",
+            "loading was interrupted from ComfyUI's interface",
+            "Send the command 'reload' to load it; otherwise its first use loads it.",
+        ),
+        "timeout": ErrorKind(
+            "Loading takes longer than `timeout`.",
+            "not loaded within the {expected} s that 'timeout' allows",
+            "Raise 'timeout', use faster storage, or look for a hanging mount.",
+            {"expected": 600},
+            "Loading goes on, and the error disappears when it is done.",
+        ),
+        "internal": ErrorKind(
+            "An internal error of this plugin.",
+            "internal error: {error} (see ComfyUI's log)",
+            "Please report it with the traceback from ComfyUI's log.",
+            {"error": "KeyError"},
+            "It also occurs if the plugin does not fit the version of ComfyUI.",
+            status=500,
+        ),
+    },
+    "The other models are loaded all the same.",
+)
+
+WARM_UP = Section(
+    "Warm-up",
+    {
+        "workflow_missing": ErrorKind(
+            "There is no file at `path`, or no file matches its pattern.",
+            "{path} is neither beside the settings file nor in ComfyUI's user folder",
+            "Save the workflow there, or give a path that starts in one of these folders.",
+            {"path": "portrait.json"},
+        ),
+        "override_unknown": ErrorKind(
+            "`overrides` names a node or an input that the workflow does not have.",
+            "the override '{found}' fits no node of {workflow}; expected one of: {expected}",
+            "{suggestion}",
+            {
+                "found": "3.step",
+                "workflow": "portrait.json",
+                "expected": "3.seed, 3.steps, 3.cfg",
+                "suggestion": "Did you mean '3.steps'?",
+            },
+            "It is the number of the node and the name of the input, as in the API format of the workflow.",
+        ),
+        "warmup_failed": ErrorKind(
+            "The warm-up run of a workflow did not complete.",
+            "the warm-up of {workflow} stopped at node {node} ({node_type}): {reason}",
+            "Run the workflow once in ComfyUI: it should fail there in the same way. The traceback is in "
+            "ComfyUI's log.",
+            {
+                "workflow": "portrait.json",
+                "node": 3,
+                "node_type": "KSampler",
+                "reason": "mat1 and mat2 shapes cannot be multiplied",
+            },
+        ),
+    },
+    "Reported under the name of the workflow.",
+)
+
+SERVING = Section(
+    "While serving",
+    {
+        "command_too_early": ErrorKind(
+            "A command arrived while models were being loaded or warmed up, or while the process was ending.",
+            "cannot {command} while the status is '{found}'",
+            "Wait until loading has finished, then send the command again.",
+            {"command": "reload", "found": "loading"},
+            "`Retry-After` is an estimate.",
+            status=409,
+        ),
+        "model_unknown": ErrorKind(
+            "A command or a probe names a model that the settings do not have.",
+            "unknown model '{found}'; the settings have {count}",
+            "{suggestion}",
+            {"found": "sdxl_base", "count": 2, "suggestion": "GET /preload lists them all."},
+            "In a URL the name is percent-encoded.",
+            status=404,
+        ),
+        "command_refused": ErrorKind(
+            "A command came neither from this machine nor with the token.",
+            "the command was refused: {reason}",
+            "Send it with 'Authorization: Bearer' and the token, or, with `commands: loopback`, from the same machine.",
+            {"reason": "it came from another machine and without the token"},
+            "Commands through a proxy, and from web pages of other sites, always need the token. HTTP status 401 if a token "
+            "is set.",
+            status=403,
+        ),
+        "draining": ErrorKind(
+            "The replica is about to end and takes no new prompts.",
+            "this replica is about to end and takes no new prompts",
+            "Send the prompt to another replica, or again after Retry-After.",
+            more="It is the answer to `POST /prompt` after SIGTERM.",
+            status=503,
+        ),
+        "too_many_commands": ErrorKind(
+            "Commands, or wrong tokens, arrive too fast.",
+            "more than {expected} commands in a minute",
+            "Wait for the seconds in Retry-After.",
+            {"expected": 120},
+            "Refused commands are counted separately, so they do not use up the limit of the others.",
+            status=429,
+        ),
+        "bad_request": ErrorKind(
+            "The body of a command cannot be used.",
+            "the body of the command is {found}; expected {expected}",
+            "Send no body, or application/json such as a mapping with the key 'model'.",
+            {"found": "not JSON", "expected": "a mapping such as {'model': 'name'}, or no body"},
+            "Status 413 if it is too large, 415 if it is not declared as JSON.",
+        ),
+        "job_unknown": ErrorKind(
+            "There is no job with that id, or it is too old.",
+            "unknown job '{found}'",
+            "GET /preload lists the latest ones. Jobs are lost on restart.",
+            {"found": "8f14e45f"},
+            "The latest hundred can be asked for one by one.",
+            status=404,
+        ),
+        "path_unknown": ErrorKind(
+            "The early probe was asked for a path that it does not have.",
+            "the early probe does not serve {found}; available: {expected}",
+            "Ask ComfyUI's own port: the early probe answers the plugin's GET routes only.",
+            {"found": "/system_stats", "expected": "/ready, /ready/{name}, /livez, /preload"},
+            "Status 405 for another method than `GET` and `HEAD`, 400 for something that is not a request.",
+            status=404,
+        ),
+        "metrics_unavailable": ErrorKind(
+            "Metrics need prometheus_client, which ComfyUI does not bring.",
+            "prometheus_client is not installed",
+            "Run 'pip install prometheus_client' with the Python of ComfyUI, then restart it.",
+            status=501,
+        ),
+        "registry_off": ErrorKind(
+            "The registry is not configured.",
+            "the settings have no 'registry'",
+            "Add 'registry' with the keys 'redis' and 'advertise', then restart ComfyUI.",
+            more="See [registry.md](registry.md).",
+            status=501,
+        ),
+        "registry_package_missing": ErrorKind(
+            "The registry needs redis, a Python package that ComfyUI does not bring.",
+            "the Python package redis is not installed",
+            "Run 'pip install redis' with the Python of ComfyUI, then restart it. Everything else works "
+            "without.",
+        ),
+        "registry_unavailable": ErrorKind(
+            "Redis is unavailable. Loading and /ready do not depend on it.",
+            "Redis {reason}",
+            "Check 'redis' in the settings, and Redis itself. The connection is retried.",
+            {"reason": "does not answer within 1 s"},
+            "The first attempt comes after half a second, later ones every 15 to 22 seconds. Until then "
+            "this replica knows only itself.",
+        ),
+        "registry_id_taken": ErrorKind(
+            "Two replicas have the same id, so each overwrites the other's statement.",
+            "another replica has the id '{found}' too",
+            "Give each its own 'id' under 'registry', or leave it out and advertise different addresses.",
+            {"found": "gpu-node-3:8188"},
+            "The one that wrote last is listed.",
+        ),
+        "locate_unclear": ErrorKind(
+            "The request does not name the models to locate.",
+            "the request names {found} models; expected 1 to {expected}",
+            "Ask for /preload/locate?model=NAME, percent-encoded; repeat model= for several.",
+            {"found": 0, "expected": 16},
+        ),
+        "settings_changed": ErrorKind(
+            "The settings file is not the one that was shown.",
+            "the settings file was changed since its lines were shown",
+            "Look at the change again, then add it.",
+            status=412,
+        ),
+        "settings_not_written": ErrorKind(
+            "Lines could not be added to the settings file.",
+            "the settings file was not changed: {reason}",
+            "Copy the lines into it by hand. Change a file from a ConfigMap where the ConfigMap is kept.",
+            {"reason": "Read-only file system"},
+            status=409,
+        ),
+        "reload_kept_old": ErrorKind(
+            "A reload was not carried out, because it would have broken what works.",
+            "the previous models and settings were kept: {reason}",
+            "Fix the settings or the files, then reload again.",
+            {"reason": "flux1-dv.safetensors is in none of the 2 folders searched for diffusion_models"},
+        ),
+        "not_freed": ErrorKind(
+            "Models should have left the device, but ComfyUI keeps them there.",
+            "{found} are still on {device}",
+            "ComfyUI runs with --gpu-only or --highvram, which keep models on the device. Restart it "
+            "without.",
+            {"found": "6.94 GB", "device": "cuda:0"},
+        ),
+        "not_restored": ErrorKind(
+            "Models should have come back to the device, but not all of their weights are there.",
+            "{count} models are not back on their device: {found}",
+            "Check whether other processes fill the device. With dynamic VRAM only a warm-up brings weights back. "
+            "The first prompt moves what it needs.",
+            {"count": 2, "found": "flux, clip_l"},
+        ),
+        "device_fault": ErrorKind(
+            "The compute device reported an error that no process recovers from.",
+            "the device failed: {reason}",
+            "Restart the process; a liveness probe at /livez does so. If it happens again, look at the "
+            "driver's log.",
+            {"reason": "CUDA error: an illegal memory access was encountered"},
+        ),
+    },
+    "Commands, and what goes wrong after the start. The answer to a request has the problem under "
+    "`error`, see [http.md](http.md); a "
+    "job has it when it is over.",
+)
+
+COMMAND_LINE = Section(
+    "Command line",
+    {
+        "comfyui_not_found": ErrorKind(
+            "The command needs ComfyUI's folders and does not know where ComfyUI is.",
+            "no ComfyUI found {place}",
+            "Name the folder that has main.py: --comfyui DIR, or COMFYUI_PATH.",
+            {"place": "two folders above the plugin"},
+            exit_code=2,
+        ),
+        "comfyui_unusable": ErrorKind(
+            "ComfyUI was found, but its list of model folders cannot be read.",
+            "ComfyUI's model folders cannot be read: {error}: {reason}",
+            "Check extra_model_paths.yaml, and run the command with ComfyUI's own Python.",
+            {"error": "ModuleNotFoundError", "reason": "No module named 'yaml'"},
+        ),
+        "url_invalid": ErrorKind(
+            "The URL is not valid.",
+            "'{url}' is not a valid http(s) URL",
+            "Write it like http://127.0.0.1:8188.",
+            {"url": "127.0.0.1:8188"},
+            exit_code=2,
+        ),
+        "server_unreachable": ErrorKind(
+            "The server cannot be reached.",
+            "the server does not answer {path}: {reason}",
+            "Check the address, the port and whether ComfyUI is up.",
+            {"path": "/object_info", "reason": "Connection refused"},
+            "While models load at start-up the port is closed: `wait` for it first.",
+        ),
+        "server_answer": ErrorKind(
+            "The server answers, but not as ComfyUI does.",
+            "the server answered {path} with {found}; expected status 200 and JSON",
+            "Check that it is ComfyUI's address, and not that of a proxy that requires a login.",
+            {"path": "/history", "found": "status 401"},
+        ),
+        "capture_empty": ErrorKind(
+            "The server's prompts contain nothing that could be preloaded.",
+            "the {prompts} prompts of the history and queue have no loader node with inputs of its own",
+            "Run your workflows there once, then capture again.",
+            {"prompts": 0},
+            "ComfyUI forgets its history when it ends.",
+        ),
+        "trace_unavailable": ErrorKind(
+            "The system does not report which files a process has read.",
+            "the start cannot be recorded: {reason}",
+            "This needs Linux with /proc. Without a record only the start of torch's libraries is read ahead.",
+            {"reason": "No such file or directory"},
+        ),
+        "convert_input": ErrorKind(
+            "Files of this kind are not converted.",
+            "{file} cannot be converted: it {found}",
+            "{suggestion}",
+            {
+                "file": "model.ckpt",
+                "found": "may be a pickle with code in it",
+                "suggestion": "Load it where its code may run, and save it as safetensors first.",
+            },
+        ),
+        "convert_overflow": ErrorKind(
+            "Some weights are too large for the new type and would become infinite.",
+            "{found} finite numbers of {file} become infinite in {dtype}: {tensors}",
+            "Use --dtype bf16, or --clamp to cut them to the largest number of the type.",
+            {"found": 3, "file": "model.safetensors", "dtype": "fp16", "tensors": "decoder.up.3.weight (3)"},
+            "bf16 has the range of fp32. Look at an image made with a clamped file.",
+        ),
+        "output_refused": ErrorKind(
+            "The output file cannot be used.",
+            "{file} {found}",
+            "{suggestion}",
+            {
+                "file": "model-fp16.safetensors",
+                "found": "exists already",
+                "suggestion": "Choose another name, or --force to replace it.",
+            },
+            "The input itself is never replaced.",
+            exit_code=2,
+        ),
+        "output_failed": ErrorKind(
+            "The file could not be read or written to its end; the partial file was removed.",
+            "{file} was not written: {reason}",
+            "Check the free space and the permissions of its folder.",
+            {"file": "model-fp16.safetensors", "reason": "No space left on device"},
+        ),
+    },
+    "Reported by `python preload.py …` only; see [cli.md](cli.md).",
+)
+
+WORKFLOW = Section(
+    "Reading workflows",
+    {
+        "workflow_syntax": ErrorKind(
+            "The workflow file is not valid JSON.",
+            "the workflow is not valid JSON: {reason}",
+            "Save it again in ComfyUI: 'Save' or 'Export (API)'.",
+            {"reason": "Expecting value: line 1 column 1 (char 0)"},
+            "An image with a workflow inside is not read.",
+        ),
+        "workflow_unknown_format": ErrorKind(
+            "The file is JSON, but not a workflow in one of ComfyUI's formats.",
+            "the file holds {found}; expected 'nodes', or nodes with 'class_type'",
+            "Save the workflow in ComfyUI: 'Save' or 'Export (API)'.",
+            {"found": "a list"},
+        ),
+        "workflow_too_large": ErrorKind(
+            "The workflow, or the graph with all subgraphs expanded, exceeds a limit.",
+            "the workflow has {found}; at most {expected} are accepted",
+            "Remove embedded data such as images, or split the workflow.",
+            {"found": "104857600 bytes", "expected": "20971520"},
+            "The limits are in [workflows.md](workflows.md#limits).",
+        ),
+        "workflow_version": ErrorKind(
+            "The workflow was saved by an editor newer than this plugin knows.",
+            "the workflow has schema version {found}; the newest supported is {expected}",
+            "It was read as far as possible. If something is missing, use 'Export (API)' in ComfyUI, and "
+            "update the plugin.",
+            {"found": 2, "expected": 1},
+        ),
+        "workflow_node_invalid": ErrorKind(
+            "An item in the node list is not a valid node.",
+            "node {node} of the workflow was left out: {reason}",
+            "Save the workflow again in ComfyUI.",
+            {"node": 7, "reason": "it has no class_type"},
+            "The other nodes are used.",
+        ),
+        "workflow_node_unknown": ErrorKind(
+            "A node of the workflow has a class that is not installed.",
+            "node {node} of the workflow was left out: its class '{type}' is not installed",
+            "{suggestion}",
+            {
+                "node": "12:5",
+                "type": "IPAdapterModelLoader",
+                "suggestion": "Install the plugin that provides it.",
+            },
+            "Nodes that need its result cannot run; the others are used.",
+        ),
+        "workflow_link_missing": ErrorKind(
+            "A link of the workflow has no source.",
+            "input '{input}' of node {node} is linked to nothing",
+            "Open the workflow in ComfyUI, connect that input again, and save.",
+            {"input": "model", "node": 3},
+        ),
+        "workflow_cycle": ErrorKind(
+            "A node of the workflow needs its own result.",
+            "node {node} of the workflow was left out: its inputs lead back to itself",
+            "Open the workflow in ComfyUI and break the cycle.",
+            {"node": 3},
+            "A cycle may also lead through subgraphs, or be a subgraph that contains itself.",
+        ),
+        "workflow_value_computed": ErrorKind(
+            "A value of a loader node is only known while the workflow runs.",
+            "input '{input}' of {loader} (node {node}) is computed by other nodes",
+            "Choose the value in the loader node itself, or list that model under 'models'.",
+            {"input": "ckpt_name", "loader": "CheckpointLoaderSimple", "node": 4},
+        ),
+    },
+    "What is supported is in [workflows.md](workflows.md).",
+)
+
+SECTIONS = (SETTINGS_FILE, ENTRY, HOST, FILE, LOADING, WARM_UP, SERVING, COMMAND_LINE, WORKFLOW)
+ERRORS: Mapping[str, ErrorKind] = {
+    code: kind for section in SECTIONS for code, kind in section.errors.items()
 }

@@ -48,6 +48,11 @@ def problem(code: str, *, line: int | None = None, **values: object) -> Problem:
     return Problem(code, kind.sentence.format(**values), kind.hint.format(**values).strip(), line)
 
 
+def internal_error(error: BaseException) -> Problem:
+    """The problem `internal`. The caller logs the traceback."""
+    return problem("internal", error=type(error).__name__)
+
+
 def failure(loader: str, error: BaseException, files: Collection[Path] = ()) -> Problem:
     """What a loader node raised, as a Problem. `files`: their paths are cut out of its words."""
     reason = str(error)

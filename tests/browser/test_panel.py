@@ -69,7 +69,7 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     window.wait("Degraded")
     trouble = window.row("flux").locator(".cp-trouble")
     assert "tinyy.safetensors is in none of" in trouble.locator(".cp-message").inner_text()
-    assert "nearest: tiny.safetensors" == trouble.locator(".cp-hint").inner_text()
+    assert "Nearest: tiny.safetensors" == trouble.locator(".cp-hint").inner_text()
     assert "file_missing · line 6" == trouble.locator("code").inner_text()
     assert "!" == window.badge
 
@@ -81,7 +81,7 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     for part in (
         "flux (UNETLoader)",
         "[file_missing]",
-        "nearest: tiny.safetensors",
+        "Nearest: tiny.safetensors",
         "preload.yaml:6",
         "ComfyUI ",
     ):

@@ -210,7 +210,7 @@ def test_gguf_files(cli: Cli, tmp_path: Path) -> None:
 
     assert 1 == done.code
     assert {name: problems for name, (_, problems) in wanted.items() if problems} == codes(done.json)
-    assert "nearest: flux/good.gguf" in models(done.json)["gone"]["problems"][0]["hint"]
+    assert "Nearest: flux/good.gguf" in models(done.json)["gone"]["problems"][0]["hint"]
     assert ("its files", "at start-up only") == tuple(
         models(done.json)[n]["checked"] for n in ("good", "own")
     )
@@ -244,7 +244,7 @@ def test_workflows(cli: Cli, tmp_path: Path) -> None:
     )
     codes = [[p["code"] for p in row["problems"]] for row in done.json["workflows"]]
     assert (1, [["file_missing"], [], ["unknown_key"], ["workflow_missing"]]) == (done.code, codes)
-    assert "nearest: tiny.safetensors" in done.json["workflows"][0]["problems"][0]["hint"]
+    assert "Nearest: tiny.safetensors" in done.json["workflows"][0]["problems"][0]["hint"]
 
 
 def test_duplicate(cli: Cli) -> None:

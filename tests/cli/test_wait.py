@@ -23,7 +23,9 @@ from tests.support.snapshots import model, snapshot
 LOADING = snapshot(Status.LOADING, model(state=ModelState.LOADING))
 READY = snapshot(Status.READY, model())
 FAILED = snapshot(Status.FAILED, model(state=ModelState.FAILED))
-LATE = snapshot(Status.FAILED, model(state=ModelState.LOADING), problems=(problem("timeout", wanted="600"),))
+LATE = snapshot(
+    Status.FAILED, model(state=ModelState.LOADING), problems=(problem("timeout", expected="600"),)
+)
 
 Answer = Snapshot | web.Response
 Serve = Callable[..., Awaitable[str]]

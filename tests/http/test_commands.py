@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from comfy_preload.api import access as gate
+from comfy_preload.api import access
 from comfy_preload.api.routes import MAX_BYTES
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.snapshot import Status
@@ -32,7 +32,7 @@ def door() -> OpenDoor:
 
 @pytest.fixture
 async def client(serve: Serve, door: OpenDoor, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setenv(gate.TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setenv(access.TOKEN_VARIABLE, TOKEN)
     return await serve(READY, door)
 
 
@@ -240,10 +240,10 @@ async def test_odd_requests(client: Client, door: OpenDoor, lines: str) -> None:
 
 async def test_rate(client: Client, door: OpenDoor) -> None:
     """More than so many commands in a minute are refused, with the time to wait."""
-    codes = [(await client.post("/preload/wake")).status for _ in range(gate.MAX_COMMANDS_PER_MINUTE + 20)]
+    codes = [(await client.post("/preload/wake")).status for _ in range(access.MAX_COMMANDS_PER_MINUTE + 20)]
     reply = await client.post("/preload/wake")
 
-    assert 202 == codes[gate.MAX_COMMANDS_PER_MINUTE - 1]
+    assert 202 == codes[access.MAX_COMMANDS_PER_MINUTE - 1]
     assert (429, "too_many_commands", "1") == (
         reply.status,
         (await reply.json())["error"]["code"],
@@ -257,9 +257,9 @@ async def test_flood_of_wrong_tokens(client: Client, door: OpenDoor) -> None:
     wrong: dict[str, Any] = {"Host": "gpu-1", "Authorization": "Bearer wrong"}
     codes = [
         (await client.post("/preload/reload", headers=wrong)).status
-        for _ in range(gate.MAX_REFUSALS_PER_MINUTE + 20)
+        for _ in range(access.MAX_REFUSALS_PER_MINUTE + 20)
     ]
 
-    assert [401, 429] == [codes[gate.MAX_REFUSALS_PER_MINUTE - 1], codes[-1]]
+    assert [401, 429] == [codes[access.MAX_REFUSALS_PER_MINUTE - 1], codes[-1]]
     assert 202 == (await client.post("/preload/reload", headers={"Host": "gpu-1", **BEARER})).status
     assert 1 == len(door.jobs)

@@ -102,7 +102,7 @@ async def test_counts(serve: Serve) -> None:
 
 async def test_failing(serve: Serve) -> None:
     """What fails stands under its name with code, message, hint and line; the settings file under its own."""
-    wrong = problem("yaml_too_large", found="a bomb", wanted="less")
+    wrong = problem("yaml_too_large", found="a bomb", expected="less")
     now = snapshot(Status.FAILED, model("b", ModelState.FAILED), problems=(wrong,))
     body = await (await (await serve(now)).get("/ready")).json()
 
@@ -208,7 +208,7 @@ async def test_unknown_model(serve: Serve, prefix: str) -> None:
     body = await reply.json()
     assert ("unknown", ["a", "b"]) == (body["status"], body["models"])
     assert {"code", "message", "hint"} == body["error"].keys()
-    assert ("model_unknown", "there is no model 'nobody' among the 2 of the settings") == (
+    assert ("model_unknown", "unknown model 'nobody'; the settings have 2") == (
         body["error"]["code"],
         body["error"]["message"],
     )
@@ -274,7 +274,7 @@ async def test_kserve_unknown(serve: Serve) -> None:
     """An unknown name is 404, with an error of the shape that protocol has."""
     reply = await (await serve(snapshot(Status.READY, model("a")))).get("/v2/models/b/ready")
 
-    assert (404, {"error": "there is no model 'b' among the 1 of the settings"}) == (
+    assert (404, {"error": "unknown model 'b'; the settings have 1"}) == (
         reply.status,
         await reply.json(),
     )

@@ -44,12 +44,12 @@ def test_usual_id() -> None:
         pytest.param("registry: ['redis://:hunter2@h']", "the keys redis and advertise", id="list"),
         pytest.param(
             "registry: {redis: 'redis//:hunter2@h', advertise: 'http://h'}",
-            "wanted a URL such as redis://",
+            "expected a URL such as redis://",
             id="typo",
         ),
         pytest.param(
             "registry: {redis: ':hunter2@h', advertise: 'http://h'}",
-            "wanted a URL such as redis://",
+            "expected a URL such as redis://",
             id="no-scheme",
         ),
         pytest.param(
@@ -58,7 +58,7 @@ def test_usual_id() -> None:
             id="advertise",
         ),
         pytest.param(
-            "registry: {redis: 'redis://h', advertise: h}", "advertise is 'h'; wanted a URL", id="no-url"
+            "registry: {redis: 'redis://h', advertise: h}", "advertise is 'h'; expected a URL", id="no-url"
         ),
         pytest.param(
             "registry: {redis: 'redis://:hunter2@h'}",

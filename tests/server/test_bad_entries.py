@@ -25,7 +25,7 @@ class Bad(NamedTuple):
 
 
 VARIABLE = "hunter2"
-FETCH = "fetch it again|Download the file again"
+FETCH = "[Dd]ownload the file again"
 BAD = {
     # looked up
     "missing": Bad(
@@ -47,12 +47,12 @@ BAD = {
     "truncated": Bad(
         "unet: truncated.safetensors", "file_truncated", "[0-9,]+ bytes; its header describes [0-9,]+", FETCH
     ),
-    "sparse": Bad("unet: sparse.safetensors", "too_big", r"2,199\.\d+ GB; available are", "fp16 or fp8"),
+    "sparse": Bad("unet: sparse.safetensors", "too_big", r"2,199\.\d+ GB, but only", "fp16 or fp8"),
     "climbing": Bad(
         "vae: ../checkpoints/tiny.safetensors",
         "file_missing",
         "is in none of the 2 folders searched for vae",
-        r"nearest: tiny\.safetensors",
+        r"Nearest: tiny\.safetensors",
     ),
     "climbing-far": Bad(
         "unet: ../../../../../../../etc/passwd",

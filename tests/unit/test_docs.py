@@ -14,7 +14,6 @@ from aiohttp import web
 
 from comfy_preload.api import json_bodies as body
 from comfy_preload.api.routes import register
-from comfy_preload.core.errors import ERRORS
 from comfy_preload.core.settings.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse
 from comfy_preload.core.settings.schema import ENTRIES, json_schema
 from comfy_preload.core.settings.validation import MAX_ENTRIES, validate
@@ -140,23 +139,6 @@ def test_routes() -> None:
 
     routes = {f"{r.method} {r.path.replace(':[^/]+', '')}" for r in table if isinstance(r, web.RouteDef)}
     assert routes == set(re.findall(r"^\| `([A-Z]+ \S+)`", text("http.md"), re.MULTILINE))
-
-
-def test_error_codes() -> None:
-    """docs/errors.md has a section for every code, and no other."""
-    assert sorted(ERRORS) == sorted(re.findall(r"^### (\w+)$", text("errors.md"), re.MULTILINE))
-
-
-@pytest.mark.parametrize("code", ERRORS)
-def test_error(code: str) -> None:
-    """A section of docs/errors.md has the meaning from the table, an example of the message, and what to do."""
-    section = text("errors.md").partition(f"### {code}\n")[2].partition("\n#")[0]
-    meaning, example, advice = section.strip().split("\n\n")
-    fixed = [re.escape(part) for part in re.split(r"\{\w+\}", ERRORS[code].sentence)]
-
-    assert ERRORS[code].meaning == meaning
-    assert re.fullmatch("> " + ".+".join(fixed), example)
-    assert advice
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))

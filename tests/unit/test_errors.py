@@ -29,7 +29,7 @@ def calls() -> Iterator[tuple[str, set[str], str]]:
                 yield str(code.value), {k.arg or "**" for k in node.keywords}, f"{path.name}:{node.lineno}"
 
 
-def wanted(code: str) -> set[str]:
+def places(code: str) -> set[str]:
     kind = ERRORS[code]
     return {
         name
@@ -51,14 +51,14 @@ def test_values(code: str, given: set[str]) -> None:
     """A problem is made with exactly the values that its sentence and hint have places for."""
     written = given - {"line", "**"}
 
-    assert written <= wanted(code)
-    assert "**" in given or written == wanted(code)
+    assert written <= places(code)
+    assert "**" in given or written == places(code)
 
 
 @pytest.mark.parametrize("code", ERRORS)
 def test_texts(code: str) -> None:
     """Every row formats, says what it means in a sentence, and never ends a message with a full stop."""
-    made = problem(code, line=7, **dict.fromkeys(wanted(code), "VALUE"))
+    made = problem(code, line=7, **dict.fromkeys(places(code), "VALUE"))
 
     assert made.message
     assert made.hint
@@ -149,12 +149,12 @@ def test_long_words(text: str) -> None:
             id="pickle",
         ),
         pytest.param(
-            SystemExit(3), "load_exit", "L called for the process to exit (3); that was prevented", id="exit"
+            SystemExit(3), "load_exit", "L tried to end the process (3); this was prevented", id="exit"
         ),
         pytest.param(
             SystemExit(),
             "load_exit",
-            "L called for the process to exit (no reason); that was prevented",
+            "L tried to end the process (no reason); this was prevented",
             id="exit-silently",
         ),
         pytest.param(RuntimeError("a\nb"), "load_failed", "L raised RuntimeError: a", id="several-lines"),

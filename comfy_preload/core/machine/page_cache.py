@@ -1,4 +1,4 @@
-"""What of a file the page cache has already."""
+"""Finds out which parts of a file are already in the page cache."""
 
 from __future__ import annotations
 

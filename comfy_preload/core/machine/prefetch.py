@@ -1,8 +1,8 @@
-"""Model files -> page cache, while Python still imports torch. Reads, keeps nothing, decides nothing.
+"""Reads model files into the page cache while Python imports torch.
 
 Started by `prestartup_script.py`, before torch is imported; loading waits for the file it needs and
-for no other. Whatever goes wrong with a file, it is left out with one line in the log, and loading
-reads it the normal way.
+for no other. A file that cannot be read is left out with one line in the log, and loading reads it
+the normal way.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from comfy_preload.core.log import log
 from comfy_preload.core.machine.page_cache import CHUNK, OPEN_FLAGS, uncached
 from comfy_preload.core.text import gigabytes
 
-MOST_READERS = 4
+MAX_READERS = 4
 TRIAL = 256 << 20
-"""`auto` reads so many bytes with one reader, twice as many with four, and keeps the faster way.
+"""Bytes that `auto` reads with one reader, then twice as many with four, to keep the faster way.
 
-Not before somebody waits: while ComfyUI imports, more readers only take the disk away from it.
+It begins once loading waits: while ComfyUI imports, more readers only slow its imports down.
 """
 GAIN = 1.15
-"""What four readers must be faster by to be kept."""
-PATIENCE = 5.0
-"""Seconds without a byte read after which nobody waits any longer: a stopped mount, say."""
+"""The factor by which four readers must be faster to be kept."""
+STALL_TIMEOUT = 5.0
+"""Seconds without a byte read after which loading stops waiting: a stopped mount, for example."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _File:
     size: int = 0
     chunks_left: int = 0
     done: threading.Event = field(default_factory=threading.Event)
-    """Read to its end, or given up."""
+    """Set when it was read to its end, or given up."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,22 @@ class Prefetch:
         self._spawn(self._survey)
 
     def stop(self) -> None:
-        """Read no further chunk. Whoever waits goes on."""
+        """Read no further chunk. `wait` returns."""
         self._stopped = True
         for file in self._files.values():
             file.done.set()
 
     def wait(self, paths: Iterable[Path]) -> float:
-        """Until these files are in the page cache or given up. Returns the seconds it took."""
+        """Wait until these files are in the page cache or given up. Return the seconds it took."""
         began = time.monotonic()
         for path in paths:
             file = self._files.get(path)
             while file is not None and not file.done.wait(0.1):
                 self._awaited = True
-                if time.monotonic() - self._last_byte > PATIENCE:
-                    log.warning("prefetch: nothing read for %.0f s; loading goes on without it", PATIENCE)
+                if time.monotonic() - self._last_byte > STALL_TIMEOUT:
+                    log.warning(
+                        "prefetch: no data for %.0f s; loading continues without prefetch", STALL_TIMEOUT
+                    )
                     self.stop()
         return time.monotonic() - began
 
@@ -128,7 +130,7 @@ class Prefetch:
                 self.stop()
                 now = self.progress()
                 log.info(
-                    "prefetched %s in %.2f s (%.2f GB/s); %s were cached before",
+                    "prefetched %s in %.2f s (%.2f GB/s); %s already cached",
                     gigabytes(now.bytes - now.cached),
                     now.seconds,
                     now.rate / 1e9,
@@ -215,8 +217,8 @@ class Prefetch:
             trial.append(now if now[1] else (self._began, 0))
         elif len(trial) == 1 and now[1] - trial[0][1] >= TRIAL:
             trial.append(now)
-            self._wanted = MOST_READERS
-            for index in range(1, MOST_READERS):
+            self._wanted = MAX_READERS
+            for index in range(1, MAX_READERS):
                 self._spawn(functools.partial(self._reader, index))
         elif len(trial) == 2 and now[1] - trial[1][1] >= 2 * TRIAL:
             alone, together = (_rate(*pair) for pair in itertools.pairwise([*trial, now]))

@@ -1,8 +1,8 @@
 """Memory that loading is about to need: written to once while Python still imports torch, then given back.
 
-On a virtual machine the first write to a page is many times dearer than the next, for the hypervisor
+On a virtual machine the first write to a page is many times more expensive than later ones, because the hypervisor
 has yet to find memory for it. Without this, most of a first load is spent so (docs/performance.md).
-Huge pages make a 512th as many first writes of it, here and in torch.
+With huge pages, 1/512 as many first writes are needed, here and in torch.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from comfy_preload.core.state.snapshot import WarmUp, WarmUpState
 from comfy_preload.core.text import stem
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate
-from comfy_preload.core.workflow.reader import MAX_BYTES, Workflow, parse
+from comfy_preload.core.workflow.reader import Workflow, parse, read_file
 
 _HARMLESS = frozenset({"workflow_version"})
 """Worth a line in the log, but the workflow was read all the same."""
@@ -76,13 +76,9 @@ def _one(
     name: str, file: Path, source: WorkflowSource, types: NodeTypes
 ) -> tuple[tuple[Call, ...], Runs | None]:
     try:
-        with file.open("rb") as stream:
-            workflow = parse(stream.read(MAX_BYTES + 1), types)
+        workflow = parse(read_file(file, name), types)
     except PreloadError as error:
         return (), _failed(name, source, (error.problem,))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        return (), _failed(name, source, (problem("file_unreadable", file=name, reason=reason),))
     wrong = tuple(p for p in workflow.problems if p.code not in _HARMLESS)
     for fault in workflow.problems:
         log.warning("%s: %s", name, fault)

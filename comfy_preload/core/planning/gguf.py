@@ -67,7 +67,7 @@ def header_problem(stream: BinaryIO, name: str, size: int) -> Problem | None:
     try:
         return _Header(stream, size).problem(name)
     except EOFError:
-        return problem("file_truncated", file=name, found=f"{size:,}", wanted="a longer header")
+        return problem("file_truncated", file=name, found=f"{size:,}", expected="a longer header")
     except (ValueError, OverflowError) as error:
         return _broken(name, str(error))
 
@@ -102,7 +102,7 @@ class _Header:
         end = max(self._tensor() for _ in range(tensors))
         data = -(-self._at // alignment) * alignment
         if data + end > self._size:
-            return problem("file_truncated", file=name, found=f"{self._size:,}", wanted=f"{data + end:,}")
+            return problem("file_truncated", file=name, found=f"{self._size:,}", expected=f"{data + end:,}")
         return None
 
     def _tensor(self) -> int:

@@ -155,7 +155,7 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
             line=entry.line,
             loader=spec.name,
             input=name,
-            wanted=", ".join(known) or "none",
+            expected=", ".join(known) or "none",
             suggestion=did_you_mean(name, [*known, "name", "required", "device"], "Remove it."),
         )
         for name in entry.inputs
@@ -197,7 +197,7 @@ def _value_problem(
             file=shown,
             where=f"in none of the {len(searched)} folders" if len(searched) != 1 else "not in the folder",
             folder=" and ".join(wanted.folders),
-            suggestion=f"nearest: {', '.join(near)}" if near else _where(searched, wanted.folders),
+            suggestion=f"Nearest: {', '.join(near)}." if near else _where(searched, wanted.folders),
         )
     return problem(
         "value_not_allowed",
@@ -205,7 +205,7 @@ def _value_problem(
         input=wanted.name,
         loader=spec.name,
         found=repr(shown) if isinstance(value, str) else shown,
-        wanted=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
+        expected=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
         suggestion=did_you_mean(value, options, "Choose one of those."),
     )
 

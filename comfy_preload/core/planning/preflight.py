@@ -55,7 +55,7 @@ def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True, mapp
                 problems.append(problem("pickle_refused", line=call.entry.line, file=file.name))
         needed = sum((counted | own).values())
         if not problems and needed > room:
-            values = {"found": gigabytes(needed), "wanted": gigabytes(room)}
+            values = {"found": gigabytes(needed), "expected": gigabytes(room)}
             names = ", ".join(file.name for file in call.files)
             (warnings if mapped else problems).append(
                 problem("too_big", line=call.entry.line, file=names, **values)

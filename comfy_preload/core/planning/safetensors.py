@@ -189,7 +189,7 @@ def _read(path: Path, name: str, size: int) -> RawHeader:
     except _BAD_TABLE as error:
         raise PreloadError(_no_table(name)) from error
     if described != size:
-        raise PreloadError(problem("file_truncated", file=name, found=f"{size:,}", wanted=f"{described:,}"))
+        raise PreloadError(problem("file_truncated", file=name, found=f"{size:,}", expected=f"{described:,}"))
     return raw
 
 
@@ -243,7 +243,7 @@ def _not_safetensors(start: bytes, name: str, size: int) -> Problem:
         return problem("file_not_safetensors", file=name, found=other[0], suggestion=other[1])
     if plausible:
         header = f"a header of {length:,} bytes alone"
-        return problem("file_truncated", file=name, found=f"{size:,}", wanted=header)
+        return problem("file_truncated", file=name, found=f"{size:,}", expected=header)
     return _broken(name, f"claims a header of {length:,} bytes")
 
 

@@ -45,7 +45,7 @@ def override(prompt: Prompt, overrides: Mapping[str, Any], name: str) -> tuple[P
                     "override_unknown",
                     found=key,
                     workflow=name,
-                    wanted=shown or "none",
+                    expected=shown or "none",
                     suggestion=suggestion,
                 )
             )

@@ -70,7 +70,7 @@ def read(path: Path) -> Document:
         raise PreloadError(problem("yaml_unreadable", reason=reason)) from error
     if len(text) > MAX_BYTES:
         raise PreloadError(
-            problem("yaml_too_large", found=f"more than {MAX_BYTES} bytes", wanted=f"{MAX_BYTES}")
+            problem("yaml_too_large", found=f"more than {MAX_BYTES} bytes", expected=f"{MAX_BYTES}")
         )
     return parse(text)
 
@@ -93,7 +93,7 @@ def parse(text: bytes | str) -> Document:
         raise PreloadError(problem("yaml_syntax", reason=reason)) from error
     except RecursionError as error:
         raise PreloadError(
-            problem("yaml_too_large", found="values nested too deep", wanted=f"{MAX_DEPTH} levels")
+            problem("yaml_too_large", found="values nested too deep", expected=f"{MAX_DEPTH} levels")
         ) from error
     finally:
         if loader is not None:
@@ -110,7 +110,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes += 1
         if self._nodes > MAX_VALUES:
             found = f"more than {MAX_VALUES} keys and values"
-            raise PreloadError(problem("yaml_too_large", found=found, wanted=str(MAX_VALUES)))
+            raise PreloadError(problem("yaml_too_large", found=found, expected=str(MAX_VALUES)))
         return super().compose_node(parent, index)
 
 
@@ -128,7 +128,7 @@ class _Reader:
         self._count += 1
         if self._count > MAX_VALUES:
             found = f"more than {MAX_VALUES} values once its anchors are expanded"
-            raise PreloadError(problem("yaml_too_large", found=found, wanted=str(MAX_VALUES)))
+            raise PreloadError(problem("yaml_too_large", found=found, expected=str(MAX_VALUES)))
         if len(place) > MAX_DEPTH:
             raise RecursionError
         self.lines[place] = node.start_mark.line + 1

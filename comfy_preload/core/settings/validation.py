@@ -81,7 +81,7 @@ def _listed(key: str, data: dict[str, Any], document: Document, wrong: list[Prob
     """Return the list under `key`, cut at the maximum length; add problems of the list to `wrong`."""
     raws = data.get(key) or []
     if not isinstance(raws, list):
-        values = {"found": _show(raws, document, (key,)), "wanted": "a list of entries"}
+        values = {"found": _show(raws, document, (key,)), "expected": "a list of entries"}
         suggestion = "Start each entry with '- '."
         wrong.append(
             problem("wrong_value", line=document.line((key,)), key=key, suggestion=suggestion, **values)
@@ -89,7 +89,7 @@ def _listed(key: str, data: dict[str, Any], document: Document, wrong: list[Prob
         return []
     if len(raws) > MAX_ENTRIES:
         line = document.line((key, MAX_ENTRIES))
-        wrong.append(problem("too_many_entries", line=line, key=key, found=len(raws), wanted=MAX_ENTRIES))
+        wrong.append(problem("too_many_entries", line=line, key=key, found=len(raws), expected=MAX_ENTRIES))
     return raws[:MAX_ENTRIES]
 
 
@@ -215,9 +215,9 @@ def _finding(place: Place, items: list[ErrorDetails], document: Document, model:
     fields = _fields(model, items[0]["loc"][:-1])
     if items[0]["type"] == "extra_forbidden":
         suggestion = did_you_mean(key, fields, "Remove it.")
-        wanted = ", ".join(fields)
-        return problem("unknown_key", line=line, key=key, wanted=wanted, suggestion=suggestion)
-    wanted = " or ".join(_wanted(item) for item in items)
+        expected = ", ".join(fields)
+        return problem("unknown_key", line=line, key=key, expected=expected, suggestion=suggestion)
+    expected = " or ".join(_expected(item) for item in items)
     field = fields.get(key)
     choices = get_args(field.annotation) if field is not None else ()
     words = [choice for choice in choices if isinstance(choice, str)]
@@ -226,7 +226,7 @@ def _finding(place: Place, items: list[ErrorDetails], document: Document, model:
         line=line,
         key=key,
         found=_show(items[0]["input"], document, place),
-        wanted=wanted,
+        expected=expected,
         suggestion=did_you_mean(items[0]["input"], words, "The keys are explained in docs/settings.md."),
     )
 
@@ -242,7 +242,7 @@ def _fields(model: type[BaseModel], below: tuple[int | str, ...]) -> dict[str, F
     return model.model_fields
 
 
-def _wanted(item: ErrorDetails) -> str:
+def _expected(item: ErrorDetails) -> str:
     if item["type"] == "string_pattern_mismatch":
         return "a text without '/' and control characters"
     return item["msg"].removeprefix("Input should be ").split(", unable")[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.errors import PreloadError, Problem, problem
@@ -31,6 +32,16 @@ class Workflow:
     problems: tuple[Problem, ...] = ()
 
 
+def read_file(path: Path, name: str) -> bytes:
+    """Read a workflow file, at most one byte more than `load` accepts. Raises PreloadError: file_unreadable, for `name`."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PreloadError(problem("file_unreadable", file=name, reason=reason)) from error
+
+
 def parse(text: bytes | str, types: NodeTypes) -> Workflow:
     """Read a workflow. Raises PreloadError: workflow_too_large, workflow_syntax, workflow_unknown_format."""
     data = load(text)
@@ -46,13 +57,13 @@ def load(text: bytes | str) -> dict[str, Any]:
     """The JSON object of a workflow in either format, a wrapped prompt unwrapped. Raises as `parse` does."""
     size = len(text) if isinstance(text, bytes) else len(text.encode(errors="replace"))
     if size > MAX_BYTES:
-        raise PreloadError(problem("workflow_too_large", found=f"{size} bytes", wanted=f"{MAX_BYTES}"))
+        raise PreloadError(problem("workflow_too_large", found=f"{size} bytes", expected=f"{MAX_BYTES}"))
     try:
         written = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         data: Any = json.loads(written, parse_constant=lambda _: None)
     except RecursionError as error:
         raise PreloadError(
-            problem("workflow_too_large", found="values nested too deep", wanted="some hundred levels")
+            problem("workflow_too_large", found="values nested too deep", expected="some hundred levels")
         ) from error
     except ValueError as error:
         raise PreloadError(problem("workflow_syntax", reason=shown(error, 200))) from error
@@ -80,7 +91,7 @@ def _is_node(node: Any) -> bool:
 def _editor(data: Mapping[str, Any], known: Known, problems: list[Problem]) -> Prompt:
     version = data.get("version")
     if isinstance(version, int | float) and version > NEWEST_SCHEMA:
-        problems.append(problem("workflow_version", found=shown(version), wanted=str(NEWEST_SCHEMA)))
+        problems.append(problem("workflow_version", found=shown(version), expected=str(NEWEST_SCHEMA)))
     graph, subgraphs, unread = read(data)
     flatten = Flatten(graph, subgraphs, known)
     prompt = flatten.prompt()

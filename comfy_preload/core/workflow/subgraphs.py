@@ -90,7 +90,7 @@ class Layouts:
             count += len(scope.graph.nodes)
             if count > MAX_NODES:
                 found = f"more than {MAX_NODES} nodes once its subgraphs are laid out"
-                raise PreloadError(problem("workflow_too_large", found=found, wanted=str(MAX_NODES)))
+                raise PreloadError(problem("workflow_too_large", found=found, expected=str(MAX_NODES)))
             todo += self._inside(scope)
         for scope in reversed(self.scopes):
             self._promote(scope)

@@ -154,19 +154,19 @@ def test_stop(file: Callable[[str, int], Path], caplog: pytest.LogCaptureFixture
     job.start()
     job.stop()
     job.wait([path])
-    assert "loading goes on without it" not in caplog.text
+    assert "loading continues without prefetch" not in caplog.text
     assert job.progress().bytes <= 2 * CHUNK
 
 
 def test_nobody_waits_for_storage_that_does_not_answer(
     file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without a byte for PATIENCE seconds, waiting ends and loading reads for itself."""
-    monkeypatch.setattr(prefetch, "PATIENCE", 0.2)
+    """Without a byte for STALL_TIMEOUT seconds, waiting ends and loading reads for itself."""
+    monkeypatch.setattr(prefetch, "STALL_TIMEOUT", 0.2)
     job = Prefetch([path := file("model.bin", MB)], budget=PLENTY, readers=1)  # never started: reads nothing
     with caplog.at_level(logging.WARNING, "preload"):
         assert job.wait([path])
-    assert "loading goes on without it" in caplog.text
+    assert "loading continues without prefetch" in caplog.text
 
 
 def test_a_file_that_is_not_prefetched_is_not_waited_for(
@@ -174,7 +174,7 @@ def test_a_file_that_is_not_prefetched_is_not_waited_for(
 ) -> None:
     """Loading may ask for any file; a wait for this one would last until the patience ends, with a warning."""
     run().wait([tmp_path / "other.bin"])
-    assert "loading goes on without it" not in caplog.text
+    assert "loading continues without prefetch" not in caplog.text
 
 
 def test_auto_tries_more_readers(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,4 +182,4 @@ def test_auto_tries_more_readers(file: Callable[[str, int], Path], monkeypatch: 
     monkeypatch.setattr(prefetch, "TRIAL", CHUNK)
     done = run(file("model.bin", 12 * CHUNK), readers=None).progress()
     assert done.bytes == 12 * CHUNK
-    assert done.readers in (1, prefetch.MOST_READERS)
+    assert done.readers in (1, prefetch.MAX_READERS)

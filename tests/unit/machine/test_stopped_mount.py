@@ -63,8 +63,8 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 def test_mount_that_stops(
     mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Loading goes on after PATIENCE, only the reader hangs; when the mount comes back nothing goes wrong."""
-    monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
+    """Loading goes on after STALL_TIMEOUT, only the reader hangs; when the mount comes back nothing goes wrong."""
+    monkeypatch.setattr(prefetch, "STALL_TIMEOUT", 0.5)
     files = [mount.folder / "a.bin", mount.folder / "b.bin"]
     job = Prefetch(files, budget=PLENTY, readers=1)
     job.start()
@@ -72,7 +72,7 @@ def test_mount_that_stops(
         time.sleep(0.001)
     mount.stop()
     job.wait(files)
-    assert "loading goes on without it" in caplog.text
+    assert "loading continues without prefetch" in caplog.text
     read = job.progress().bytes
     assert CHUNK <= read < 16 * CHUNK
     assert job.progress().running, "its reader hangs in the kernel, and nobody minds"
@@ -90,11 +90,11 @@ def test_mount_that_never_answers(
     mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A mount that does not even say how large a file is ends the wait too."""
-    monkeypatch.setattr(prefetch, "PATIENCE", 0.5)
+    monkeypatch.setattr(prefetch, "STALL_TIMEOUT", 0.5)
     mount.stop()
     job = Prefetch([path := mount.folder / "a.bin"], budget=PLENTY)
     job.start()
     job.wait([path])
-    assert "loading goes on without it" in caplog.text
+    assert "loading continues without prefetch" in caplog.text
     assert 0 == job.progress().bytes
     mount.go_on()

@@ -81,7 +81,7 @@ def test_too_big(folder: Path) -> None:
 
     assert [[], ["too_big"], []] == codes(checked)
     [problem] = checked.plan.calls[1].problems
-    assert "with b.safetensors the models need 1.0 MB; available are 0.0 MB" == problem.message
+    assert "models up to b.safetensors need 1.0 MB, but only 0.0 MB is available" == problem.message
     assert 3 == problem.line
 
 
@@ -118,7 +118,7 @@ def test_sparse_file_that_fits_nowhere(folder: Path) -> None:
     checked = check(plan(folder, "vae: a.safetensors"), inspect, 64 << 30)
 
     [problem] = checked.plan.calls[0].problems
-    assert "with a.safetensors the models need 1,099.51 GB; available are 68.72 GB" == problem.message
+    assert "models up to a.safetensors need 1,099.51 GB, but only 68.72 GB is available" == problem.message
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_good(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "code", "message", "hint"),
     [
-        pytest.param(b"", "file_empty", "m.safetensors is empty", "fetch it again", id="empty"),
+        pytest.param(b"", "file_empty", "m.safetensors is empty", "download the file again", id="empty"),
         pytest.param(b"<!DOCTYPE html><p>Sign in", "file_not_safetensors", "HTML page", "login", id="html"),
         pytest.param(
             b"\n  <html>" + bytes(99), "file_not_safetensors", "HTML page", "login", id="html-after-blanks"

@@ -149,7 +149,7 @@ def test_duplicate_key() -> None:
     [(place, problem)] = document.problems
     assert ("when",) == place
     assert ("duplicate_key", 3) == (problem.code, problem.line)
-    assert "key 'when' stands twice, first in line 1" == problem.message
+    assert "duplicate key 'when'; first defined on line 1" == problem.message
 
 
 def test_variable(monkeypatch: pytest.MonkeyPatch) -> None:

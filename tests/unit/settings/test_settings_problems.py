@@ -29,47 +29,47 @@ def only(problems: tuple[Problem, ...]) -> Problem:
     ("text", "line", "message", "hint"),
     [
         pytest.param(
-            "timeout: soon", 1, "timeout is 'soon'; wanted a valid number", "docs/settings.md", id="number"
+            "timeout: soon", 1, "timeout is 'soon'; expected a valid number", "docs/settings.md", id="number"
         ),
-        pytest.param("timeout: 0", 1, "timeout is 0; wanted greater than 0", "docs/settings.md", id="zero"),
+        pytest.param("timeout: 0", 1, "timeout is 0; expected greater than 0", "docs/settings.md", id="zero"),
         pytest.param(
-            "timeout: -1", 1, "timeout is -1; wanted greater than 0", "docs/settings.md", id="negative"
+            "timeout: -1", 1, "timeout is -1; expected greater than 0", "docs/settings.md", id="negative"
         ),
         pytest.param(
             "timeout: .inf",
             1,
-            "timeout is inf; wanted less than or equal to 86400",
+            "timeout is inf; expected less than or equal to 86400",
             "docs/settings.md",
             id="infinite",
         ),
         pytest.param(
             "timeout: [1]",
             1,
-            "timeout is a list of 1 values; wanted a valid number",
+            "timeout is a list of 1 values; expected a valid number",
             "docs/settings.md",
             id="list",
         ),
         pytest.param(
             "\nwhen: startupp",
             2,
-            "when is 'startupp'; wanted 'startup'",
+            "when is 'startupp'; expected 'startup'",
             "Did you mean 'startup'?",
             id="when",
         ),
         pytest.param(
             "when: true",
             1,
-            "when is True; wanted 'startup', 'background' or 'off'",
+            "when is True; expected 'startup', 'background' or 'off'",
             "docs/settings.md",
             id="when-true",
         ),
         pytest.param(
-            "on_error: Exit", 1, "on_error is 'Exit'; wanted", "Did you mean 'exit'?", id="on_error"
+            "on_error: Exit", 1, "on_error is 'Exit'; expected", "Did you mean 'exit'?", id="on_error"
         ),
         pytest.param(
             "timeuot: 5",
             1,
-            "unknown key 'timeuot'; wanted one of: when, on_error, timeout, ",
+            "unknown key 'timeuot'; expected one of: when, on_error, timeout, ",
             "'timeout'?",
             id="typo",
         ),
@@ -78,20 +78,24 @@ def only(problems: tuple[Problem, ...]) -> Problem:
         pytest.param(
             "models: {checkpoint: a}",
             1,
-            "models is a mapping with 1 keys; wanted a list",
+            "models is a mapping with 1 keys; expected a list",
             "'- '",
             id="models-mapping",
         ),
         pytest.param(
             "models: a.safetensors",
             1,
-            "models is 'a.safetensors'; wanted a list of entries",
+            "models is 'a.safetensors'; expected a list of entries",
             "'- '",
             id="models-text",
         ),
         pytest.param("? [a]\n: 1", 1, "unknown key '[…]'", "Remove it.", id="complex-key"),
         pytest.param(
-            "when: off\nwhen: off", 2, "key 'when' stands twice, first in line 1", "Keep one", id="duplicate"
+            "when: off\nwhen: off",
+            2,
+            "duplicate key 'when'; first defined on line 1",
+            "Keep one",
+            id="duplicate",
         ),
         pytest.param(
             "- checkpoint: a",
@@ -137,18 +141,26 @@ def test_file_problem(text: str, line: int, message: str, hint: str) -> None:
             "{checkpoint: a, vae: b}", "entry_unclear", "checkpoint and vae", "of its own", id="two"
         ),
         pytest.param(
-            "checkpoint: 5", "wrong_value", "checkpoint is 5; wanted a valid string", "docs/", id="number"
+            "checkpoint: 5", "wrong_value", "checkpoint is 5; expected a valid string", "docs/", id="number"
         ),
-        pytest.param("checkpoint: ''", "wrong_value", "checkpoint is ''; wanted", "docs/", id="no-file"),
+        pytest.param("checkpoint: ''", "wrong_value", "checkpoint is ''; expected", "docs/", id="no-file"),
         pytest.param(
-            "checkpoint:", "wrong_value", "checkpoint is None; wanted a valid string", "docs/", id="no-value"
+            "checkpoint:",
+            "wrong_value",
+            "checkpoint is None; expected a valid string",
+            "docs/",
+            id="no-value",
         ),
         pytest.param("clip: []", "wrong_value", "clip is a list of 0 values", "docs/", id="no-clip"),
         pytest.param(
             "clip: [a, b, c, d, e]", "wrong_value", "clip is a list of 5 values", "docs/", id="five-clips"
         ),
         pytest.param(
-            "{vae: a, device: cpu}", "wrong_value", "device is 'cpu'; wanted 'gpu' or 'ram'", "", id="device"
+            "{vae: a, device: cpu}",
+            "wrong_value",
+            "device is 'cpu'; expected 'gpu' or 'ram'",
+            "",
+            id="device",
         ),
         pytest.param(
             "{vae: a, device: GPU}", "wrong_value", "device is 'GPU'", "Did you mean 'gpu'?", id="device-case"
@@ -156,28 +168,28 @@ def test_file_problem(text: str, line: int, message: str, hint: str) -> None:
         pytest.param(
             "{vae: a, required: maybe}",
             "wrong_value",
-            "required is 'maybe'; wanted a valid boolean",
+            "required is 'maybe'; expected a valid boolean",
             "docs/",
             id="required",
         ),
         pytest.param(
             "{vae: a, name: a/b}",
             "wrong_value",
-            "wanted a text without '/' and control characters",
+            "expected a text without '/' and control characters",
             "docs/",
             id="slash",
         ),
         pytest.param(
             '{vae: a, name: "a\\nb"}',
             "wrong_value",
-            "wanted a text without '/' and control",
+            "expected a text without '/' and control",
             "docs/",
             id="newline",
         ),
         pytest.param(
             "{vae: a, type: [1]}",
             "wrong_value",
-            "type is a list of 1 values; wanted a valid string or",
+            "type is a list of 1 values; expected a valid string or",
             "docs/",
             id="input",
         ),
@@ -202,9 +214,7 @@ def test_file_problem(text: str, line: int, message: str, hint: str) -> None:
             "docs/",
             id="nested-input",
         ),
-        pytest.param(
-            "{vae: a, vae: b}", "duplicate_key", "key 'vae' stands twice", "Keep one", id="duplicate"
-        ),
+        pytest.param("{vae: a, vae: b}", "duplicate_key", "duplicate key 'vae'", "Keep one", id="duplicate"),
         pytest.param(
             "vae: ${NOT_SET_ANYWHERE}", "env_unset", "NOT_SET_ANYWHERE is not set", "Set it", id="env"
         ),

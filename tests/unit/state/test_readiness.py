@@ -17,7 +17,7 @@ from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
-OVERDUE = problem("timeout", wanted="600")
+OVERDUE = problem("timeout", expected="600")
 BROKEN = problem("file_empty", file="x")
 HERE = Placement(100, {"cuda:0": 100}, dynamic=False)
 PART = Placement(100, {"cuda:0": 50}, dynamic=False)

@@ -105,7 +105,7 @@ class ReadinessMachine(RuleBasedStateMachine):
     @rule()
     def time_is_over(self) -> None:
         if self.readiness.phase in (Phase.LOADING, Phase.WARMING):
-            self.readiness.overdue_by(problem("timeout", wanted="1"))
+            self.readiness.overdue_by(problem("timeout", expected="1"))
 
     @rule()
     def sigterm(self) -> None:
