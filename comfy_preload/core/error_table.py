@@ -302,6 +302,11 @@ ERRORS: dict[str, ErrorKind] = {
         "the device failed: {reason}",
         "The process must be restarted; a liveness probe at /livez does it. If it happens again, look at the driver's log.",
     ),
+    "worker_ended": ErrorKind(
+        "ComfyUI's thread that runs prompts has ended, so no prompt will run again.",
+        "ComfyUI's prompt worker has ended",
+        "The process must be restarted; a liveness probe at /livez does it. The traceback is in ComfyUI's log.",
+    ),
     "pickle_refused": ErrorKind(
         "The file is a pickle, and this ComfyUI would run the code in it.",
         "{file} is a pickle, which this ComfyUI does not load safely",
