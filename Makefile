@@ -17,7 +17,7 @@ QUICK := tests/unit tests/http tests/loader tests/cli
 WEB := "web/**/*.{js,css}"
 ARGS ?=
 
-.PHONY: help setup quick test lint format docs server browser device registry deploy demo bench soak images nightly clean
+.PHONY: help setup quick test lint format docs server browser device registry deploy demo bench gpu soak images nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ demo: setup ## ComfyUI without and with the plugin, side by side
 bench: setup ## costs of nothing, then cold starts six ways: the figures of docs/performance.md (half an hour; keep the machine idle)
 	$(PY) -m bench.costs
 	$(PY) -m bench.coldstart --size small --size sd15 $(ARGS)
+
+gpu: setup ## on an accelerator: seconds, and the device's memory beside what is reported (no network)
+	$(PY) -m bench.gpu $(ARGS)
 
 soak: setup ## minutes of prompts and commands, ten thousand probes
 	PRELOAD_SOAK=1 $(PYTEST) tests/server -m soak -o log_cli=true -o log_cli_level=INFO $(ARGS)

@@ -120,7 +120,7 @@ class Preloader:
         if self.settings.options.on_error == "exit" and snapshot.status is Status.FAILED:
             reasons = [str(p) for p in snapshot.problems]
             reasons += [f"{n}: {p}" for n, ps in snapshot.failing().items() for p in ps]
-            exit_with("; ".join(reasons))
+            exit_with("; ".join(reasons), busy=self.host.is_busy())
 
     async def _check_regularly(self) -> None:
         while True:

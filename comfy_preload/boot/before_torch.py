@@ -82,7 +82,7 @@ def _run(seen: Glance, folder: Path) -> None:
 def _read_ahead(seen: Glance, folder: Path) -> None:
     from comfy_preload.core.machine import memory
     from comfy_preload.core.machine.prefetch import Prefetch
-    from comfy_preload.host.files import computes_in_ram
+    from comfy_preload.host.files import computes_in_ram, loads_into_ram
 
     if seen.prefetch.libraries:
         _read_libraries(int(seen.prefetch.memory * memory.available()))
@@ -92,7 +92,7 @@ def _read_ahead(seen: Glance, folder: Path) -> None:
     if head_start.libraries:
         _wait_for_libraries(head_start.libraries)
     head_start.prefetch.start()
-    if seen.prefetch.pretouch:
+    if seen.prefetch.pretouch and loads_into_ram():
         size = sum(file.stat().st_size for file in files if file.is_file())
         head_start.pretouch = pretouch.sized_for(size, room, in_ram=computes_in_ram())
         head_start.pretouch.start()

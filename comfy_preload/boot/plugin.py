@@ -157,8 +157,10 @@ class Plugin:
     def _reread(self) -> Settings:
         from comfy_preload.core.settings.validation import load
 
-        self.commands = _glance().commands
-        return load(settings_path())
+        settings = load(settings_path())
+        if not settings.problems:  # a broken file must not turn off the command that reads it again
+            self.commands = _glance().commands
+        return settings
 
 
 async def _end_imports(_app: Any) -> None:

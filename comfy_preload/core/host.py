@@ -85,6 +85,10 @@ class HostFacts:
     device: str
 
 
+INTERRUPTED = "it was interrupted"
+"""The reason of a prompt that someone cancelled."""
+
+
 @dataclass(frozen=True)
 class Failed:
     """A prompt that did not complete: at which node, and what it raised. Raw text: may hold paths."""
@@ -239,6 +243,10 @@ class Host(Loaders, Protocol):
 
     def is_busy(self) -> bool:
         """Something runs or waits, be it our job."""
+        ...
+
+    def runs_prompts(self) -> bool:
+        """ComfyUI's thread that runs prompts is there."""
         ...
 
     # may be asked from any thread at any time: no lock, no disk, no device

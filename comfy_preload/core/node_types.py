@@ -67,6 +67,10 @@ class NodeTypes(Protocol):
         """None for a class that is not installed. May raise what the class's INPUT_TYPES() raises."""
         ...
 
+    def renewed(self, prompt: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the prompt with the classes replaced that this ComfyUI knows a successor of."""
+        return prompt
+
 
 def declared(
     name: str, input_types: Mapping[str, Any], outputs: Sequence[Any] = (), *, output_node: bool = False

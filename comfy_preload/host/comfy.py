@@ -113,6 +113,9 @@ class ComfyHost:
     def collect(self) -> None:
         devices.collect()
 
+    def runs_prompts(self) -> bool:
+        return queue.worker_is_alive()
+
     def empty_cache(self) -> None:
         queue.empty_cache(self._server)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def computes_in_ram() -> bool:
     from comfy.cli_args import args
 
     return bool(args.cpu)
+
+
+def loads_into_ram() -> bool:
+    """Whether loading allocates main memory for the weights.
+
+    With dynamic VRAM (since 0.12) weights stay in their files until they go to the device; with `--highvram` and
+    `--gpu-only` they are built there. Whether dynamic VRAM is used also depends on the card, which is not known yet.
+    """
+    cli_args = importlib.import_module("comfy.cli_args")
+
+    dynamic = getattr(cli_args, "enables_dynamic_vram", bool)()
+    return bool(cli_args.args.cpu) or not (dynamic or cli_args.args.highvram or cli_args.args.gpu_only)
 
 
 def listens_at() -> tuple[list[str], int]:

@@ -6,10 +6,12 @@ comfy_api/latest/_io.py), dynamic inputs with their templates included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
 from comfy_preload.host.node_classes import node_classes
+from comfy_preload.host.server import prompt_server
 
 
 class ComfyNodeTypes(NodeTypes):
@@ -24,6 +26,11 @@ class ComfyNodeTypes(NodeTypes):
             cls = node_classes().get(class_type)
             self._specs[class_type] = None if cls is None else _describe(class_type, cls)
         return self._specs[class_type]
+
+    def renewed(self, prompt: Mapping[str, Any]) -> Mapping[str, Any]:
+        from comfy_preload.host import prompts
+
+        return prompts.renewed(prompt_server(), prompt)
 
 
 def _describe(name: str, cls: type[Any]) -> NodeSpec:

@@ -13,7 +13,7 @@ from typing import Any
 
 import execution
 
-from comfy_preload.core.host import Failed, Finished
+from comfy_preload.core.host import INTERRUPTED, Failed, Finished
 from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
 from comfy_preload.host import queue
 from comfy_preload.host.node_classes import node_classes
@@ -121,7 +121,7 @@ def _errors(status: Mapping[str, Any]) -> Iterator[Failed]:
                 str(data.get("exception_type", "")),
             )
         elif event == "execution_interrupted":
-            yield Failed(str(data.get("node_id", "")), str(data.get("node_type", "")), "it was interrupted")
+            yield Failed(str(data.get("node_id", "")), str(data.get("node_type", "")), INTERRUPTED)
 
 
 class History:

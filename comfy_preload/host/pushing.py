@@ -78,9 +78,17 @@ def _has_room(patcher: Any, first: Collection[Any]) -> bool:
     device = patcher.load_device
     if mm.is_device_cpu(device):
         return True
-    needed = _needed(patcher)
-    if mm.get_free_memory(device) < needed:
-        mm.free_memory(needed, device, keep_loaded=_entries(first))
+    needed, free = _needed(patcher), mm.get_free_memory(device)
+    if free < needed:
+        kept = _entries(first)
+        others = [
+            e
+            for e in mm.current_loaded_models
+            if e.model is not None and e.device == device and e not in kept
+        ]
+        if free + sum(e.model.loaded_size() for e in others) < needed:
+            return False  # it would not fit even then
+        mm.free_memory(needed, device, keep_loaded=kept)
     return bool(mm.get_free_memory(device) >= needed)
 
 

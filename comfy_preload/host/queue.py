@@ -124,6 +124,11 @@ def unfinished(server: Any) -> tuple[str, ...]:
     )
 
 
+def worker_is_alive() -> bool:
+    """The thread that runs prompts (`prompt_worker`, main.py) has not ended. It ends if the device raises outside a prompt."""
+    return any("(prompt_worker)" in thread.name for thread in threading.enumerate())
+
+
 def empty_cache(server: Any) -> None:
     """Have the executor let go of every node's output once the running prompt is over; models stay loaded.
 

@@ -98,6 +98,7 @@ class Commands:
         """Release these, and have the executor forget them too: its cache may hold the same models."""
         for slot in slots:
             slot.release()
+        self._host.collect()  # asks the device: a dead one is found here, and not by the prompt worker, which it would end
         self._host.empty_cache()
 
     def _sleep(self, job: Job) -> None:

@@ -27,10 +27,17 @@ IDLE_LINGER = 1.0
 """The same if nothing ran: for requests that are on their way, which get an answer, be it 503."""
 
 
-def exit_with(reason: str) -> None:
-    """Exit with EXIT_CODE and log the reason last. SystemExit passes through ComfyUI's loop."""
+def exit_with(reason: str, *, busy: bool) -> None:
+    """Exit with EXIT_CODE and log the reason last. SystemExit passes through ComfyUI's loop.
+
+    `busy`: the prompt worker runs something. Then exit at once: a thread inside torch does not survive Python's end, and
+    the exit status would be that of a crash.
+    """
     _write_termination_message(reason)
     log.critical("on_error: exit; exiting with status %d: %s", EXIT_CODE, reason)
+    if busy:
+        logging.shutdown()
+        os._exit(EXIT_CODE)
     raise SystemExit(EXIT_CODE)
 
 

@@ -6,11 +6,12 @@ On the event loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from comfy_preload.core.errors import Problem, problem
-from comfy_preload.core.host import Failed, Host
+from comfy_preload.core.host import INTERRUPTED, Failed, Host
 from comfy_preload.core.log import log
 from comfy_preload.core.planning.expansion import Runs
 from comfy_preload.core.state.readiness import Readiness
@@ -66,7 +67,7 @@ class WarmUps:
     async def _run(self, runs: Runs) -> WarmUp:
         began = time.monotonic()
         for prompt in runs.prompts:
-            if failed := await self._host.run(prompt):
+            if failed := await self._run_prompt(prompt, runs.editor):
                 self._readiness.blame(failed.error, failed.reason)
                 wrong = _problem(runs.row.name, failed)
                 log.error("%s", wrong)
@@ -84,6 +85,13 @@ class WarmUps:
         dtypes = dict.fromkeys(name for _, outputs in used for name in self._host.dtypes(outputs))
         log.info("warmed up with %s: %s (%.2f s)", runs.row.name, "; ".join(runs.row.shapes), seconds)
         return replace(runs.row, state=WarmUpState.WARM, seconds=seconds, dtypes=tuple(dtypes))
+
+    async def _run_prompt(self, prompt: Mapping[str, Any], editor: Mapping[str, Any] | None) -> Failed | None:
+        """Run it once more if it was cancelled: whoever presses cancel means their own prompt."""
+        failed = await self._host.run(prompt, editor)
+        if failed and failed.reason == INTERRUPTED:
+            failed = await self._host.run(prompt, editor)
+        return failed
 
     def _show(self, row: WarmUp) -> None:
         self._set(tuple(replace(one, row=row) if one.row.name == row.name else one for one in self._runs))

@@ -84,7 +84,7 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             )
             nodes = {"sink": SINK, **given.pop("custom_nodes", {})}
             arguments: dict[str, Any] = {
-                "models": models,
+                "models": given.pop("models", models),
                 "custom_nodes": nodes,
                 "preload": preload,
                 **device,

@@ -75,7 +75,7 @@ def test_replaced_by_a_broken_file(server: ComfyServer) -> None:
     good.replace(path)
 
     assert server.sink(CHECKPOINT)["any"]["weights"]
-    assert "resident" == rows(server)["whole"]["state"]
+    assert "staged" == rows(server)["whole"]["state"]
 
 
 def test_file_gone_is_still_served(server: ComfyServer) -> None:

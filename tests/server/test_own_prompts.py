@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.server.conftest import Comfy
 from tests.support import prompts
 from tests.support.comfy import ComfyServer
 from tests.support.commands import carry_out
 from tests.support.readings import CUSTOM_NODES, rows
+from tools.host import comfyui_path
 
 PAUSE = {
     "pause": """
@@ -158,3 +160,123 @@ models:
     assert {"gate": None, "tiny": "interrupted", "taesd3": "interrupted"} == found
     assert "done" == carry_out(server, "reload")["state"]
     assert 200 == server.get("/ready").status
+
+
+LOOKS = {
+    "looks": """
+import folder_paths
+
+class TestPassesOn:
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "run", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",)}, "hidden": {"extra_pnginfo": "EXTRA_PNGINFO"}}
+
+    def run(self, latent, extra_pnginfo=None):
+        extra_pnginfo["workflow"]["nodes"]
+        return (latent,)
+
+NODE_CLASS_MAPPINGS = {"TestPassesOn": TestPassesOn}
+
+# a folder of data that nobody asks for, and one registered in a form that cannot be listed
+folder_paths.folder_names_and_paths["datasets"] = (["/nowhere"], {".npz"})
+folder_paths.folder_names_and_paths["broken"] = (None, None)
+"""
+}
+EDITOR: dict[str, Any] = {
+    "version": 0.4,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyLatentImage",
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "LATENT", "type": "LATENT", "links": [1]}],
+            "widgets_values": [64, 64, 1],
+        },
+        {
+            "id": 2,
+            "type": "TestPassesOn",
+            "mode": 0,
+            "inputs": [{"name": "latent", "type": "LATENT", "link": 1}],
+            "outputs": [{"name": "LATENT", "type": "LATENT", "links": [2]}],
+        },
+        {
+            "id": 3,
+            "type": "SaveLatent",
+            "mode": 0,
+            "inputs": [{"name": "samples", "type": "LATENT", "link": 2}],
+            "outputs": [],
+            "widgets_values": ["tests"],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "LATENT"], [2, 2, 0, 3, 0, "LATENT"]],
+}
+
+
+def test_nodes_that_look_into_the_workflow(comfy: Comfy, tmp_path: Path) -> None:
+    """A warm-up from a file of the editor runs with the workflow at hand, as it does when the editor sends it.
+
+    And folders of models that are registered in a form that cannot be listed cost no entry.
+    """
+    text = "models:\n  - unet: tiny.safetensors\nworkflows:\n  - {path: flow.json, warmup: true}\n"
+    (tmp_path / "preload.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "flow.json").write_text(json.dumps(EDITOR), encoding="utf-8")
+    server = comfy(env={"PRELOAD_CONFIG": str(tmp_path / "preload.yaml")}, custom_nodes=LOOKS)
+    server.wait_ready()
+    assert "warm" == server.get("/preload").json["warmups"][0]["state"]
+    assert "resident" == rows(server)["tiny"]["state"]
+
+
+def test_classes_that_were_replaced(comfy: Comfy, tmp_path: Path) -> None:
+    """Where ComfyUI replaces a class that is gone (0.33.0), the plan and the warm-up follow, as `POST /prompt` does."""
+    if not (comfyui_path() / "app" / "node_replace_manager.py").exists():
+        pytest.skip("this ComfyUI replaces no classes (COMFYUI_PATH names another)")
+    replaces = {
+        "replaces": """
+from server import PromptServer
+from comfy_api.latest import io
+
+PromptServer.instance.node_replace_manager.register(
+    io.NodeReplace(
+        old_node_id="TestOldLoader", new_node_id="UNETLoader", old_widget_ids=None,
+        input_mapping=[
+            {"new_id": "unet_name", "old_id": "file"},
+            {"new_id": "weight_dtype", "set_value": "default"},
+        ],
+        output_mapping=[{"new_idx": 0, "old_idx": 0}],
+    )
+)
+NODE_CLASS_MAPPINGS = {}
+"""
+    }
+    workflow = prompts.image()
+    workflow["unet"] = {"class_type": "TestOldLoader", "inputs": {"file": "tiny.safetensors"}}
+    (tmp_path / "preload.yaml").write_text(
+        "workflows:\n  - {path: old.json, warmup: true}\n", encoding="utf-8"
+    )
+    (tmp_path / "old.json").write_text(json.dumps(workflow), encoding="utf-8")
+    server = comfy(env={"PRELOAD_CONFIG": str(tmp_path / "preload.yaml")}, custom_nodes=replaces)
+    server.wait_ready()
+    assert {"tiny": "warm", "clip_l": "warm"} == {name: row["state"] for name, row in rows(server).items()}
+
+
+def test_cancel_during_a_warm_up(comfy: Comfy, tmp_path: Path) -> None:
+    """Whoever cancels means their own prompt: the warm-up is run once more."""
+    pause = {
+        "pause": PAUSE["pause"]
+        .replace(
+            "            time.sleep(0.05)",
+            "            time.sleep(0.05)\n            mm.throw_exception_if_processing_interrupted()",
+        )
+        .replace("import folder_paths", "import comfy.model_management as mm\nimport folder_paths", 1)
+    }
+    (tmp_path / "preload.yaml").write_text(WARMED, encoding="utf-8")
+    (tmp_path / "pause.json").write_text(json.dumps(WORKFLOW), encoding="utf-8")
+    server = comfy(env={"PRELOAD_CONFIG": str(tmp_path / "preload.yaml")}, custom_nodes=pause)
+    server.wait(lambda: "a pause begins" in server.log, "at its pause")
+    assert 200 == server.post("/interrupt").status
+    server.wait(lambda: server.log.count("a pause begins") == 2, "at its pause again")
+    open_gate(server)
+    server.wait_ready()

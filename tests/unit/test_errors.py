@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_preload.core.errors import ERRORS, PreloadError, failure, problem
+from comfy_preload.core.errors import ERRORS, PreloadError, failure, is_unrecoverable, problem
 from comfy_preload.core.text import did_you_mean, nearest, without_paths
 from tools.host import ROOT
 
@@ -205,3 +205,30 @@ def test_nearest() -> None:
     assert ["flux1-dev.sft", "flux1-def.sft"] == nearest(
         "Flux1-dev.sft", ["x", "flux1-def.sft", "flux1-dev.sft", "flux2.sft"], 2
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "final"),
+    [
+        ("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …", True),
+        ("HIP error: unspecified launch failure", True),
+        ("level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)", True),
+        ("Native API failed. level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)", True),
+        ("The Inner error is reported as above.\nNPU function error: rtStream, error code is 507015", True),
+        ("CUDA error: out of memory", False),
+        ("HIP error: out of memory", False),
+        ("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)", False),
+        ("NPU function error: aclrtMalloc, error code is 207001", False),
+        ("NPU out of memory. Tried to allocate 2.00 GiB", False),
+        ("a prompt about an illegal memory access", False),
+    ],
+)
+@pytest.mark.parametrize("error", ["builtins.RuntimeError", "torch.AcceleratorError"])
+def test_is_unrecoverable(error: str, words: str, final: bool) -> None:  # noqa: FBT001 — a column of the table
+    """A lost device on every platform; running out of memory on none."""
+    assert final is is_unrecoverable(error, words)
+
+
+def test_only_errors_of_the_device_count() -> None:
+    """Any node may raise any words."""
+    assert not is_unrecoverable("builtins.ValueError", "CUDA error: an illegal memory access was encountered")

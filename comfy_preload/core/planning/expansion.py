@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.loader_table import kind_of
@@ -32,6 +33,8 @@ class Runs:
 
     row: WarmUp
     prompts: tuple[warmup.Prompt, ...] = ()
+    editor: Mapping[str, Any] | None = None
+    """The workflow as the editor saved it, for nodes that look into it (`extra_pnginfo`)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def _runs(name: str, workflow: Workflow, source: WorkflowSource, types: NodeType
     sizes = [warmup.sized(prompt, shape) for shape in given.shapes] or [prompt]
     shapes = tuple(map(warmup.shape_of, sizes))
     return Runs(
-        WarmUp(name, given.required, shapes=shapes), tuple(warmup.unsaved(one, types) for one in sizes)
+        WarmUp(name, given.required, shapes=shapes),
+        tuple(warmup.unsaved(one, types) for one in sizes),
+        workflow.editor,
     )
 
 

@@ -154,6 +154,12 @@ class Readiness:
             self._fault = problem("device_fault", reason=without_paths(reason))
             log.critical("%s", self._fault)
 
+    def lose_worker(self) -> None:
+        """Latch the fault: no prompt can run any more."""
+        if self._fault is None:
+            self._fault = problem("worker_ended")
+            log.critical("%s", self._fault)
+
     def look(self) -> None:
         """Count the models that left their device since the last call. Called by the watchdog."""
         if any(job.state is JobState.RUNNING for job in self._jobs.all()):

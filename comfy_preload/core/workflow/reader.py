@@ -30,6 +30,8 @@ class Workflow:
 
     prompt: Mapping[str, Mapping[str, Any]]
     problems: tuple[Problem, ...] = ()
+    editor: Mapping[str, Any] | None = None
+    """The workflow as the editor saved it, where the file holds that."""
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -50,7 +52,8 @@ def parse(text: bytes | str, types: NodeTypes) -> Workflow:
     read_as = _editor if is_editor_file(data) else _api
     prompt = read_as(data, known, problems)
     _cut_cycles(prompt, problems)
-    return Workflow(prompt, tuple(dict.fromkeys([*known.problems, *problems]))[:MAX_PROBLEMS])
+    found = tuple(dict.fromkeys([*known.problems, *problems]))[:MAX_PROBLEMS]
+    return Workflow(prompt, found, data if is_editor_file(data) else None)
 
 
 def load(text: bytes | str) -> dict[str, Any]:
@@ -103,6 +106,7 @@ def _editor(data: Mapping[str, Any], known: Known, problems: list[Problem]) -> P
 
 def _api(data: Mapping[str, Any], known: Known, problems: list[Problem]) -> Prompt:
     prompt: Prompt = {}
+    data = known.renewed(data)
     for name, node in data.items():
         inputs = node.get("inputs", {}) if _is_node(node) else None
         if not isinstance(inputs, dict):

@@ -44,6 +44,15 @@ class Known:
                 self._specs[class_type] = None
         return self._specs[class_type]
 
+    def renewed(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace classes that are gone by their successors, among the nodes of a prompt."""
+        nodes = {
+            name: node
+            for name, node in data.items()
+            if isinstance(node, dict) and isinstance(node.get("inputs"), dict) and "class_type" in node
+        }
+        return {**data, **self._types.renewed(nodes)}
+
     def layout(self, spec: NodeSpec) -> Layout:
         if spec.name not in self._layouts:
             self._layouts[spec.name] = layout(spec)

@@ -41,6 +41,11 @@ def _synchronize(_: Any = None) -> None:
         raise torch.AcceleratorError(lib.simdev_fault_text().decode())
 
 
+def _empty_cache() -> None:
+    _synchronize()
+    lib.simdev_empty_cache()
+
+
 def _memory(_: Any = None) -> tuple[int, int]:
     return max(0, read("limit") - read("other") - read("reserved")), read("limit")
 
@@ -98,7 +103,7 @@ npu.__dict__.update(
     get_amp_supported_dtype=lambda: [torch.float16, torch.bfloat16],
     get_device_name=lambda _=None: "simulated",
     synchronize=_synchronize,
-    empty_cache=lib.simdev_empty_cache,
+    empty_cache=_empty_cache,
     mem_get_info=_memory,
     memory_allocated=lambda _=None: read("active"),
     memory_reserved=lambda _=None: read("reserved"),
