@@ -32,7 +32,8 @@ class Address:
     prefix: str = DEFAULT_PREFIX
 
     def key(self, *parts: str) -> str:
-        return ":".join((self.prefix, *parts))
+        """Return a key in Redis. The braces put all of a fleet into one slot of a cluster."""
+        return ":".join((f"{{{self.prefix}}}", *parts))
 
 
 def address_of(raw: Any) -> Address | None:
@@ -45,7 +46,13 @@ def address_of(raw: Any) -> Address | None:
     prefix = found.get("prefix") or DEFAULT_PREFIX
     if not (_fits(replica, REGISTRY_ID) and _fits(prefix, REGISTRY_PREFIX)):
         return None
-    return Address(redis=redis, advertise=advertise.rstrip("/"), id=replica, prefix=prefix)
+    return Address(redis=redis, advertise=_with_brackets(advertise.rstrip("/")), id=replica, prefix=prefix)
+
+
+def _with_brackets(url: str) -> str:
+    """Put an IPv6 address into brackets: `http://${POD_IP}:8188` has none in an IPv6 cluster."""
+    found = re.fullmatch(r"(https?://)([0-9A-Fa-f]*:[0-9A-Fa-f:.]*):([0-9]+)", url)
+    return f"{found[1]}[{found[2]}]:{found[3]}" if found else url
 
 
 def _fits(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:

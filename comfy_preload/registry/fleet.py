@@ -41,9 +41,11 @@ class Fleet:
         }
 
     def locate(self, wanted: Sequence[Collection[str]], now: float | None = None) -> dict[str, Any]:
-        """Return the body of `/preload/locate`: the replicas with all these models on the device, shortest queue first.
+        """Return the body of `/preload/locate`: the ready replicas that have loaded all these models, highest score first.
 
-        Each model is given as the words that may mean it: its name, or the identity of its content.
+        Each model is given as the words that may mean it: its name, or the identity of its content. The score is 1 where all
+        are at their place, and half of that where one must be moved there from memory, divided by the queue and one: a
+        long queue is worse than weights to move.
         """
         at = (time.time() if now is None else now) + self.offset
         found: list[tuple[Statement, list[Held]]] = []
@@ -52,7 +54,7 @@ class Fleet:
             there = [model for model in held if model is not None]
             if wanted and len(there) == len(wanted):
                 found.append((one, there))
-        found.sort(key=lambda pair: (pair[0].queue, pair[0].id))
+        found.sort(key=lambda pair: (-_score(*pair), pair[0].id))
         return {
             "connected": self.connected,
             "replicas": [
@@ -60,6 +62,8 @@ class Fleet:
                     "id": one.id,
                     "address": one.address,
                     "queue": one.queue,
+                    "score": round(_score(one, held), 4),
+                    "at_place": all(model.at_place for model in held),
                     "age": _age(one, at),
                     "models": [_model(m) for m in held],
                 }
@@ -80,10 +84,11 @@ class Fleet:
 
 
 def _find(one: Statement, words: Collection[str]) -> Held | None:
-    return next(
-        (held for held in one.models if held.on_device and (held.name in words or held.content in words)),
-        None,
-    )
+    return next((held for held in one.models if held.name in words or held.content in words), None)
+
+
+def _score(one: Statement, held: Sequence[Held]) -> float:
+    return (1.0 if all(model.at_place for model in held) else 0.5) / (1 + one.queue)
 
 
 def _row(one: Statement, now: float) -> dict[str, Any]:

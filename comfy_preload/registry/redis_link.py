@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_preload.registry.address import Address
+from comfy_preload.registry.redis_client import connect
 from comfy_preload.registry.statement import MAX_BYTES, TTL, Statement, encode
 
 TIMEOUT = 1.0
@@ -18,6 +20,8 @@ MAX_REPLICAS = 500
 _AT_ONCE = 50
 """Statements asked for in one round trip at most."""
 
+_NOW = "return redis.call('TIME')"
+"""A script, since a cluster must know for which key it is asked."""
 _REMOVE = """
 local found = redis.call('GET', KEYS[1])
 if found and string.find(found, ARGV[1], 1, true) then
@@ -32,10 +36,19 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True)
+class Heard:
+    """Another replica's statement, and what the index says of it: that changes more often than the statement."""
+
+    raw: bytes
+    updated: float
+    queue: int
+
+
+@dataclass(frozen=True)
 class Exchange:
     """What one exchange found in Redis."""
 
-    others: Mapping[str, bytes]
+    others: Mapping[str, Heard]
     own: bytes
     """The statement under our id before we wrote; b'' if there was none."""
     offset: float
@@ -49,10 +62,8 @@ class RedisLink:
     """
 
     def __init__(self, address: Address, *, timeout: float = TIMEOUT) -> None:
-        import redis
         from redis import exceptions
         from redis.backoff import NoBackoff
-        from redis.connection import ConnectionPool, parse_url
         from redis.retry import Retry
 
         self._address = address
@@ -60,7 +71,12 @@ class RedisLink:
         self._late = False
         self._errors = exceptions
         self._offset: float | None = None
-        ours: dict[str, Any] = {
+        self._client: Any = None
+        self._known: dict[str, tuple[str, bytes]] = {}
+        """Statements of others by id, with the digest under which they were read: a statement is read when it changed."""
+        self._member = ""
+        """Our member of the index, as last written."""
+        self._options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "retry": Retry(NoBackoff(), 0),
@@ -68,14 +84,19 @@ class RedisLink:
             "decode_responses": False,
             "health_check_interval": 0,
         }
-        try:
-            self._pool = ConnectionPool(**{**parse_url(address.redis), **ours})
-        except (ValueError, TypeError, AttributeError):
-            raise UnavailableError("cannot be asked: its URL is not valid") from None
-        self._redis = redis.Redis(connection_pool=self._pool)
 
-    def exchange(self, own: Statement | None) -> Exchange:
-        """Write our statement, unless it is None, and read those of the others."""
+    @property
+    def _redis(self) -> Any:
+        """The client; made when it is needed, and again after each failure. Call it within `_guard`."""
+        if self._client is None:
+            try:
+                self._client = connect(self._address.redis, self._options)
+            except (ValueError, TypeError, AttributeError):
+                raise UnavailableError("cannot be asked: its URL is not valid") from None
+        return self._client
+
+    def exchange(self, own: Statement) -> Exchange:
+        """Write our statement and read those of the others."""
         with self._guard():
             offset = self._measure() if self._offset is None else self._offset
             key, index = self._key(self._address.id), self._address.key("replicas")
@@ -83,39 +104,50 @@ class RedisLink:
             pipe = self._redis.pipeline(transaction=False)
             pipe.getrange(key, 0, MAX_BYTES)
             pipe.zremrangebyscore(index, "-inf", stamp - 10 * TTL)
-            pipe.zrevrange(index, 0, MAX_REPLICAS - 1)
-            if own is not None:
-                pipe.set(key, encode(replace(own, updated=stamp)), px=int(TTL * 1000))
-                pipe.zadd(index, {self._address.id: stamp})
-            before, _, ids, *_ = pipe.execute()
-            entries = self._read([_word(one) for one in ids if one != self._address.id.encode()])
-            return Exchange(entries, _bytes(before), self._measure())
+            pipe.zrevrange(index, 0, MAX_REPLICAS - 1, withscores=True)
+            member = f"{own.id} {_digest(own)} {own.queue}"
+            pipe.set(key, encode(replace(own, updated=stamp)), px=int(TTL * 1000))
+            pipe.zadd(index, {member: stamp})
+            if self._member not in ("", member):
+                pipe.zrem(index, self._member)
+            before, _, members, *_ = pipe.execute()
+            self._member = member
+            others = self._read(_members(members, self._address.id))
+            return Exchange(others, _bytes(before), self._measure())
 
-    def _read(self, ids: Sequence[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for start in range(0, len(ids), _AT_ONCE):
-            some = ids[start : start + _AT_ONCE]
+    def _read(self, members: Mapping[str, tuple[str, int, float]]) -> dict[str, Heard]:
+        """Return the statements of these, read from Redis where their digest is not the known one."""
+        self._known = {one: self._known[one] for one in members if one in self._known}
+        missing = [one for one, (digest, _, _) in members.items() if self._known.get(one, ("",))[0] != digest]
+        for start in range(0, len(missing), _AT_ONCE):
+            some = missing[start : start + _AT_ONCE]
             pipe = self._redis.pipeline(transaction=False)
             for one in some:
                 pipe.getrange(self._key(one), 0, MAX_BYTES)  # never more, whatever was put there
-            found.update(zip(some, map(_bytes, pipe.execute(raise_on_error=False)), strict=True))
-        return {one: raw for one, raw in found.items() if raw}
+            for one, raw in zip(some, map(_bytes, pipe.execute(raise_on_error=False)), strict=True):
+                self._known[one] = (members[one][0], raw)
+        return {
+            one: Heard(self._known[one][1], updated, queue)
+            for one, (_, queue, updated) in members.items()
+            if self._known[one][1]
+        }
 
     def remove(self, instance: str) -> None:
         """Delete our statement, if it is still ours."""
         with self._guard():
-            self._redis.eval(
-                _REMOVE,
-                2,
-                self._key(self._address.id),
-                self._address.key("replicas"),
-                instance,
-                self._address.id,
-            )
+            keys = self._key(self._address.id), self._address.key("replicas")
+            self._redis.eval(_REMOVE, 2, *keys, instance, self._member)
 
     def close(self) -> None:
+        """Close all connections; the next exchange makes new ones."""
+        client, self._client = self._client, None
         with contextlib.suppress(Exception):
-            self._pool.disconnect()
+            if client is not None:
+                (
+                    client.disconnect_connection_pools
+                    if hasattr(client, "nodes_manager")
+                    else client.connection_pool.disconnect
+                )()
 
     def _key(self, replica: str) -> str:
         return self._address.key("replica", replica)
@@ -123,8 +155,8 @@ class RedisLink:
     def _measure(self) -> float:
         """Return Redis' clock minus ours, in seconds."""
         began = time.time()
-        seconds, micros = self._redis.time()
-        self._offset = _number(seconds) + _number(micros) / 1e6 - (began + time.time()) / 2
+        seconds, micros = self._redis.eval(_NOW, 1, self._address.key("replicas"))
+        self._offset = int(seconds) + int(micros) / 1e6 - (began + time.time()) / 2
         return self._offset
 
     @contextlib.contextmanager
@@ -136,6 +168,8 @@ class RedisLink:
         watch.start()
         try:
             yield
+        except UnavailableError:
+            raise
         except Exception as error:  # noqa: BLE001 — an answer may be anything
             self.close()
             self._offset = None
@@ -160,6 +194,7 @@ class RedisLink:
             (kinds.ReadOnlyError, "is a read-only copy"),
             (kinds.NoPermissionError, "does not permit a command (ACL)"),
             (kinds.InvalidResponse, "answers with something else than Redis' protocol"),
+            (kinds.RedisClusterException, "is not a cluster, or one without a working node"),
         )
         words = str(error).upper()
         if self._late:
@@ -179,11 +214,18 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _word(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+def _members(found: Any, own: str) -> dict[str, tuple[str, int, float]]:
+    """Read the index: digest, queue and time by id, the newest of each id; ours and what is not a member are left out."""
+    members: dict[str, tuple[str, int, float]] = {}
+    for member, score in found if isinstance(found, list) else ():
+        words = member.decode("utf-8", "replace").split(" ") if isinstance(member, bytes) else []
+        if len(words) != 3 or not words[2].isdecimal():
+            continue
+        if words[0] != own:
+            members.setdefault(words[0], (words[1], int(words[2][:7]), float(score)))
+    return members
 
 
-def _number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("not a number")
-    return value
+def _digest(own: Statement) -> str:
+    """Return a name for all that a statement says except its time and its queue, which are in the index."""
+    return hashlib.blake2s(encode(replace(own, updated=0.0, queue=0)), digest_size=8).hexdigest()

@@ -21,11 +21,11 @@ from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.residency import Slot
-from comfy_preload.core.state.snapshot import Snapshot, Status
+from comfy_preload.core.state.snapshot import Snapshot
 from comfy_preload.registry.address import Address, address_of
 from comfy_preload.registry.fleet import Fleet
 from comfy_preload.registry.identity import Contents
-from comfy_preload.registry.redis_link import Exchange, RedisLink, UnavailableError
+from comfy_preload.registry.redis_link import Exchange, Heard, RedisLink, UnavailableError
 from comfy_preload.registry.statement import RefusedError, Statement, decode, statement_of
 
 TICK = 0.5
@@ -111,24 +111,21 @@ class Registry:
         own = self._own()
         self.fleet = replace(self.fleet, own=own)
         now = time.monotonic()
-        leaving = own.status == Status.DRAINING.value
-        changed = self._written is not None if leaving else not own.same_but_for_time(self._written)
+        changed = not own.same_but_for_time(self._written)
         if now < next_try and not (changed and self._connected):
             return next_try
         try:
             self._link = self._link or RedisLink(self._address)
-            if leaving and self._written is not None:
-                self._link.remove(self.instance)
-            found = self._link.exchange(None if leaving else own)
+            found = self._link.exchange(own)
         except UnavailableError as error:
             return now + self._unavailable(str(error))
         self._update(own, found)
-        self._written = None if leaving else own
+        self._written = own
         return now + INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 — replicas that started together do not ask together
 
     def _update(self, own: Statement, exchange: Exchange) -> None:
         now = time.time() + exchange.offset
-        found = [_read(raw, one, now) for one, raw in exchange.others.items()]
+        found = [_read(heard, one, now) for one, heard in exchange.others.items()]
         others = tuple(one for one in found if isinstance(one, Statement))
         ignored = Counter(one for one in found if isinstance(one, str))
         self._check_id(own, exchange)
@@ -209,10 +206,10 @@ def start_registry(
     return registry
 
 
-def _read(raw: bytes, key: str, now: float) -> Statement | str:
+def _read(heard: Heard, key: str, now: float) -> Statement | str:
     """Return the statement, or why it is ignored."""
     try:
-        found = decode(raw, key=key)
+        found = replace(decode(heard.raw, key=key), updated=heard.updated, queue=heard.queue)
         found.check_age(now)
     except RefusedError as refused:
         return refused.reason

@@ -58,6 +58,11 @@ class Held:
     bytes_on_device: int
 
     @property
+    def at_place(self) -> bool:
+        """Is it where the settings want it: on the device, or in memory with `device: ram`?"""
+        return self.state in (ModelState.WARM.value, ModelState.RESIDENT.value)
+
+    @property
     def on_device(self) -> bool:
         """No weight has to be moved to use it: the state is measured; `device: ram` is `resident` with nothing there."""
         there = self.state in (ModelState.RESIDENT.value, ModelState.WARM.value)

@@ -79,20 +79,40 @@ def test_end(redis: Redis, join: Join) -> None:
     until(lambda: ids(one) == ["a"], "gone", deadline=2.0)
 
     assert {} == one.fleet.listing()["ignored"]
-    assert [b"comfy-preload:replica:a"] == Client.from_url(server.url).keys("*replica:*")
+    assert [b"{comfy-preload}:replica:a"] == Client.from_url(server.url).keys("*replica:*")
 
 
 def test_drain(redis: Redis, join: Join) -> None:
-    """A replica that drains is gone at once, and goes on listening."""
+    """A replica that drains gets no prompts, and is listed until it ends: its results are still there."""
     server = redis()
     now = [ready()]
     one, two = join(server.url, "a"), join(server.url, "b", lambda: now[0])
     until(lambda: ids(one) == ["a", "b"], "found")
     now[0] = snapshot(Status.DRAINING, model("sdxl"))
+    until(lambda: len(one.fleet.locate([{"sdxl"}])["replicas"]) == 1, "not recommended", deadline=2.0)
+
+    (row,) = (row for row in one.fleet.listing()["replicas"] if row["id"] == "b")
+    assert (False, "draining") == (row["ready"], row["status"])
+    two.close()
     until(lambda: ids(one) == ["a"], "gone", deadline=2.0)
 
-    assert two.fleet.locate([{"sdxl"}])["replicas"][0]["id"] == "a"
-    assert two.fleet.connected
+
+def test_queues_move_without_statements(redis: Redis, join: Join) -> None:
+    """A queue that changes is known at once, and nobody reads the statement again for it."""
+    server = redis()
+    now = [ready()]
+    one, _ = join(server.url, "a"), join(server.url, "b", lambda: now[0])
+    until(lambda: ids(one) == ["a", "b"], "found")
+    client = Client.from_url(server.url)
+    client.config_resetstat()
+    now[0] = replace(ready(), queue_remaining=7)
+    until(
+        lambda: [7] == [row["queue"] for row in one.fleet.listing()["replicas"] if row["id"] == "b"], "told"
+    )
+    stats = client.info("commandstats")
+    reads, rounds = (stats[f"cmdstat_{name}"]["calls"] for name in ("getrange", "zrevrange"))
+
+    assert 0 <= reads - rounds <= 1, "each round reads one's own statement and no other"
 
 
 def test_silence(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,13 +121,13 @@ def test_silence(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(entry, "TTL", 0.6)
     server = redis()
     client = Client.from_url(server.url)
-    client.set("comfy-preload:replica:dead", encode(replica("dead")), px=600)
-    client.zadd("comfy-preload:replicas", {"dead": time.time()})
+    client.set("{comfy-preload}:replica:dead", encode(replica("dead")), px=600)
+    client.zadd("{comfy-preload}:replicas", {"dead d1 0": time.time()})
     one = join(server.url, "a")
     until(lambda: ids(one) == ["a", "dead"], "found")
     until(lambda: ids(one) == ["a"], "gone", deadline=2.0)
 
-    assert not client.exists("comfy-preload:replica:dead")
+    assert not client.exists("{comfy-preload}:replica:dead")
 
 
 def test_same_id(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +148,7 @@ def test_restart(redis: Redis, join: Join) -> None:
     """What the last run of this replica left behind is no other replica."""
     server = redis()
     client = Client.from_url(server.url)
-    client.set("comfy-preload:replica:a", encode(replica("a", instance="earlier")))
+    client.set("{comfy-preload}:replica:a", encode(replica("a", instance="earlier")))
     one = join(server.url, "a")
     until(lambda: one.fleet.connected, "connected")
     time.sleep(0.5)
@@ -144,19 +164,23 @@ def test_odd_entries(redis: Redis, join: Join) -> None:
     good = replica("good", held(NAME))
     odd = {
         "good": encode(good),
-        "ahead": encode(replace(good, id="ahead", updated=now + 3600)),
-        "behind": encode(replace(good, id="behind", updated=now - 3600)),
+        "ahead": encode(replace(good, id="ahead")),
+        "behind": encode(replace(good, id="behind")),
         "newer": b'{"format": 2}',
         "broken": b"\x00\xff",
         "huge": b"x" * 2_000_000,
         "\xff": b"{}",
     }
     for name, raw in odd.items():
-        client.set(f"comfy-preload:replica:{name}", raw)
-        client.zadd("comfy-preload:replicas", {name: now})
-    client.lpush("comfy-preload:replica:list", "x")
-    client.zadd("comfy-preload:replicas", {"list": now, "gone": now})
-    client.zadd("comfy-preload:replicas", {b"\xfe": now})
+        client.set(f"{{comfy-preload}}:replica:{name}", raw)
+        client.zadd(
+            "{comfy-preload}:replicas", {f"{name} d1 0": now + {"ahead": 3600, "behind": -30}.get(name, 0)}
+        )
+    client.lpush("{comfy-preload}:replica:list", "x")
+    client.zadd(
+        "{comfy-preload}:replicas", {"list d1 0": now, "gone d1 0": now, "no member": now, "bad d1 x": now}
+    )
+    client.zadd("{comfy-preload}:replicas", {b"\xfe": now})
     one = join(server.url, "a")
     until(lambda: one.fleet.connected, "connected")
 
@@ -182,7 +206,7 @@ def test_skewed_clock(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch)
     two = join(server.url, "b")
     until(lambda: two.fleet.connected, "connected")
     monkeypatch.undo()
-    raw = client.get("comfy-preload:replica:b")
+    raw = client.get("{comfy-preload}:replica:b")
 
     assert isinstance(raw, bytes)
     assert began <= entry.decode(raw, key="b").updated <= real() + 1

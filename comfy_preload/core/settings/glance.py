@@ -18,7 +18,7 @@ from comfy_preload.core.settings.document import Document
 DEFAULT_MEMORY_SHARE = 0.8
 MAX_READERS = 64
 MAX_PORT = 65_535
-REDIS_URL = re.compile(r"rediss?://\S+")
+REDIS_URL = re.compile(r"rediss?(\+cluster|\+sentinel)?://\S+")
 ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200})?")
 """Without user and password, because every replica can read it."""
 REGISTRY_ID = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,100}")

@@ -30,7 +30,8 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, patte
 def _redis_url(value: str) -> str:
     if not REDIS_URL.fullmatch(value):
         raise PydanticCustomError(
-            "redis_url", "a URL such as redis://host:6379/0 or rediss://:${PASSWORD}@host:6380/0"
+            "redis_url",
+            "a URL such as redis://host:6379/0, rediss://:${PASSWORD}@host:6380/0, redis+cluster://… or redis+sentinel://…",
         )
     return value
 

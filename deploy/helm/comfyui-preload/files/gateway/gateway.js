@@ -50,7 +50,9 @@ async function locate(r, names) {
         return [];
     }
     const args = names.map(function (name) { return 'model=' + encodeURIComponent(name); }).join('&');
-    return (await ask(r, '/_preload/locate', args) || []).map(function (one) { return one.id; });
+    const found = await ask(r, '/_preload/locate', args) || [];
+    const there = found.filter(function (one) { return one.at_place; });
+    return (there.length ? there : found).map(function (one) { return one.id; }); // moving weights is better than reading files
 }
 
 function refuse(r, status, code, message) {
