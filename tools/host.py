@@ -243,7 +243,7 @@ def _install_node_tools() -> None:
 
 
 def _install_ray() -> None:
-    """What runs deploy/ray, in a venv of its own: ComfyUI's Python does not change. Without it its tests are skipped."""
+    """Install what runs deploy/ray into a venv of its own: nothing changes for ComfyUI. Without it tests/ray is skipped."""
     stamp = RAY_VENV / "setup.stamp"
     wanted = _digest(sys.version, RAY_REQUIREMENTS.read_text(encoding="utf-8"))
     if _stamped(stamp, wanted):
@@ -271,13 +271,10 @@ def host_requirements(host: Path) -> list[str]:
     ]
 
 
-def _pip(*arguments: str) -> None:
-    # -qq shows errors and hides warnings about unreachable index locations.
-    command = [str(venv_bin("python")), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
 
 
 def _pip(*arguments: str, venv: Path = VENV) -> None:
-    # -qq leaves errors and drops the warnings about index locations that are not there.
+    # -qq shows errors and hides warnings about unreachable index locations.
     command = [str(venv_bin("python", venv)), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
     _run(command, f"pip {arguments[0]} {' '.join(arguments[1:6])}")
 
