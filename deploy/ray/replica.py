@@ -39,7 +39,7 @@ LOOK_EVERY = 1.0
 
 @serve.deployment(
     name="Comfy",
-    max_ongoing_requests=4,
+    max_ongoing_requests=8,
     max_queued_requests=100,
     health_check_period_s=PERIOD,
     health_check_timeout_s=30,

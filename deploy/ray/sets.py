@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from comfy_preload.core.errors import PreloadError
-from comfy_preload.core.planning.preflight import PICKLES
+from comfy_preload.core.loader_table import MODEL_FILES
 from comfy_preload.core.settings.document import Document, parse
-from comfy_preload.core.settings.validation import settle
+from comfy_preload.core.settings.validation import validate
 
-ENDINGS = (*PICKLES, ".safetensors", ".sft", ".gguf")
 LOADED = frozenset({"staged", "resident", "warm", "evicted"})
 """States of a model in /preload in which it is loaded (docs/http.md)."""
 KEYS = ("per_replica", "settings", "sets")
@@ -80,6 +79,8 @@ class Sets:
         }
         if not listed:
             raise SetsError("sets is empty; expected at least one set")
+        if wrong := validate(Document(settings)).problems:
+            raise SetsError(f"settings: {wrong[0]}")
         return cls(_named(listed), per_replica, settings)
 
     def for_prompt(self, prompt: Any) -> str | None:
@@ -128,7 +129,7 @@ def _files(inputs: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(
         value.replace("\\", "/")
         for value in inputs.values()
-        if isinstance(value, str) and value.lower().endswith(ENDINGS)
+        if isinstance(value, str) and value.lower().endswith(MODEL_FILES)
     )
 
 
@@ -160,7 +161,7 @@ def _entries(name: str, given: Any, folder: Path) -> list[Any]:
 def _named(listed: Mapping[str, list[Any]]) -> dict[str, tuple[Model, ...]]:
     """One name for each entry that differs from the others, as preload.yaml would give it."""
     distinct = {json.dumps(e, sort_keys=True, default=str): (s, e) for s, es in listed.items() for e in es}
-    settled = settle(Document({"models": [entry for _, entry in distinct.values()]}))
+    settled = validate(Document({"models": [entry for _, entry in distinct.values()]}))
     models: dict[str, Model] = {}
     for (key, (name, entry)), known in zip(distinct.items(), settled.entries, strict=True):
         if known.problems:

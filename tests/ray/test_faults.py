@@ -89,6 +89,22 @@ def test_hangs_in_a_prompt(cluster: Cluster, users: ThreadPoolExecutor) -> None:
     assert ["hangs"] == [name for name in cluster.naps if name.startswith("hangs")]
 
 
+def test_front_killed(cluster: Cluster) -> None:
+    """Serve starts the front again; a prompt that was accepted runs on, once, and its id is answered."""
+    cluster.wait_replicas(2)
+    prompt_id = cluster.post("/prompt", {"prompt": nap("front", 3.0)}, {SET: "a"}).json["prompt_id"]
+    cluster.wait(lambda: "front" in cluster.naps, "the prompt runs")
+    (front,) = cluster.actors("Front")
+
+    os.kill(front, signal.SIGKILL)  # ours, started for this test
+
+    cluster.wait(lambda: cluster.actors("Front") not in ([], [front]), "Serve has started the front again")
+    cluster.wait_replicas(2)
+    cluster.wait(lambda: bool(cluster.get(f"/history/{prompt_id}").json), "the prompt is done")
+    assert "success" == cluster.get(f"/history/{prompt_id}").json[prompt_id]["status"]["status_str"]
+    assert 1 == cluster.naps.count("front")
+
+
 def test_drain(cluster: Cluster, users: ThreadPoolExecutor) -> None:
     """With one replica less, prompts that run or wait are finished, and their results can be fetched."""
     before = cluster.wait_replicas(2)
