@@ -129,9 +129,12 @@ class Comfy:
             guard = asyncio.create_task(self._guard(prompt_id, socket, reasons))
             try:
                 async for message in socket:
-                    if ends(message, prompt_id):
+                    said = json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}
+                    if ends(said, prompt_id):
                         break
-                    if messages and message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    if (
+                        messages and said.get("type") != "status"
+                    ):  # that is of one replica; the front has its own
                         yield "message", message.data
             finally:
                 guard.cancel()
@@ -293,10 +296,7 @@ class Comfy:
         self._tasks.add(task)
 
 
-def ends(message: Any, prompt_id: str) -> bool:
+def ends(said: dict[str, Any], prompt_id: str) -> bool:
     """Is this ComfyUI's word that the prompt is over? Its entry is in /history by then (main.py, prompt_worker)."""
-    if message.type is not aiohttp.WSMsgType.TEXT or '"executing"' not in message.data:
-        return False
-    said = json.loads(message.data)
     data = said.get("data") or {}
     return said.get("type") == "executing" and data.get("node") is None and data.get("prompt_id") == prompt_id

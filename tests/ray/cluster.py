@@ -167,24 +167,12 @@ class Cluster:
             self.wait_replicas(replicas)
 
     def stop(self) -> None:
-        """End what was started here, and see that no ComfyUI is left."""
-        if self._head is not None:
-            self._head.terminate()
-            self._head.wait(30)
-        for process in self._apps:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._gone()
-
-    def kill_head(self) -> None:
-        """End the head node and all that runs on it as a power cut would."""
+        """End what was started here at once, as a power cut would, and see that no ComfyUI is left."""
         for process in (self._head, *self._apps):
-            assert process is not None
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._gone()
-
-    def _gone(self) -> None:
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         self._head, self._apps = None, []
         self.wait(lambda: not self.comfyuis(), "every ComfyUI has ended")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +31,11 @@ def run(cluster: Cluster, mark: str, seconds: float, name: str = "a") -> Reply:
 
 
 def holder(cluster: Cluster, name: str) -> str:
-    """The replica that holds a set."""
-    (found,) = [tag for tag, sets in cluster.wait_replicas(2).items() if name in sets]
+    """The replica that holds a set, each of two another one: a prompt makes that so, if it is not."""
+    for missing in {"a", "b"} - {one for sets in cluster.wait_replicas(2).values() for one in sets}:
+        assert 200 == run(cluster, f"load-{time.monotonic()}", 0.0, missing).status
+    cluster.wait(lambda: sorted(cluster.replicas().values()) == [["a"], ["b"]], "a and b are held")
+    (found,) = [tag for tag, sets in cluster.replicas().items() if name in sets]
     return found
 
 
@@ -132,7 +136,7 @@ def test_does_not_start(cluster: Cluster) -> None:
 def test_head_restarted(cluster: Cluster, users: ThreadPoolExecutor) -> None:
     """After a power cut nothing of the old replicas is left; their ids are answered; a request is held for the first replica."""
     old = "00000000-0000-4000-8000-000000000000"
-    cluster.kill_head()
+    cluster.stop()
 
     cluster.start_head()
     scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 2, "upscale_delay_s": 0.5}
