@@ -271,8 +271,6 @@ def host_requirements(host: Path) -> list[str]:
     ]
 
 
-
-
 def _pip(*arguments: str, venv: Path = VENV) -> None:
     # -qq shows errors and hides warnings about unreachable index locations.
     command = [str(venv_bin("python", venv)), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
