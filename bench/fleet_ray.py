@@ -12,10 +12,8 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -30,11 +28,11 @@ from bench.fleet_model import Arrival, Shape, poisson
 from bench.fleet_real import FAILURES, WAIT
 from tests.ray.cluster import Cluster
 from tests.support import models as tiny
-from tests.support import prompts
+from tests.support import nginx, prompts
 from tests.support.comfy import ComfyServer, free_port
 from tests.support.redis_server import RedisServer
 from tests.support.reply import Reply, ask
-from tools.host import ROOT, comfyui_path, comfyui_python
+from tools.host import comfyui_path, comfyui_python
 
 SETS = "ab"
 SHAPE = Shape(replicas=3, nodes=3, models=2, capacity=1, skew=1.2)
@@ -282,24 +280,13 @@ class _Servers:
         reply = ask(f"{url}/prompt", method="POST", body={"prompt": _prompt(number, seed, mark)})
         if reply.status != 200:
             return None
-        named = reply.headers.get("X-Replica")
-        index = int(named[1:]) if named else self._find(reply.json["prompt_id"])
-        return self._answer(reply, index, number)
+        return self._answer(reply, int(reply.headers["X-Replica"][1:]), number)
 
     def _answer(self, reply: Reply, index: int, number: int) -> Answer | None:
         if reply.status != 200:
             return None
         done = self.result(self.all[index].url, reply.json["prompt_id"])
         return Answer(done, index % SHAPE.models == number)
-
-    def _find(self, prompt_id: str) -> int:
-        """Where a prompt went without a word: whoever knows it."""
-        for index, server in enumerate(self.all):
-            with suppress(*FAILURES):
-                queue = server.get("/queue").json
-                if server.get(f"/history/{prompt_id}").json or prompt_id in json.dumps(queue):
-                    return index
-        raise ConnectionError("nobody has it")
 
 
 def without_router(folder: Path) -> dict[str, Any]:
@@ -313,7 +300,9 @@ def without_router(folder: Path) -> dict[str, Any]:
 def gateway(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         fleet = _Servers(stack, folder)
-        url = _nginx(stack, folder / "nginx", [server.port for server in fleet.all])
+        (folder / "nginx").mkdir()
+        addresses = [f"127.0.0.1:{server.port}" for server in fleet.all]
+        url = stack.enter_context(nginx.gateway(folder / "nginx", addresses))
         for number in range(SHAPE.models):
             fleet.send_gateway(url, number, 999, "first")
         return Traffic(lambda *one: fleet.send_gateway(url, *one), fleet.marks).run(_arrivals(), _ends(fleet))
@@ -321,30 +310,6 @@ def gateway(folder: Path) -> dict[str, Any]:
 
 def _ends(fleet: _Servers) -> dict[float, Callable[[], None]]:
     return {KILL: lambda: fleet.end(0, signal.SIGKILL), DRAIN: lambda: fleet.end(1, signal.SIGTERM)}
-
-
-def _nginx(stack: ExitStack, folder: Path, ports: Sequence[int]) -> str:
-    """The example of deploy/gateway with these replicas: its URL."""
-    folder.mkdir()
-    port, modules = free_port(), "/usr/lib/nginx/modules"
-    text = (ROOT / "deploy" / "gateway" / "nginx.conf").read_text(encoding="utf-8")
-    for number, replica in enumerate(ports, 1):
-        text = text.replace(f"10.0.0.{number}:8188", f"127.0.0.1:{replica}")
-    text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace('"/etc/nginx/"', f'"{folder}/"')
-    text = text.replace("modules/ngx_http", f"{modules}/ngx_http")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    own = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
-    text = text.replace("http {", f"http {{\naccess_log off;\n{own}", 1)
-    (folder / "nginx.conf").write_text(
-        f"daemon off;\npid {folder}/pid;\nuser root;\n{text}", encoding="utf-8"
-    )
-    shutil.copy(ROOT / "deploy" / "gateway" / "gateway.js", folder)
-    command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen(command)
-    stack.callback(process.wait, 10)
-    stack.callback(process.terminate)
-    time.sleep(1)
-    return f"http://127.0.0.1:{port}"
 
 
 def _arrivals() -> list[Arrival]:

@@ -178,7 +178,7 @@ class Cluster:
 
     def actors(self, name: str) -> list[int]:
         """The ids of the actors of a deployment, which Ray names in their command lines."""
-        return self._processes(lambda words: words[0] == f"ray::ServeReplica:comfy:{name}".encode())
+        return self._processes(lambda words: words[0].startswith(f"ray::ServeReplica:comfy:{name}".encode()))
 
     def replicas(self) -> dict[str, list[str]]:
         """The replicas that the front knows, each with the sets that it holds."""
@@ -224,7 +224,8 @@ class Cluster:
         end = time.monotonic() + deadline
         while not condition():
             if time.monotonic() > end:
-                tail = "\n".join(self.log.splitlines()[-40:])
+                lines = [line for line in self.log.splitlines() if "GET /ready" not in line]
+                tail = "\n".join(lines[-40:])
                 raise TimeoutError(f"not so after {deadline:.0f} s: {what}\n{tail}")
             time.sleep(0.2)
 
