@@ -100,7 +100,7 @@ class Flights:
         try:
             async for kind, value in stream:
                 if kind == "unavailable":
-                    why = value
+                    flight.posted, why = False, value
                 else:
                     await self._heard(flight, kind, value)
         except asyncio.CancelledError:

@@ -28,7 +28,7 @@ log = logging.getLogger("ray.serve")
 Item = tuple[str, Any]
 """What `prompt` yields, in this order: `posting`, `accepted`, any number of `message`, `done`.
 
-`unavailable` and `refused` end it before `accepted`, `failed` after `posting`. See `Comfy.prompt`."""
+`unavailable` and `refused` end it before `accepted`; `failed` after `posting`. See `Comfy.prompt`."""
 FAILED_FOR = 60.0
 """Seconds for which a set that could not be loaded is not tried again."""
 FAREWELL = 1.0
@@ -83,7 +83,7 @@ class Comfy:
     ) -> AsyncGenerator[Item, None]:
         """Run one prompt to its end, and yield what becomes of it. It counts as ongoing that long.
 
-        unavailable: ComfyUI is not there, and never got the prompt: try elsewhere.
+        unavailable: ComfyUI is not there or drains, and has not accepted the prompt: try elsewhere.
         refused: (status, JSON) that the client is to be answered.
         posting: from here on the prompt may have been accepted.
         accepted: ComfyUI's answer, with `tag`, `set` and `warm`.
@@ -116,6 +116,10 @@ class Comfy:
                 )
             except aiohttp.ClientError:
                 yield "failed", "ComfyUI ended while it was given the prompt"
+                return
+            if status == 503:  # it drains, and has not taken it
+                over = True
+                yield "unavailable", "ComfyUI drains"
                 return
             if status != 200:
                 over = True
@@ -228,11 +232,11 @@ class Comfy:
                 break
         await socket.close()
 
-    async def _interrupt(self, prompt_id: str, patience: float = 5.0) -> None:
+    async def _interrupt(self, prompt_id: str, timeout: float = 5.0) -> None:
         """Interrupt a running prompt; a ComfyUI that does not heed it is ended."""
         with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
             await self._comfy.post("/interrupt", {"prompt_id": prompt_id})
-            end = time.monotonic() + patience
+            end = time.monotonic() + timeout
             while time.monotonic() < end:
                 if (await self._comfy.get(f"/history/{prompt_id}"))[1]:
                     return

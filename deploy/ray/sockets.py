@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-PATIENCE = 10.0
+SEND_TIMEOUT = 10.0
 """Seconds that a client may take to receive one message."""
 
 
@@ -45,7 +45,7 @@ class Sockets:
             return
         try:
             sending = socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message)
-            await asyncio.wait_for(sending, PATIENCE)
+            await asyncio.wait_for(sending, SEND_TIMEOUT)
         except (
             RuntimeError,
             OSError,
