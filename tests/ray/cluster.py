@@ -197,6 +197,22 @@ class Cluster:
         )
         return self.replicas()
 
+    def holder(self, name: str) -> str:
+        """The replica that holds `a` or `b`, each of two another one: prompts make that so, if it is not."""
+
+        def each_its_own() -> bool:
+            held = [one for sets in self.wait_replicas(2).values() for one in sets]
+            for missing in {"a", "b"} - set(held):
+                header = {"serve_multiplexed_model_id": missing}
+                assert (
+                    200 == self.post("/run", {"prompt": nap(f"load-{time.monotonic()}", 0.0)}, header).status
+                )
+            return sorted(held) == ["a", "b"]
+
+        self.wait(each_its_own, "a and b are held", deadline=90)
+        (found,) = [tag for tag, sets in self.replicas().items() if name in sets]
+        return found
+
     def status(self) -> str:
         """The application as Serve sees it: its status, and the message of each deployment."""
         command = [str(venv_bin("python", RAY_VENV)), "-c", STATUS]

@@ -37,4 +37,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         }
         queue = {"Comfy": {"max_queued_requests": 30}}
         one.serve({"sets": sets}, replicas=2, deployments=queue, prompt_timeout_s=6.0)
+        one.wait(lambda: "RUNNING" in one.status(), "Serve routes to both")
         yield one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,21 +27,6 @@ def users() -> Iterator[ThreadPoolExecutor]:
 
 def run(cluster: Cluster, mark: str, seconds: float, name: str = "a") -> Reply:
     return cluster.post("/run", {"prompt": nap(mark, seconds)}, {SET: name})
-
-
-def holder(cluster: Cluster, name: str) -> str:
-    """The replica that holds a set, each of two another one: a prompt makes that so, if it is not."""
-
-    def each_its_own() -> bool:
-        held = sorted(cluster.wait_replicas(2).values())
-        if held in ([["a"], ["a"]], [["b"], ["b"]]):
-            missing = "b" if held[0] == ["a"] else "a"
-            assert 200 == run(cluster, f"load-{time.monotonic()}", 0.0, missing).status
-        return held == [["a"], ["b"]]
-
-    cluster.wait(each_its_own, "a and b are held", deadline=90)
-    (found,) = [tag for tag, sets in cluster.replicas().items() if name in sets]
-    return found
 
 
 def begin(
@@ -69,7 +53,7 @@ def assert_lost(cluster: Cluster, running: Future[Reply], waiting: str, why: str
 @pytest.mark.parametrize(("what", "why"), [("ComfyUI", "signal 9"), ("replica", "its replica ended")])
 def test_killed_in_a_prompt(cluster: Cluster, users: ThreadPoolExecutor, what: str, why: str) -> None:
     """What it had is lost and said so; what nobody had accepted is run by another; Serve starts a new replica."""
-    tag, other = holder(cluster, "a"), holder(cluster, "b")
+    tag, other = cluster.holder("a"), cluster.holder("b")
     mark = f"killed-{what}"
     running, waiting = begin(cluster, users, mark, 60.0)
     (comfyui,) = cluster.comfyuis(tag)
@@ -91,7 +75,7 @@ def test_killed_in_a_prompt(cluster: Cluster, users: ThreadPoolExecutor, what: s
 
 def test_hangs_in_a_prompt(cluster: Cluster, users: ThreadPoolExecutor) -> None:
     """After prompt_timeout_s it is interrupted; ComfyUI does not heed that, so its replica is replaced."""
-    tag = holder(cluster, "a")
+    tag = cluster.holder("a")
     running, waiting = begin(cluster, users, "hangs", 600.0)
 
     assert_lost(cluster, running, waiting, "ended after 6 s")
