@@ -76,8 +76,10 @@ class Shape:
     """Seconds until a client whose request is on a lost replica, or is routed to one, sends it elsewhere."""
     forget: float = 8.0
     """Seconds for which locate still lists a lost replica."""
-    ongoing: int = 8
+    ongoing: int = 4
     """Requests that Ray Serve gives to a replica at once (`max_ongoing_requests`)."""
+    spill_after: float = 5.0
+    """Seconds that a request waits for those that hold its model, before another replica loads it."""
 
     def popularity(self) -> list[float]:
         return [1 / (rank + 1) ** self.skew for rank in range(self.models)]
@@ -242,9 +244,11 @@ class Simulation:
         self._put(chosen, request, now)
 
     def _serve(self, request: Arrival, alive: Sequence[_Replica], now: float) -> None:
-        """Offer the request to two that hold its model, then to any two; the shorter queue, if it is not full."""
-        for among in ([r for r in alive if request.model in r.resident], alive):
-            two = self._random.sample(among, min(2, len(among)))
+        """Offer the request to two that hold its model, later to any two; the shorter queue, if it is not full."""
+        holders = [r for r in alive if request.model in r.resident]
+        spill = not holders or now - request.at >= self._shape.spill_after
+        for among in (holders, alive if spill else ()):
+            two = self._random.sample(list(among), min(2, len(among)))
             chosen = min(two, key=lambda r: len(r.queue) + (r.current is not None), default=None)
             if chosen and len(chosen.queue) + (chosen.current is not None) < self._shape.ongoing:
                 self._put(chosen, request, now)

@@ -36,11 +36,9 @@ from tools.host import comfyui_path, comfyui_python
 
 SETS = "ab"
 SHAPE = Shape(replicas=3, nodes=3, models=2, capacity=1, skew=1.2)
-RATES = ((20.0, 0.6), (30.0, 2.0), (50.0, 0.6))
+RATES = ((20.0, 0.5), (30.0, 1.2), (50.0, 0.5))
 """Until when, and how many requests a second: a burst in the middle."""
 KILL, DRAIN = 12.0, 36.0
-DEPTH = 9
-"""Of the diffusion models: 0.2 GB each."""
 NODE = """
 import os
 import time
@@ -128,7 +126,7 @@ def _prompt(number: int, seed: int, mark: str) -> prompts.Prompt:
 
 def _models(folder: Path) -> None:
     for number in range(SHAPE.models):
-        tiny.sd3_unet(folder / "diffusion_models" / f"m{number}.safetensors", DEPTH, seed=number)
+        tiny.tiny_unet(folder / "diffusion_models" / f"m{number}.safetensors", seed=number)
     tiny.tiny_clip(folder / "text_encoders" / "clip_l.safetensors")
 
 

@@ -22,6 +22,7 @@ from deploy.ray.comfyui import LOOPBACK, ComfyUI, CommandError, Options
 from deploy.ray.directory import PERIOD, Row, directory
 from deploy.ray.sets import Sets
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 log = logging.getLogger("ray.serve")
 
@@ -39,8 +40,11 @@ LOOK_EVERY = 1.0
 
 @serve.deployment(
     name="Comfy",
-    max_ongoing_requests=8,
+    max_ongoing_requests=4,
     max_queued_requests=100,
+    request_router_config=RequestRouterConfig(
+        request_router_class="deploy.ray.router.SetRouter", request_router_kwargs={"spill_after_s": 5.0}
+    ),
     health_check_period_s=PERIOD,
     health_check_timeout_s=30,
     graceful_shutdown_timeout_s=3600,
