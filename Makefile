@@ -17,7 +17,7 @@ QUICK := tests/unit tests/http tests/loader tests/cli
 WEB := "web/**/*.{js,css}"
 ARGS ?=
 
-.PHONY: help setup quick test lint format docs server browser device registry deploy demo bench gpu soak images nightly clean
+.PHONY: help setup quick test lint format docs server browser device registry ray deploy demo bench gpu soak images nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ help: ## show this list
 	@echo '  ARGS="..." is passed on to pytest or the demo.'
 	@echo '  COMFYUI_PATH and COMFYUI_PYTHON name an installed ComfyUI to use instead of a downloaded one.'
 
-setup: ## make .venv and .host (2 minutes, 6 GB; nothing to do the second time)
+setup: ## make .venv, .venv-ray and .host (3 minutes, 6.5 GB; nothing to do the second time)
 	@$(PYTHON) tools/host.py setup
 
 quick: setup ## the tests that start no server: unit, http, loader, cli; with branch coverage
@@ -65,6 +65,9 @@ registry: setup ## replicas and a real Redis
 	@$(NEED) redis-server nginx
 	$(PYTEST) tests/registry tests/server/test_registry.py $(ARGS)
 
+ray: setup ## many ComfyUIs on a real Ray
+	$(PYTEST) tests/ray $(ARGS)
+
 deploy: setup ## manifests, chart, scripts
 	$(PYTEST) tests/deploy $(ARGS)
 
@@ -87,6 +90,6 @@ images: setup ## build and run the container images (root, buildah and debootstr
 
 nightly: test soak images ## everything
 
-clean: ## remove what tests and tools made; .venv and .host stay
-	find . -path ./.venv -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +
+clean: ## remove what tests and tools made; .venv, .venv-ray and .host stay
+	find . -path ./.venv -prune -o -path ./.venv-ray -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage bench/out dist

@@ -1,4 +1,4 @@
-"""Simulate a fleet: lazy loading, a client's warm-up, and Comfy Preload without and with locate.
+"""Simulate a fleet: lazy loading, a client's warm-up, Comfy Preload without and with locate, and Ray Serve.
 
     python -m bench.fleet              # the simulation: docs/scale.json and docs/scale.svg
     python -m bench.fleet --real       # also check one point with real processes
@@ -94,6 +94,12 @@ def by_models(one: Times) -> dict[int, dict[str, Any]]:
     return {n: simulate(one, replace(calm, models=n), ((END, 2.5),), seeds=5) for n in (2, 4, 6, 8, 12)}
 
 
+def hundred(one: Times) -> dict[str, Any]:
+    """A hundred replicas with the same load each, burst and loss: 25 nodes of four, and four times as many models."""
+    large = replace(SHAPE, replicas=100, nodes=25, models=24)
+    return simulate(one, large, [(until, rate * 100 / SHAPE.replicas) for until, rate in RATES], seeds=3)
+
+
 def plot(series: dict[str, list[float]], models: dict[int, dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
@@ -103,7 +109,7 @@ def plot(series: dict[str, list[float]], models: dict[int, dict[str, Any]], path
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for (name, values), color in zip(
-        series.items(), ("tab:gray", "tab:orange", "tab:blue", "tab:green"), strict=True
+        series.items(), ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple"), strict=True
     ):
         left.plot([10 * i + 5 for i in range(len(values))], values, label=name, color=color)
         right.plot(list(models), [models[n][name]["p95"][0] for n in models], "o-", label=name, color=color)
@@ -142,8 +148,9 @@ def main() -> None:
     told |= {
         "results": simulate(one, SHAPE, RATES),
         "p95_by_models": {n: {k: v["p95"] for k, v in m.items()} for n, m in models.items()},
+        "hundred_replicas": hundred(one),
     }
-    told["real"] = real
+    told |= {"real": real, "ray": before.get("ray")}
     file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     plot(series, models, DOCS / "scale.svg")
     for name, row in told["results"].items():

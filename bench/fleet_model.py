@@ -18,6 +18,10 @@ VIEW = 1.0
 seconds."""
 
 
+BACKOFF = 0.1
+"""Seconds after which Ray Serve offers a request again that no replica took."""
+
+
 class Policy(Enum):
     """How models are placed on replicas, and how requests are routed."""
 
@@ -25,10 +29,15 @@ class Policy(Enum):
     WARM_UP = "warm-up by client"
     OURS = "Comfy Preload"
     LOCATE = "Comfy Preload with locate"
+    RAY = "Ray Serve"
 
     @property
     def pins(self) -> bool:
         return self in (Policy.OURS, Policy.LOCATE)
+
+    def preloaded(self, pinned: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the models that a new replica loads before it is ready."""
+        return pinned if self.pins else pinned[:1] if self is Policy.RAY else ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,10 @@ class Shape:
     """Seconds until a client whose request is on a lost replica, or is routed to one, sends it elsewhere."""
     forget: float = 8.0
     """Seconds for which locate still lists a lost replica."""
+    ongoing: int = 4
+    """Requests that Ray Serve gives to a replica at once (`max_ongoing_requests`)."""
+    spill_after: float = 5.0
+    """Seconds that a request waits for those that hold its model, before another replica loads it."""
 
     def popularity(self) -> list[float]:
         return [1 / (rank + 1) ** self.skew for rank in range(self.models)]
@@ -121,6 +134,7 @@ class Simulation:
         self._random = random.Random(seed)  # noqa: S311 — a simulation
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = itertools.count()
+        self._rank = itertools.count()
         self._pins = self._assign()
         self._arrivals = arrivals
         self._done: dict[Arrival, float] = {}
@@ -151,6 +165,12 @@ class Simulation:
         """Return the models of each replica: the most requested, or with locate in proportion to demand."""
         wanted, counts = self._shape.popularity(), [0] * self._shape.models
         while True:
+            if self._policy is Policy.RAY:  # the first by rank, the others as requests have brought them
+                first = next(self._rank) % self._shape.models
+                rest = [m for m in range(self._shape.models) if m != first]
+                self._random.shuffle(rest)
+                yield (first, *rest[: self._shape.capacity - 1])
+                continue
             if self._policy is not Policy.LOCATE:
                 yield tuple(range(self._shape.capacity))
                 continue
@@ -165,11 +185,11 @@ class Simulation:
         node: set[int] = set()
         for _ in range(count):
             pinned = next(self._pins)
-            wait = self._times.listening + (self._times.preload * len(pinned) if self._policy.pins else 0)
+            loaded = self._policy.preloaded(pinned)
+            wait = self._times.listening + self._times.preload * len(loaded)
             one = _Replica(node, pinned, now + wait)
-            if self._policy.pins:
-                one.resident.update(dict.fromkeys(pinned))
-                self._at(now + wait, lambda _, models=pinned: node.update(models))
+            one.resident.update(dict.fromkeys(loaded))
+            self._at(now + wait, lambda _, models=loaded: node.update(models))
             if self._policy is Policy.WARM_UP:
                 one.queue.extend(pinned)
                 self._at(now + wait, lambda now, one=one: self._next(one, now))
@@ -206,6 +226,9 @@ class Simulation:
                 lambda then: self._route(request, then),
             )
             return
+        if self._policy is Policy.RAY:
+            self._serve(request, [r for r in listed if r.lost_at is None], now)
+            return
         warm = [r for r in listed if request.model in r.pinned] if self._policy is Policy.LOCATE else []
         among = warm or listed
         least = min(r.length(now) for r in among)
@@ -219,6 +242,18 @@ class Simulation:
             self._at(now + self._shape.detect, lambda then: self._put(chosen, request, then))
             return
         self._put(chosen, request, now)
+
+    def _serve(self, request: Arrival, alive: Sequence[_Replica], now: float) -> None:
+        """Offer the request to two that hold its model, later to any two; the shorter queue, if it is not full."""
+        holders = [r for r in alive if request.model in r.resident]
+        spill = not holders or now - request.at >= self._shape.spill_after
+        for among in (holders, alive if spill else ()):
+            two = self._random.sample(list(among), min(2, len(among)))
+            chosen = min(two, key=lambda r: len(r.queue) + (r.current is not None), default=None)
+            if chosen and len(chosen.queue) + (chosen.current is not None) < self._shape.ongoing:
+                self._put(chosen, request, now)
+                return
+        self._at(now + BACKOFF, lambda then: self._route(request, then))
 
     def _put(self, one: _Replica, request: Arrival, now: float) -> None:
         if one.lost_at is not None:

@@ -17,6 +17,7 @@ RINGS = {
     "server": ("host",),
     "browser": ("host", "browser"),
     "registry": ("redis",),
+    "ray": ("host", "ray"),
     "deploy": ("deploy",),
     "device": ("host", "device"),
 }

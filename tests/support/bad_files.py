@@ -43,10 +43,11 @@ def write_bad_files(models: Path, bomb_target: Path) -> None:
     (unets / "a folder.safetensors").mkdir()
     with (models / "checkpoints" / "bomb.ckpt").open("wb") as file:
         pickle.dump({"state_dict": _Bomb(bomb_target)}, file)
-    _write_sparse(unets / "sparse.safetensors")
+    write_sparse(unets / "sparse.safetensors")
 
 
-def _write_sparse(path: Path) -> None:
+def write_sparse(path: Path) -> None:
+    """A file of 2.2 TB that takes no space, with a header to match."""
     entries = {"weight": {"dtype": "F16", "shape": [TOO_BIG // 2], "data_offsets": [0, TOO_BIG]}}
     header = json.dumps(entries).encode()
     with path.open("wb") as file:
