@@ -302,6 +302,16 @@ ERRORS: dict[str, ErrorKind] = {
         "the device failed: {reason}",
         "The process must be restarted; a liveness probe at /livez does it. If it happens again, look at the driver's log.",
     ),
+    "event_loop_blocked": ErrorKind(
+        "ComfyUI's event loop does not run: something in it blocks, so no request is answered.",
+        "ComfyUI's event loop has not run for {found} s; expected at most {wanted} s",
+        "A node pack blocks it in a route or a background task; after 60 s /livez is 503. A stack shows where: py-spy dump.",
+    ),
+    "prompt_worker_ended": ErrorKind(
+        "The thread of ComfyUI that runs prompts has ended: a node called sys.exit, for example.",
+        "ComfyUI's prompt worker has ended; prompts wait and are never run",
+        "The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.",
+    ),
     "pickle_refused": ErrorKind(
         "The file is a pickle, and this ComfyUI would run the code in it.",
         "{file} is a pickle, which this ComfyUI does not load safely",

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from comfy_preload.core.node_types import LoaderSpec, NodeTypes
@@ -235,6 +236,10 @@ class Host(Loaders, Protocol):
 
     def unfinished(self) -> tuple[str, ...]:
         """Return the ids of the prompts that run or wait, without our jobs."""
+        ...
+
+    def prompt_worker(self) -> Thread | None:
+        """Return the thread that runs prompts, or None if it cannot be identified."""
         ...
 
     def is_busy(self) -> bool:

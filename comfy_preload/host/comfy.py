@@ -6,6 +6,7 @@ import platform
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -83,6 +84,9 @@ class ComfyHost:
 
     def unfinished(self) -> tuple[str, ...]:
         return queue.unfinished(self._server)
+
+    def prompt_worker(self) -> Thread | None:
+        return queue.worker()
 
     def is_busy(self) -> bool:
         return bool(queue.items(self._server))
