@@ -20,6 +20,7 @@ from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import Plan, uncalled
 from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job, JobState
+from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 from comfy_preload.core.state.snapshot import Phase, Status
@@ -50,6 +51,7 @@ class Preloader:
         self.host = host
         self._head_start = head_start
         self._tally = tally
+        self._pulse = Pulse()
         self.residency = Residency(repair=host.repair, usable=host.usable)
         self.readiness = Readiness(
             self.residency,
@@ -59,6 +61,7 @@ class Preloader:
             queue_remaining=host.queue_remaining,
             announce=host.changed,
             prefetch=head_start.progress,
+            pulse=self._pulse,
         )
         self._loading = Loading(host, self.residency, self.readiness, head_start)
         self._warm_ups = WarmUps(host, self.residency, self.readiness)
@@ -79,8 +82,9 @@ class Preloader:
         self._exit_if_failed()
 
     def begin(self) -> bool:
-        """Handle SIGTERM, start the watchdog, and return whether there is anything to preload now."""
+        """Handle SIGTERM, start the pulse and the watchdog; return whether there is anything to preload now."""
         self._drain.install()
+        self._pulse.start(self.host.prompt_worker())
         self._spawn(self._check_regularly())
         off = self.settings.options.when == "off"
         if off:

@@ -36,6 +36,7 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
     failing = {FILE_NAME: snapshot.problems} if snapshot.problems else {}
     failing |= snapshot.failing()
     progress = snapshot.progress
+    fault = snapshot.fault or snapshot.unresponsive
     return {
         "status": snapshot.status.value,
         "since": _utc(snapshot.since),
@@ -48,7 +49,7 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
             "eta": progress.eta,
         },
         "failing": {name: _error(p) for name, p in list(failing.items())[:MAX_FAILING]},
-        "fault": _error((snapshot.fault,)) if snapshot.fault else None,
+        "fault": _error((fault,)) if fault else None,
     }
 
 

@@ -54,7 +54,8 @@ class SnapshotCollector(Collector):
     def _state(self) -> Iterator[Metric]:
         now = self._now
         yield _gauge("ready", "1 if /ready is 200.", now.serves)
-        yield _gauge("alive", "0 after the device has failed permanently: /livez is 503.", now.alive)
+        yield _gauge("alive", "0 if /livez is 503: only a restart helps.", now.alive)
+        yield _gauge("loop_lag_seconds", "For how long ComfyUI's event loop has not run.", now.loop_lag)
         yield _one_of("phase", "1 for the status of /ready, 0 for the others.", "phase", Status, [now.status])
         yield _gauge(
             "status_since_timestamp_seconds", "Unix time at which this status was first seen.", now.since
@@ -65,7 +66,7 @@ class SnapshotCollector(Collector):
         host = now.host
         facts = [((host.comfyui, host.python, host.torch, host.device), 1)] if host else []
         yield _labelled("info", "Versions and device.", ("comfyui", "python", "torch", "device"), facts)
-        faults = [now.fault] if now.fault else []
+        faults = [fault] if (fault := now.fault or now.unresponsive) else []
         codes = Counter(
             p.code for p in (*now.problems, *faults, *(p for ps in now.failing().values() for p in ps))
         )

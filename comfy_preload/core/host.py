@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from comfy_preload.core.node_types import LoaderSpec, NodeTypes
@@ -241,12 +242,12 @@ class Host(Loaders, Protocol):
         """Return the ids of the prompts that run or wait, without our jobs."""
         ...
 
-    def is_busy(self) -> bool:
-        """Something runs or waits, be it our job."""
+    def prompt_worker(self) -> Thread | None:
+        """Return the thread that runs prompts, or None if it cannot be identified."""
         ...
 
-    def runs_prompts(self) -> bool:
-        """ComfyUI's thread that runs prompts is there."""
+    def is_busy(self) -> bool:
+        """Something runs or waits, be it our job."""
         ...
 
     # may be asked from any thread at any time: no lock, no disk, no device

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -84,6 +85,9 @@ class ComfyHost:
     def unfinished(self) -> tuple[str, ...]:
         return queue.unfinished(self._server)
 
+    def prompt_worker(self) -> Thread | None:
+        return queue.worker()
+
     def is_busy(self) -> bool:
         return bool(queue.items(self._server))
 
@@ -112,9 +116,6 @@ class ComfyHost:
 
     def collect(self) -> None:
         devices.collect()
-
-    def runs_prompts(self) -> bool:
-        return queue.worker_is_alive()
 
     def empty_cache(self) -> None:
         queue.empty_cache(self._server)

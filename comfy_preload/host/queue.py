@@ -115,6 +115,14 @@ def items(server: Any) -> list[tuple[Any, ...]]:
     return [*list(queue.currently_running.values()), *list(queue.queue)]
 
 
+def worker() -> threading.Thread | None:
+    """Return the thread that runs prompts: its target is `prompt_worker`, which Python notes in its name.
+
+    `start_comfyui` starts it before the web application (main.py 0.3.75 and 0.33.0).
+    """
+    return next((t for t in threading.enumerate() if t.name.endswith("(prompt_worker)")), None)
+
+
 def unfinished(server: Any) -> tuple[str, ...]:
     """Return the ids of the prompts that run or wait, our jobs left out."""
     return tuple(
@@ -122,11 +130,6 @@ def unfinished(server: Any) -> tuple[str, ...]:
         for item in items(server)
         if not any(node.get("class_type") == JOB_NODE for node in item[2].values())
     )
-
-
-def worker_is_alive() -> bool:
-    """The thread that runs prompts (`prompt_worker`, main.py) has not ended. It ends if the device raises outside a prompt."""
-    return any("(prompt_worker)" in thread.name for thread in threading.enumerate())
 
 
 def empty_cache(server: Any) -> None:

@@ -28,7 +28,6 @@ class Watchdog:
         self._residency = residency
         self._readiness = readiness
         self._tally = tally
-        self._worker_seen = False
 
     def check(self) -> Slot | None:
         """Return the slot to release if memory is low: the least recently used one that is not required."""
@@ -37,10 +36,6 @@ class Watchdog:
             self._readiness.blame(failed.error, failed.reason)
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
-        runs = self._host.runs_prompts()
-        if self._worker_seen and not runs:
-            self._readiness.lose_worker()
-        self._worker_seen |= runs
         self._readiness.look()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):

@@ -59,8 +59,10 @@ def test_lost_device(on_device: OnDevice, met_by: str, platform: str) -> None:
     else:
         order(server, met_by)
     server.wait(lambda: server.get("/livez").status == 503, "not alive any more", deadline=30)
-    assert (503, "failed") == (server.get("/ready").status, server.get("/ready").json["status"])
-    assert server.get("/livez").json["fault"]["code"] in ("device_fault", "worker_ended")
+    ready = server.get("/ready")
+    assert ready.status == 503
+    assert ready.json["status"] in ("failed", "unresponsive")  # the device's end may end the worker as well
+    assert server.get("/livez").json["fault"]["code"] in ("device_fault", "prompt_worker_ended")
 
 
 def test_lost_while_nothing_runs(on_device: OnDevice) -> None:

@@ -17,7 +17,7 @@ from comfy_preload.api.routes import register
 from comfy_preload.core.errors import problem
 from comfy_preload.core.state.jobs import Door
 from comfy_preload.core.state.snapshot import ModelState, Progress, Snapshot, Status
-from tests.support.snapshots import FAULT, OpenDoor, model, snapshot
+from tests.support.snapshots import BLOCKED, ENDED, FAULT, OpenDoor, model, snapshot
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]
@@ -45,6 +45,8 @@ STATES = {
     "failed": (snapshot(Status.FAILED, model(), model("b", ModelState.FAILED)), 503),
     "sleeping": (snapshot(Status.SLEEPING, model(state=ModelState.EVICTED)), 503),
     "draining": (snapshot(Status.DRAINING, model()), 503),
+    "unresponsive": (snapshot(Status.UNRESPONSIVE, model(), unresponsive=BLOCKED, loop_lag=12.0), 503),
+    "worker-ended": (snapshot(Status.UNRESPONSIVE, model(), unresponsive=ENDED, fault=ENDED), 503),
     "file-wrong": (snapshot(Status.FAILED, problems=(problem("yaml_syntax", line=2, reason="a tab"),)), 503),
     "device-lost": (snapshot(Status.FAILED, model(), fault=FAULT), 503),
 }

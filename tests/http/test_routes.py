@@ -29,7 +29,8 @@ async def test_ready(serve: Serve, now: Snapshot, code: int, prefix: str) -> Non
     assert (code, now.status.value) == (reply.status, body["status"])
     assert READY_KEYS == list(body)
     assert ["total", "ready", "failed"] == list(body["models"])
-    assert (now.fault and now.fault.code) == (body["fault"] and body["fault"]["code"])
+    fault = now.fault or now.unresponsive
+    assert (fault and fault.code) == (body["fault"] and body["fault"]["code"])
     assert ["fraction", "bytes", "bytes_total", "seconds", "eta"] == list(body["progress"])
     assert "2026-11-22T20:39:34Z" == body["since"]
     assert "no-store" == reply.headers["Cache-Control"]

@@ -29,6 +29,8 @@ SINCE = 1_795_379_974.9
 DONE = Progress(bytes=100, bytes_total=100, fraction=1.0, seconds=6.2, eta=0.0)
 BROKEN = problem("file_empty", line=3, file="a.safetensors")
 FAULT = problem("device_fault", reason="CUDA error: an illegal memory access was encountered")
+BLOCKED = problem("event_loop_blocked", found=12, expected=10)
+ENDED = problem("prompt_worker_ended")
 NOT_SERVED = {
     Status.STARTING,
     Status.LOADING,
@@ -36,6 +38,7 @@ NOT_SERVED = {
     Status.FAILED,
     Status.SLEEPING,
     Status.DRAINING,
+    Status.UNRESPONSIVE,
 }
 AHEAD = PrefetchProgress(bytes=70, bytes_total=100, cached=10, seconds=2.0, readers=1, running=True)
 
@@ -110,6 +113,7 @@ def full(status: Status = Status.FAILED) -> Snapshot:
         jobs=(job(), over),
         fault=FAULT,
         queue_remaining=3,
+        loop_lag=1.5,
         counted=Counted(
             {("reload", "accepted"): 1, ("reload", "unauthorized"): 2},
             prompts_refused=1,

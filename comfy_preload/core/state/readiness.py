@@ -14,6 +14,7 @@ from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.state.jobs import Command, Job, Jobs, JobState
+from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import (
     MOVES,
@@ -43,6 +44,7 @@ class Readiness:
         queue_remaining: Callable[[], int] = int,
         announce: Callable[[], None] = lambda: None,
         prefetch: Callable[[], PrefetchProgress | None] = lambda: None,
+        pulse: Pulse | None = None,
     ) -> None:
         """Start in `Phase.STARTING`.
 
@@ -54,6 +56,7 @@ class Readiness:
             queue_remaining: Returns the number of running and queued prompts.
             announce: Called when the state has changed.
             prefetch: Returns the progress of the prefetch, if there is one.
+            pulse: Judges the event loop and the prompt worker; without it neither is judged.
         """
         self._residency = residency
         self._placement = placement
@@ -61,6 +64,7 @@ class Readiness:
         self._problems = problems
         self._queue_remaining = queue_remaining
         self._prefetch = prefetch
+        self._pulse = pulse or Pulse()
         self.announce = announce
         self._phase = Phase.STARTING
         self._overdue: Problem | None = None
@@ -154,12 +158,6 @@ class Readiness:
             self._fault = problem("device_fault", reason=without_paths(reason))
             log.critical("%s", self._fault)
 
-    def lose_worker(self) -> None:
-        """Latch the fault: no prompt can run any more."""
-        if self._fault is None:
-            self._fault = problem("worker_ended")
-            log.critical("%s", self._fault)
-
     def look(self) -> None:
         """Count the models that left their device since the last call. Called by the watchdog."""
         if any(job.state is JobState.RUNNING for job in self._jobs.all()):
@@ -173,7 +171,14 @@ class Readiness:
         """Return a snapshot. Takes no lock and touches no disk or device: safe in a request handler."""
         residency = self._residency
         models = tuple(self._row(slot) for slot in residency.slots)
-        overrides = Overrides(self._overdue is not None, self._serve, self._fault is not None, self._draining)
+        unresponsive = self._pulse.unresponsive()
+        overrides = Overrides(
+            late=self._overdue is not None,
+            serve=self._serve,
+            faulty=self._fault is not None,
+            unresponsive=unresponsive is not None,
+            draining=self._draining,
+        )
         status, serves = judge(self._phase, models, self._warmups, self._problems, overrides)
         if status is not self._seen[0]:
             self._seen = (status, time.time())
@@ -188,7 +193,9 @@ class Readiness:
             host=self._facts,
             prefetch=self._prefetch(),
             warmups=self._warmups,
-            fault=self._fault,
+            fault=self._fault or self._pulse.fault(),
+            unresponsive=unresponsive,
+            loop_lag=self._pulse.lag,
             jobs=self._jobs.all(),
             queue_remaining=self._queue_remaining(),
         )

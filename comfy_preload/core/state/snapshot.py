@@ -45,6 +45,7 @@ class Status(str, Enum):
     FAILED = "failed"
     SLEEPING = "sleeping"
     DRAINING = "draining"
+    UNRESPONSIVE = "unresponsive"
 
 
 class ModelState(str, Enum):
@@ -148,7 +149,11 @@ class Snapshot:
     prefetch: PrefetchProgress | None = None
     warmups: tuple[WarmUp, ...] = ()
     fault: Problem | None = None
-    """The error after which only a new process can use the device."""
+    """The error after which only a new process can serve."""
+    unresponsive: Problem | None = None
+    """Why no prompt can be served now: the event loop is blocked, or the prompt worker has ended."""
+    loop_lag: float = 0.0
+    """Seconds for which the event loop has not run."""
     jobs: tuple[Job, ...] = ()
     queue_remaining: int = 0
     """Number of running and queued prompts, without our jobs."""
@@ -177,7 +182,16 @@ class Overrides:
     serve: bool = False
     """`on_error: serve`: failures do not stop traffic."""
     faulty: bool = False
+    unresponsive: bool = False
     draining: bool = False
+
+    def status(self) -> Status | None:
+        """Return the status that holds whatever the models are, or None."""
+        if self.draining:
+            return Status.DRAINING
+        if self.faulty:
+            return Status.FAILED
+        return Status.UNRESPONSIVE if self.unresponsive else None
 
 
 def judge(
@@ -188,8 +202,8 @@ def judge(
     overrides: Overrides = Overrides(),
 ) -> tuple[Status, bool]:
     """Return the status, and whether /ready is 200."""
-    if overrides.draining or overrides.faulty:
-        return Status.DRAINING if overrides.draining else Status.FAILED, False
+    if overriding := overrides.status():
+        return overriding, False
     failed = [
         *(m for m in models if m.state is ModelState.FAILED),
         *(w for w in warmups if w.state is WarmUpState.FAILED),
