@@ -526,13 +526,13 @@ SERVING = Section(
         "event_loop_blocked": ErrorKind(
             "ComfyUI's event loop does not run: something in it blocks, so no request is answered.",
             "ComfyUI's event loop has not run for {found} s; expected at most {expected} s",
-            'A node pack blocks it in a route or a background task; after 60 s /livez is 503. A stack shows where: py-spy dump.',
+            "A node pack blocks it in a route or a background task; after 60 s /livez is 503. A stack shows where: py-spy dump.",
             {"found": 12, "expected": 10},
         ),
         "prompt_worker_ended": ErrorKind(
-            'The thread of ComfyUI that runs prompts has ended: a node called sys.exit, for example.',
+            "The thread of ComfyUI that runs prompts has ended: a node called sys.exit, for example.",
             "ComfyUI's prompt worker has ended; prompts wait and are never run",
-            'The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.',
+            "The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.",
             {},
         ),
     },
