@@ -17,7 +17,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from comfy_preload.api.queries import Answer, FleetView, answer, error
+from comfy_preload.api.queries import ALLOW, Answer, FleetView, answer, error, options
 from comfy_preload.core.errors import problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.snapshot import Snapshot
@@ -117,11 +117,11 @@ class Probe:
                 )
             )
         method, target = found[1].decode(), found[2].decode()
+        if method == "OPTIONS":
+            return _http(options())
         if method not in ("GET", "HEAD"):
             return _http(
-                error(
-                    405, problem("path_unknown", found=method, wanted="GET or HEAD"), {"Allow": "GET, HEAD"}
-                )
+                error(405, problem("path_unknown", found=method, wanted="GET or HEAD"), {"Allow": ALLOW})
             )
         path, _, query = target.partition("#")[0].partition("?")
         if not path.startswith("/"):  # as sent to a proxy

@@ -74,6 +74,14 @@ def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] 
     return Answer(status, json.dumps(content).encode(), {**always, **(headers or {})})
 
 
+ALLOW = "GET, HEAD, OPTIONS"
+
+
+def options() -> Answer:
+    """Answer OPTIONS, which HAProxy asks by default: that this server answers, not that it is ready."""
+    return Answer(200, b"", {"Allow": ALLOW})
+
+
 def error(status: int, wrong: Problem, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an error response."""
     return as_json(status, body.refusal(wrong), headers)

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from comfy_preload.api import access as gate
 from comfy_preload.api import json_bodies as body
-from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error
+from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error, options
 from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.settings.glance import CommandsMode
@@ -67,8 +67,13 @@ def register(
         url = request.rel_url
         return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet()))
 
+    async def allowed(_: web.Request) -> web.Response:
+        return _response(options())
+
     for path in QUESTIONS:  # by default aiohttp does not match names with braces
-        routes.get(path.replace("}", ":[^/]+}"))(question)
+        pattern = path.replace("}", ":[^/]+}")
+        routes.get(pattern)(question)
+        routes.options(pattern)(allowed)
     commands = Commands(door, snapshot, partial(gate.token_from, os.environ), mode, tally or Tally())
     for command in Command:
         routes.post(f"/preload/{command.value}")(partial(commands.take, command))

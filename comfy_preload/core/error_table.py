@@ -28,7 +28,7 @@ ERRORS: dict[str, ErrorKind] = {
     "yaml_syntax": ErrorKind(
         "The file is not YAML.",
         "the settings file is not valid YAML: {reason}",
-        "YAML indents with spaces, never tabs; quote values that contain ': ' or '#'.",
+        "{suggestion}",
     ),
     "yaml_too_large": ErrorKind(
         "The file, or what its anchors expand to, is beyond any sensible size.",
@@ -284,6 +284,11 @@ ERRORS: dict[str, ErrorKind] = {
     "reload_kept_old": ErrorKind(
         "A reload was not carried out, since it would have broken what works.",
         "the old plan was kept: {reason}",
+        "Mend the settings or the files, then send reload again.",
+    ),
+    "reload_lacks": ErrorKind(
+        "A reload took on the new plan, since nothing worked before, but not all of it could be loaded.",
+        "the new plan is in place without {count}: {reason}",
         "Mend the settings or the files, then send reload again.",
     ),
     "not_freed": ErrorKind(

@@ -101,6 +101,16 @@ def unknown_model(name: str, known: Collection[str]) -> Problem:
     return problem("model_unknown", found=without_paths(name), count=len(known), suggestion=suggestion)
 
 
+MAX_SENTENCES = 10
+
+
+def summary(sentences: Iterable[str]) -> str:
+    """Join messages into one, each once, of many only the first ten."""
+    once = list(dict.fromkeys(sentences))
+    left = len(once) - MAX_SENTENCES
+    return "; ".join(once[:MAX_SENTENCES]) + (f"; and {left:,} more" if left > 0 else "")
+
+
 def did_you_mean(word: object, known: Iterable[str], otherwise: str = "") -> str:
     """The question "Did you mean" with the nearest of `known`, else `otherwise`."""
     near = nearest(word, known, 1)

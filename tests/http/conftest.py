@@ -45,7 +45,13 @@ STATES = {
     "failed": (snapshot(Status.FAILED, model(), model("b", ModelState.FAILED)), 503),
     "sleeping": (snapshot(Status.SLEEPING, model(state=ModelState.EVICTED)), 503),
     "draining": (snapshot(Status.DRAINING, model()), 503),
-    "file-wrong": (snapshot(Status.FAILED, problems=(problem("yaml_syntax", line=2, reason="a tab"),)), 503),
+    "file-wrong": (
+        snapshot(
+            Status.FAILED,
+            problems=(problem("yaml_syntax", line=2, reason="a tab", suggestion="Indent with spaces."),),
+        ),
+        503,
+    ),
     "device-lost": (snapshot(Status.FAILED, model(), fault=FAULT), 503),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -105,6 +105,8 @@ class Residency:
 
     repair: Callable[[Outputs], None]
     usable: Callable[[Outputs], str]
+    files: Callable[[LoaderSpec, Mapping[str, Any]], tuple[ModelFile, ...]] = lambda *_: ()
+    """Returns the files that these inputs name, as they are now."""
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
     """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
@@ -118,7 +120,7 @@ class Residency:
     def expect(self, slots: Iterable[Slot]) -> None:
         """Also store the outputs of these slots' loaders, although they are not part of the plan yet."""
         both = (*self.slots, *slots)
-        self._by_key = {s.call.target.key: s for s in both if s.call.target and not s.call.problems}
+        self._by_key = {s.call.target.key: s for s in both if s.call.target and heals(s.call)}
 
     def find(self, name: str) -> Slot | None:
         return next((slot for slot in self.slots if slot.call.name == name), None)
@@ -152,6 +154,12 @@ class Residency:
         if slot is None or self.usable(outputs):
             return
         began, identity = slot.opened
+        if slot.call.problems and slot.call.target:  # its file was missing or broken, and is no longer
+            found = self.files(spec, slot.call.target.inputs)
+            slot.call = replace(
+                slot.call, target=replace(slot.call.target, files=found, changes=changes), problems=()
+            )
+            identity = identify(found) or ()
         slot.loaded = Loaded(outputs, identity, time.perf_counter() - began, changes)
         slot.was_resident = False
         slot.warm_seconds = None
@@ -159,6 +167,14 @@ class Residency:
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
+
+
+def heals(call: LoaderCall) -> bool:
+    """Return whether what a prompt loads with this call is kept, though the preload could not load it.
+
+    Not where memory is too small for the plan: the prompt's model has to be free to go.
+    """
+    return call.target is not None and not any(wrong.code == "too_big" for wrong in call.problems)
 
 
 def identify(files: Collection[ModelFile]) -> Identity | None:
