@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from comfy_preload.core.errors import PreloadError, internal_error, problem, unknown_model
+from comfy_preload.core.errors import PreloadError, Problem, internal_error, problem, summary, unknown_model
 from comfy_preload.core.host import Host
-from comfy_preload.core.log import log
+from comfy_preload.core.log import counted, log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import Plan, uncalled
 from comfy_preload.core.settings.validation import Settings
@@ -52,7 +52,7 @@ class Preloader:
         self._head_start = head_start
         self._tally = tally
         self._pulse = Pulse()
-        self.residency = Residency(repair=host.repair, usable=host.usable)
+        self.residency = Residency(repair=host.repair, usable=host.usable, files=host.files)
         self.readiness = Readiness(
             self.residency,
             host.placement,
@@ -162,13 +162,21 @@ class Preloader:
             self._adopt(reloaded.settings)
             self._warm_ups.take(reloaded.runs, keep=not job.loaded)
         if job.command is Command.RELOAD and not job.problems:
-            job.problems = await self._warm_ups.run()
+            job.problems = (*self._lacking(job), *await self._warm_ups.run())
         if job.command is Command.WAKE and not job.problems:
             if self._commands.is_cold():
                 job.problems = await self._warm_ups.repeat()
             self._commands.end_wake(job)
         job.move(JobState.FAILED if job.problems else JobState.DONE)
         self.readiness.announce()
+
+    def _lacking(self, job: Job) -> tuple[Problem, ...]:
+        """Return what a reload could not load, where it switched all the same because nothing worked before."""
+        failed = [m for m in self.readiness.snapshot().models if m.problems and job.model in (None, m.name)]
+        if not failed:
+            return ()
+        reasons = summary(f"{model.name}: {model.problems[0].message}" for model in failed)
+        return (problem("reload_lacks", count=counted(len(failed), "model"), reason=reasons),)
 
     def _adopt(self, settings: Settings) -> None:
         self.settings = settings

@@ -9,7 +9,7 @@ import math
 from datetime import datetime, timezone
 from typing import Any
 
-from comfy_preload.core.errors import Problem
+from comfy_preload.core.errors import Problem, summary
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.jobs import Job
@@ -17,8 +17,6 @@ from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, WarmU
 
 MAX_FAILING = 100
 """At most this many failed models are listed; `models.failed` counts all."""
-MAX_PROBLEMS = 10
-"""At most this many problems of one model, or of the settings file, are listed."""
 MAX_JOBS = 10
 """At most this many jobs are listed in `/preload`; older ones can be requested one by one."""
 
@@ -167,10 +165,7 @@ def retry_after(snapshot: Snapshot) -> int:
 def _error(problems: tuple[Problem, ...]) -> dict[str, Any]:
     """Return the first problem, with the messages of all, or of the first ten."""
     first = problems[0]
-    sentences = [p.message for p in problems[:MAX_PROBLEMS]]
-    if left := len(problems) - len(sentences):
-        sentences.append(f"and {left} more")
-    message = "; ".join(sentences)
+    message = summary(p.message for p in problems)
     return {**first.as_json(), "message": message, "line": first.line}
 
 

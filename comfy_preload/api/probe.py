@@ -17,7 +17,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from comfy_preload.api.queries import Answer, FleetView, answer, error
+from comfy_preload.api.queries import ALLOW, Answer, FleetView, answer, error, options
 from comfy_preload.core.errors import problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.snapshot import Snapshot
@@ -114,9 +114,11 @@ class Probe:
             wrong = problem("path_unknown", found="an invalid request", expected="GET or HEAD")
             return _http(error(wrong, status=400))
         method, target = found[1].decode(), found[2].decode()
+        if method == "OPTIONS":
+            return _http(options())
         if method not in ("GET", "HEAD"):
             wrong = problem("path_unknown", found=f"the method {method}", expected="GET or HEAD")
-            return _http(error(wrong, {"Allow": "GET, HEAD"}, status=405))
+            return _http(error(wrong, {"Allow": ALLOW}, status=405))
         path, _, query = target.partition("#")[0].partition("?")
         if not path.startswith("/"):  # as sent to a proxy
             with suppress(ValueError):

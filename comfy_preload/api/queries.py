@@ -80,6 +80,14 @@ def as_json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] 
     return Answer(status, json.dumps(content).encode(), {**always, **(headers or {})})
 
 
+ALLOW = "GET, HEAD, OPTIONS"
+
+
+def options() -> Answer:
+    """Answer OPTIONS, which HAProxy asks by default: that this server answers, not that it is ready."""
+    return Answer(200, b"", {"Allow": ALLOW})
+
+
 def error(problem: Problem, headers: Mapping[str, str] | None = None, *, status: int = 0) -> Answer:
     """Answer with a problem. `status`: another one than that of its row in the table of errors."""
     return as_json(status or ERRORS[problem.code].status, body.refusal(problem), headers)

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from comfy_preload.api import access
 from comfy_preload.api import json_bodies as body
-from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error
+from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error, options
 from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.settings.glance import CommandsMode
@@ -61,8 +61,13 @@ def register(
         url = request.rel_url
         return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet()))
 
+    async def allowed(_: web.Request) -> web.Response:
+        return _response(options())
+
     for path in QUESTIONS:  # by default aiohttp does not match names with braces
-        routes.get(path.replace("}", ":[^/]+}"))(question)
+        pattern = path.replace("}", ":[^/]+}")
+        routes.get(pattern)(question)
+        routes.options(pattern)(allowed)
     commands = CommandRoutes(door, snapshot, partial(access.token_from, os.environ), mode, tally or Tally())
     for command in Command:
         routes.post(f"/preload/{command.value}")(partial(commands.take, command))

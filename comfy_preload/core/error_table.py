@@ -50,8 +50,11 @@ SETTINGS_FILE = Section(
         "yaml_syntax": ErrorKind(
             "The file is not valid YAML.",
             "the settings file is not valid YAML: {reason}",
-            "Indent with spaces, never with tabs; quote values that contain ': ' or '#'.",
-            {"reason": "found character '\\t' that cannot start any token"},
+            "{suggestion}",
+            {
+                "reason": "found character '\\t' that cannot start any token",
+                "suggestion": "Indent with spaces, never with tabs.",
+            },
         ),
         "yaml_too_large": ErrorKind(
             "The file, or its content with all anchors expanded, exceeds a limit.",
@@ -534,6 +537,12 @@ SERVING = Section(
             "ComfyUI's prompt worker has ended; prompts wait and are never run",
             "The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.",
             {},
+        ),
+        "reload_lacks": ErrorKind(
+            "A reload adopted the new plan, since nothing worked before, but not all of it could be loaded.",
+            "the new plan is in place without {count}: {reason}",
+            "Fix the settings or the files, then reload again.",
+            {"count": "1 model", "reason": "sdxl: sdxl.safetensors is empty"},
         ),
     },
     "Commands, and what goes wrong after the start. The answer to a request has the problem under "

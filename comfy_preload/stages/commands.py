@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 
-from comfy_preload.core.errors import Problem, problem, unknown_model
+from comfy_preload.core.errors import Problem, problem, summary, unknown_model
 from comfy_preload.core.host import Host, Placement, all_there
-from comfy_preload.core.log import log
+from comfy_preload.core.log import listed, log
 from comfy_preload.core.planning.plan import LoaderCall, Plan
 from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job, JobState
@@ -90,7 +90,7 @@ class Commands:
         job.released = _names(slots)
 
         async def rest() -> None:
-            log.info("released %s (%s)", ", ".join(job.released) or "nothing", job.reason)
+            log.info("released %s (%s)", listed(job.released) or "nothing", job.reason)
 
         return rest
 
@@ -258,8 +258,8 @@ class Commands:
 
     def _keep_old(self, job: Job, reasons: tuple[Problem, ...]) -> None:
         """Fail the job with these problems; nothing has changed."""
-        reason = "; ".join(p.message for p in reasons[:3]) + ("; …" if len(reasons) > 3 else "")
-        job.problems = (problem("reload_kept_old", reason=reason), *reasons)
+        reason = summary(wrong.message for wrong in reasons)
+        job.problems = (problem("reload_kept_old", reason=reason),)
         log.error("%s", job.problems[0])
 
 

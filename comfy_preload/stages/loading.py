@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from comfy_preload.core.errors import Problem, failure, problem
 from comfy_preload.core.host import Host, Placement
-from comfy_preload.core.log import log
+from comfy_preload.core.log import counted, listed, log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import LoaderCall, Plan, Target
 from comfy_preload.core.planning.preflight import Checked, check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
 from comfy_preload.core.state.snapshot import Status
 from comfy_preload.core.text import gigabytes, without_paths
 
@@ -57,7 +57,7 @@ class Loading:
     def watch(self, calls: Iterable[LoaderCall]) -> None:
         """Intercept the loader nodes of these calls, in addition to those that are already intercepted."""
         for call in calls:
-            if call.target and not call.problems and call.target.spec.class_id not in self._unwatch:
+            if call.target and heals(call) and call.target.spec.class_id not in self._unwatch:
                 self._unwatch[call.target.spec.class_id] = self._host.watch(call.target.spec, self._residency)
 
     def unwatch_others(self, calls: Iterable[LoaderCall]) -> None:
@@ -161,15 +161,15 @@ class Loading:
         """Log a summary."""
         snapshot = self._readiness.snapshot()
         failing = snapshot.failing()
-        log.log(
-            logging.INFO if snapshot.status is Status.READY else logging.ERROR,
-            "%s: %d models loaded, %d failed%s, %.2f s",
-            snapshot.status.value,
-            sum(m.state.loaded for m in snapshot.models),
-            len(failing),
-            f" ({', '.join(failing)})" if failing else "",
-            snapshot.progress.seconds,
-        )
+        models = [m.name for m in snapshot.models if m.name in failing]
+        warm_ups = [w.name for w in snapshot.warmups if w.name in failing]
+        parts = [
+            f"{counted(sum(m.state.loaded for m in snapshot.models), 'model')} loaded",
+            f"{len(models)} failed ({listed(models)})" if models else "0 failed",
+            *([f"{counted(len(warm_ups), 'workflow')} failed ({listed(warm_ups)})"] if warm_ups else []),
+        ]
+        level = logging.INFO if snapshot.status is Status.READY else logging.ERROR
+        log.log(level, "%s: %s, %.2f s", snapshot.status.value, ", ".join(parts), snapshot.progress.seconds)
         cold = [slot for slot in self._residency.slots if slot.loaded and slot.warm_seconds is None]
         if any(self._host.placement(slot.loaded.outputs).dynamic for slot in cold if slot.loaded):
             log.warning(

@@ -47,7 +47,13 @@ STATES = {
     "draining": (snapshot(Status.DRAINING, model()), 503),
     "unresponsive": (snapshot(Status.UNRESPONSIVE, model(), unresponsive=BLOCKED, loop_lag=12.0), 503),
     "worker-ended": (snapshot(Status.UNRESPONSIVE, model(), unresponsive=ENDED, fault=ENDED), 503),
-    "file-wrong": (snapshot(Status.FAILED, problems=(problem("yaml_syntax", line=2, reason="a tab"),)), 503),
+    "file-wrong": (
+        snapshot(
+            Status.FAILED,
+            problems=(problem("yaml_syntax", line=2, reason="a tab", suggestion="Indent with spaces."),),
+        ),
+        503,
+    ),
     "device-lost": (snapshot(Status.FAILED, model(), fault=FAULT), 503),
 }
 

@@ -15,13 +15,21 @@ from tests.http.conftest import Start, ask, hear, say
 from tests.support.snapshots import model, snapshot
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE"])
 @pytest.mark.parametrize("path", ["/ready", "/preload/reload"])
 def test_no_commands(start: Start, path: str, method: str) -> None:
     """No command is ever taken here: 405."""
     heard = ask(start(), path, method)
 
-    assert (405, "GET, HEAD") == (heard.status, heard.headers["Allow"])
+    assert (405, "GET, HEAD, OPTIONS") == (heard.status, heard.headers["Allow"])
+
+
+@pytest.mark.parametrize("target", ["/", "*", "/ready", "/livez"])
+def test_options(start: Start, target: str) -> None:
+    """HAProxy's default check: the listener answers, whatever the state is."""
+    heard = ask(start(), target, "OPTIONS")
+
+    assert (200, "GET, HEAD, OPTIONS", b"") == (heard.status, heard.headers["Allow"], heard.body)
 
 
 def test_body_of_a_stranger(start: Start) -> None:

@@ -70,6 +70,14 @@ async def test_head(serve: Serve, now: Snapshot, _code: int, path: str) -> None:
     assert (b"", get.headers.get("Retry-After")) == (await head.read(), head.headers.get("Retry-After"))
 
 
+@pytest.mark.parametrize("path", ["/ready", "/ready/sdxl", "/livez", "/preload", "/v2/health/ready"])
+async def test_options(serve: Serve, path: str) -> None:
+    """Answers which methods there are, as on the port of its own, and nothing of the state."""
+    said = await (await serve(snapshot(status=Status.FAILED))).options(path)
+
+    assert (200, "GET, HEAD, OPTIONS", b"") == (said.status, said.headers["Allow"], await said.read())
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize(
     "path", ["/ready", "/ready/sdxl", "/livez", "/preload", "/preload/metrics", "/v2/health/ready"]

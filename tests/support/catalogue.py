@@ -98,6 +98,11 @@ class Catalogue(Loaders):
             self._clip("TripleCLIPLoader", "clip_name1", "clip_name2", "clip_name3"),
             self._clip("QuadrupleCLIPLoader", "clip_name1", "clip_name2", "clip_name3", "clip_name4"),
             self._spec("VAELoader", self._files("vae_name", "vae", more=("taesd", "pixel_space"))),
+            self._spec(
+                "ScaledLoader",
+                self._files("ckpt_name", "checkpoints"),
+                NodeInput("scale", required=True, type="FLOAT", default=1.0),
+            ),
             self._spec("RandomLoader", self._files("ckpt_name", "checkpoints")),
             self._spec(
                 "LoraLoaderModelOnly",

@@ -6,7 +6,7 @@ Looks names up, opens no file. A call with problems stays in the plan, to be rep
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from comfy_preload.core.errors import Problem, failure, problem
 from comfy_preload.core.host import GraphNode, Loaders, ModelFile
 from comfy_preload.core.node_types import NO_DEFAULT, PLAIN_TYPES, LoaderSpec, NodeInput
+from comfy_preload.core.settings.document import BACKSLASHES
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.text import did_you_mean, nearest, stem, without_paths
 
@@ -37,7 +38,7 @@ class Target:
 class LoaderCall:
     """The call of a loader node that an entry stands for.
 
-    With `problems` it is never made; without a target it cannot be made.
+    With `problems` it is not made; without a target it cannot be made.
     """
 
     entry: Entry
@@ -76,10 +77,12 @@ def call_key(class_id: str, arguments: Mapping[str, Any]) -> str:
 
 
 def build(entries: Iterable[Entry], host: Loaders) -> Plan:
-    """Turn entries into calls. Only once all custom nodes are registered."""
-    calls: list[LoaderCall] = []
+    """Turn entries into calls. Only once all custom nodes are registered.
+
+    Entries that come to the same call are one, also where the call cannot be made: it is required if one of them is.
+    """
+    calls: dict[str, LoaderCall] = {}
     duplicates: list[tuple[str, str]] = []
-    names: dict[str, str] = {}
     specs: dict[str, LoaderSpec | None] = {}
     for entry in entries:
         try:
@@ -87,14 +90,19 @@ def build(entries: Iterable[Entry], host: Loaders) -> Plan:
         except Exception as error:  # noqa: BLE001 — a node's own INPUT_TYPES(): one bad class costs one entry
             wrong = failure(entry.loader, error)
             call = replace(uncalled(entry), problems=(replace(wrong, line=entry.line),))
-        key = call.target.key if call.target else ""
-        if key in names:
-            duplicates.append((call.name, names[key]))
-            continue
-        if key:
-            names[key] = call.name
-        calls.append(call)
-    return Plan(tuple(calls), tuple(duplicates))
+        key = (call.target.key if call.target else call_key(entry.loader, entry.inputs)) or call.name
+        if key in calls and not entry.problems:
+            duplicates.append((call.name, calls[key].name))
+            calls[key] = _merged(calls[key], call)
+        else:
+            calls[call.name if entry.problems else key] = call
+    return Plan(tuple(calls.values()), tuple(duplicates))
+
+
+def _merged(first: LoaderCall, other: LoaderCall) -> LoaderCall:
+    if first.entry.required or not other.entry.required:
+        return first
+    return replace(first, entry=replace(first.entry, required=True))
 
 
 def uncalled(entry: Entry) -> LoaderCall:
@@ -112,10 +120,12 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
     if spec is None:
         return replace(call, problems=(_unknown(entry, host),))
     inputs, problems = _inputs(entry, spec, host)
-    if problems:
+    if any(wrong.code != "file_missing" for wrong in problems):
         return replace(call, problems=tuple(problems))
     node = entry.node or GraphNode("1", {"1": {"class_type": spec.name, "inputs": inputs}})
     key = call_key(spec.class_id, host.arguments(spec, inputs))
+    if problems:  # a prompt may load it once the file is there
+        return replace(call, target=Target(spec, inputs, (), key, node), problems=tuple(problems))
     changes = host.changes(spec, inputs, node)
     if changes is None:
         ever_new = problem("loader_changes", line=entry.line, loader=spec.name)
@@ -164,7 +174,7 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
     inputs: dict[str, Any] = {}
     for wanted in spec.inputs:
         if wanted.name in entry.inputs:
-            value = entry.inputs[wanted.name]
+            value = _cast(entry.inputs[wanted.name], wanted.type)
             if wrong := _value_problem(entry, spec, wanted, value, host):
                 problems.append(wrong)
             inputs[wanted.name] = value
@@ -179,6 +189,17 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
             values = {"loader": spec.name, "input": wanted.name}
             problems.append(problem("input_missing", line=entry.line, **values))
     return inputs, problems
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+
+
+def _cast(value: Any, kind: str) -> Any:
+    """Convert a value as `validate_inputs` of ComfyUI (execution.py) does: the editor writes 1 for the FLOAT 1.0."""
+    try:
+        return _CASTS[kind](value) if kind in _CASTS and value is not None else value
+    except (TypeError, ValueError):  # the node will say so
+        return value
 
 
 def _value_problem(
@@ -197,7 +218,7 @@ def _value_problem(
             file=shown,
             where=f"in none of the {len(searched)} folders" if len(searched) != 1 else "not in the folder",
             folder=" and ".join(wanted.folders),
-            suggestion=f"Nearest: {', '.join(near)}." if near else _where(searched, wanted.folders),
+            suggestion=_file_hint(str(value), near, searched, wanted.folders),
         )
     return problem(
         "value_not_allowed",
@@ -208,6 +229,12 @@ def _value_problem(
         expected=", ".join(options[:20]) + (", …" if len(options) > 20 else ""),
         suggestion=did_you_mean(value, options, "Choose one of those."),
     )
+
+
+def _file_hint(value: str, near: Sequence[str], searched: Sequence[str], kinds: Sequence[str]) -> str:
+    if not value.isprintable():  # "SDXL\\new.safetensors" in double quotes holds a line break
+        return BACKSLASHES
+    return f"Nearest: {', '.join(near)}." if near else _where(searched, kinds)
 
 
 def _where(searched: Sequence[str], kinds: Sequence[str]) -> str:

@@ -87,10 +87,12 @@ def parse(text: bytes | str) -> Document:
         mark = error.problem_mark or error.context_mark
         reason = error.problem or error.context or "unreadable"
         line = mark.line + 1 if mark else None
-        raise PreloadError(problem("yaml_syntax", line=line, reason=reason)) from error
+        raise PreloadError(
+            problem("yaml_syntax", line=line, reason=reason, suggestion=_suggestion(reason))
+        ) from error
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PreloadError(problem("yaml_syntax", reason=reason)) from error
+        raise PreloadError(problem("yaml_syntax", reason=reason, suggestion=_suggestion(reason))) from error
     except RecursionError as error:
         raise PreloadError(
             problem("yaml_too_large", found="values nested too deep", expected=f"{MAX_DEPTH} levels")
@@ -99,6 +101,25 @@ def parse(text: bytes | str) -> Document:
         if loader is not None:
             loader.dispose()
     return Document(data, reader.lines, tuple(reader.problems), reader.templates)
+
+
+BACKSLASHES = "A backslash in double quotes begins an escape: put the value into single quotes, '…'."
+_SUGGESTIONS = (
+    ("escape", BACKSLASHES),
+    (r"'\\t'", "YAML indents with spaces, never tabs."),
+    ("cannot start any token", "Put a value that begins with this character into single quotes, '…'."),
+    ("mapping values", "Indent with spaces, and put a value that contains ': ' into single quotes, '…'."),
+    (
+        r"'<scalar>'|alias|alphabetic|constructor|chomping|anchor|tag",
+        "Put a value that begins with [ { \" ' * & ! | > or % into single quotes, '…'; double a ' in it.",
+    ),
+)
+"""What PyYAML says, as a pattern -> what most likely is to be done about it."""
+
+
+def _suggestion(reason: str) -> str:
+    found = (hint for pattern, hint in _SUGGESTIONS if re.search(pattern, reason))
+    return next(found, "YAML indents with spaces, never tabs; quote values that contain ': ' or '#'.")
 
 
 class _Loader(yaml.SafeLoader):
@@ -152,7 +173,12 @@ class _Reader:
             kind = node.tag.rpartition(":")[2]
             line = node.start_mark.line + 1
             raise PreloadError(
-                problem("yaml_syntax", line=line, reason=f"a value is not a valid {kind}")
+                problem(
+                    "yaml_syntax",
+                    line=line,
+                    reason=f"a value is not a valid {kind}",
+                    suggestion=_suggestion("tag"),
+                )
             ) from error
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import FileStamp, Outputs, Placement, all_there
+from comfy_preload.core.host import FileStamp, ModelFile, Outputs, Placement, all_there
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import LoaderCall, call_key
 
@@ -107,6 +107,8 @@ class Residency:
 
     repair: Callable[[Outputs], None]
     usable: Callable[[Outputs], str]
+    files: Callable[[LoaderSpec, Mapping[str, Any]], tuple[ModelFile, ...]] = lambda *_: ()
+    """Returns the files that these inputs name, as they are now."""
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
     """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
@@ -120,7 +122,7 @@ class Residency:
     def expect(self, slots: Iterable[Slot]) -> None:
         """Also store the outputs of these slots' loaders, although they are not part of the plan yet."""
         both = (*self.slots, *slots)
-        self._by_key = {s.call.target.key: s for s in both if s.call.target and not s.call.problems}
+        self._by_key = {s.call.target.key: s for s in both if s.call.target and heals(s.call)}
 
     def find(self, name: str) -> Slot | None:
         return next((slot for slot in self.slots if slot.call.name == name), None)
@@ -149,6 +151,12 @@ class Residency:
         if slot is None or self.usable(outputs):
             return
         began, stamp = slot.opened
+        if slot.call.problems and slot.call.target:  # its file was missing or broken, and is no longer
+            found = self.files(spec, slot.call.target.inputs)
+            slot.call = replace(
+                slot.call, target=replace(slot.call.target, files=found, changes=changes), problems=()
+            )
+            stamp = file_stamp(file.path for file in found) or ()
         slot.loaded = Loaded(outputs, stamp, time.perf_counter() - began, changes)
         slot.was_resident = False
         slot.warm_seconds = None
@@ -156,6 +164,14 @@ class Residency:
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
+
+
+def heals(call: LoaderCall) -> bool:
+    """Return whether what a prompt loads with this call is kept, though the preload could not load it.
+
+    Not where memory is too small for the plan: the prompt's model has to be free to go.
+    """
+    return call.target is not None and not any(wrong.code == "too_big" for wrong in call.problems)
 
 
 def file_stamp(paths: Iterable[Path]) -> FileStamp | None:

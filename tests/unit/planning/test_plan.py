@@ -87,14 +87,14 @@ def test_entry_is_kept() -> None:
         pytest.param(
             "loader: UNETLoder",
             "loader_unknown",
-            "'UNETLoder' is not among the 10",
+            "'UNETLoder' is not among the 11",
             "Did you mean 'UNETLoader'?",
             id="typo",
         ),
         pytest.param(
             "loader: Zz",
             "loader_unknown",
-            "'Zz' is not among the 10 node classes",
+            "'Zz' is not among the 11 node classes",
             "pack that brings it",
             id="unknown",
         ),
@@ -203,7 +203,8 @@ def test_problem(text: str, code: str, message: str, hint: str) -> None:
     found = call(text)
     [problem] = found.problems
 
-    assert (code, 2, None) == (problem.code, problem.line, found.target)
+    assert (code, 2) == (problem.code, problem.line)
+    assert () == planned(f"  - {text}").runnable()
     assert message in problem.message
     assert hint in problem.hint
     assert not any(path in str(problem) for path in ("/etc", "/mnt"))
@@ -254,7 +255,7 @@ def test_problems_of_the_settings_stay() -> None:
             [],
             id="other-value",
         ),
-        pytest.param("  - vae: zzz\n  - vae: zzz\n", [], id="wrong-ones-are-all-told"),
+        pytest.param("  - vae: zzz\n  - vae: zzz\n", [("zzz-2", "zzz")], id="wrong-ones-too"),
     ],
 )
 def test_duplicates(entries: str, duplicates: list[tuple[str, str]]) -> None:
@@ -263,6 +264,30 @@ def test_duplicates(entries: str, duplicates: list[tuple[str, str]]) -> None:
 
     assert duplicates == list(plan.duplicates)
     assert 2 - len(duplicates) == len(plan.calls)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param("  - vae: gone.sft\n  - {loader: VAELoader, inputs: {vae_name: gone.sft}}\n", id="file"),
+        pytest.param(
+            "  - unet: gone.sft\n  - {loader: UNETLoader, inputs: {unet_name: gone.sft, weight_dtype: default}}\n",
+            id="file-and-default",
+        ),
+        pytest.param("  - {loader: Zz, inputs: {a: 1}}\n" * 2, id="class"),
+        pytest.param("  - vae: taesd\n  - {vae: taesd, name: again}\n", id="good"),
+    ],
+)
+def test_same_call_is_one_row(entries: str) -> None:
+    """What 38 workflows miss is reported once, and is required if one of them requires it."""
+    first, other = validate(parse(f"models:\n{entries}")).entries
+    many = [replace(first, required=False), *(replace(other, name=f"copy-{i}") for i in range(37))]
+
+    plan = build(many, Catalogue())
+
+    assert [first.name] == [c.name for c in plan.calls]
+    assert 37 == len(plan.duplicates)
+    assert plan.calls[0].entry.required
 
 
 def test_order() -> None:
@@ -330,6 +355,15 @@ def test_node_of_a_pack_is_not_a_typo(name: str, hint: str) -> None:
     assert hint in problem.hint
 
 
+@pytest.mark.parametrize("value", [r'"SDXL\new.safetensors"', r'"a\boo.safetensors"', r'"\turbo.sft"'])
+def test_backslash_that_yaml_took_for_an_escape(value: str) -> None:
+    """A name from Windows in double quotes may be valid YAML, and then holds a line break: the hint says why."""
+    [problem] = call(f"checkpoint: {value}").problems
+
+    assert "file_missing" == problem.code
+    assert "backslash in double quotes" in problem.hint
+
+
 def test_packs_that_could_not_be_imported() -> None:
     """They are named where a class is missing, since it may be one of theirs."""
     catalogue = Catalogue()
@@ -364,3 +398,15 @@ def test_loader_that_is_never_the_same(*, in_workflow: bool) -> None:
 
     assert (["loader_changes"], None) == ([p.code for p in found.problems], found.target)
     assert found.entry.required is not in_workflow
+
+
+@pytest.mark.parametrize(("written", "same"), [("1", "1.0"), ("'2'", "2.0"), ("true", "1.0")])
+def test_values_as_the_executor_has_them(written: str, same: str) -> None:
+    """ComfyUI converts what a prompt holds to the input's type before the node is called: 1 and 1.0 are the same call."""
+    entries = "".join(
+        f"  - {{loader: ScaledLoader, inputs: {{ckpt_name: sd15.safetensors, scale: {value}}}}}\n"
+        for value in (written, same)
+    )
+
+    assert 1 == len(planned(entries).calls)
+    assert all(isinstance(c.target.inputs["scale"], float) for c in planned(entries).calls if c.target)

@@ -116,6 +116,32 @@ def test_not_yaml(text: str | bytes, line: int | None, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        pytest.param(r'"SDXL\x.safetensors"', "backslash in double quotes", id="windows-x"),
+        pytest.param(r'"SDXL\sd_xl.safetensors"', "backslash in double quotes", id="windows-s"),
+        pytest.param(r'"C:\Users\me\a.sft"', "backslash in double quotes", id="windows-drive"),
+        pytest.param("[Pony] foo.safetensors", "begins with [", id="brackets"),
+        pytest.param("{Pony} foo.safetensors", "begins with [", id="braces"),
+        pytest.param("*x.safetensors", "begins with [", id="star"),
+        pytest.param("!x.safetensors", "begins with [", id="exclamation"),
+        pytest.param("'it's.sft'", "double a '", id="apostrophe"),
+        pytest.param("@x.safetensors", "begins with this character", id="at"),
+        pytest.param("%x.safetensors", "begins with this character", id="percent"),
+        pytest.param("a: b.sft", "contains ': '", id="colon"),
+        pytest.param("\tx", "never tabs", id="tab"),
+    ],
+)
+def test_hint_fits_the_cause(value: str, hint: str) -> None:
+    """What people write as the name of a file, and what has to be done about it."""
+    with pytest.raises(PreloadError) as raised:
+        parse(f"models:\n  - checkpoint: {value}\n")
+
+    assert ("yaml_syntax", 2) == (raised.value.problem.code, raised.value.problem.line)
+    assert hint in raised.value.problem.hint
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         pytest.param(BOMB, f"more than {MAX_VALUES} values once its anchors are expanded", id="anchor-bomb"),

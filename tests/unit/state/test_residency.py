@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comfy_preload.core.errors import problem
+from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import Target, build
 from comfy_preload.core.settings.document import parse
@@ -126,6 +126,37 @@ def test_no_plain_value(stand: Stand, value: object) -> None:
     assert MODEL is stand.recall()
 
 
+@pytest.mark.parametrize("code", ["file_missing", "file_truncated", "load_failed"])
+def test_failed_row_heals(stand: Stand, path: Path, code: str) -> None:
+    """A prompt that loads it ends the failure, whatever it was, and a file that came later is watched from then on."""
+    wrong = Problem(code, "…", "", 2)
+    call = replace(stand.slot.call, problems=(wrong,), target=replace(stand.target, files=()))
+    residency = Residency(repair=lambda _: None, usable=lambda _: "", files=lambda *_: stand.target.files)
+    slot = Slot.of(call)
+    residency.reset([slot])
+    assert Stage.FAILED is slot.stage
+
+    assert residency.recall(stand.target.spec, stand.target.inputs, "") is None
+    residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
+
+    assert (Stage.LOADED, (), ()) == (slot.stage, slot.problems, slot.call.problems)
+    assert MODEL is residency.recall(stand.target.spec, stand.target.inputs, "")
+    _overwrite(path)
+    assert residency.recall(stand.target.spec, stand.target.inputs, "") is None
+
+
+def test_too_big_does_not_heal(stand: Stand) -> None:
+    """What memory is too small for is left to ComfyUI, which lets go of it for the next workflow."""
+    call = replace(stand.slot.call, problems=(Problem("too_big", "…", "", 2),))
+    residency = Residency(repair=lambda _: None, usable=lambda _: "")
+    slot = Slot.of(call)
+    residency.reset([slot])
+
+    residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
+
+    assert (Stage.FAILED, None) == (slot.stage, slot.loaded)
+
+
 def test_answer_to_is_changed(stand: Stand) -> None:
     """What the class answers to IS_CHANGED counts like a file that was replaced: the newest is kept."""
     stand.load(changes="1")
@@ -209,15 +240,6 @@ def test_loaded_anew_is_not_yet_on_the_device(stand: Stand) -> None:
     stand.residency.keep(stand.target.spec, stand.target.inputs, "", ("new",))
 
     assert stand.slot.was_resident is False
-
-
-def test_refused_call_is_not_kept(stand: Stand) -> None:
-    """A call that preflight refused is never handed out."""
-    call = replace(stand.slot.call, problems=(problem("file_empty", file="x"),))
-    stand.residency.reset([Slot(call, stage=Stage.FAILED)])
-    stand.residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
-
-    assert stand.recall() is None
 
 
 def test_reset_forgets(stand: Stand) -> None:
