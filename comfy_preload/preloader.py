@@ -52,7 +52,9 @@ class Preloader:
         self._head_start = head_start
         self._tally = tally
         self._pulse = Pulse()
-        self.residency = Residency(repair=host.repair, usable=host.usable, files=host.files)
+        self.residency = Residency(
+            repair=host.repair, usable=host.usable, files=host.files, values=host.values
+        )
         self.readiness = Readiness(
             self.residency,
             host.placement,
@@ -161,6 +163,7 @@ class Preloader:
         if reloaded:
             self._adopt(reloaded.settings)
             self._warm_ups.take(reloaded.runs, keep=not job.loaded)
+            self.readiness.leave((*reloaded.left, *self._loading.left))
         if job.command is Command.RELOAD and not job.problems:
             job.problems = (*self._lacking(job), *await self._warm_ups.run())
         if job.command is Command.WAKE and not job.problems:
@@ -206,6 +209,7 @@ class Preloader:
         self._loading.watch(checked.plan.calls)
         self._log_plan(checked.plan, time.perf_counter() - began)
         await self._loading.load(self.residency.slots)
+        self.readiness.leave((*planned.left, *self._loading.left))
         self._head_start.end_prefetch()
         self._loading.push(self.residency.slots)
         self._head_start.touch_spare_memory()

@@ -13,10 +13,12 @@ from comfy_preload.core.errors import Problem, summary
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.jobs import Job
-from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, WarmUp
+from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot, WarmUp
 
 MAX_FAILING = 100
 """At most this many failed models are listed; `models.failed` counts all."""
+MAX_LEFT = 500
+"""At most this many nodes that are not preloaded are listed."""
 MAX_JOBS = 10
 """At most this many jobs are listed in `/preload`; older ones can be requested one by one."""
 
@@ -72,7 +74,8 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         "hits": sum(item.hits for item in snapshot.models),
         "misses": snapshot.misses,
         "queue_remaining": snapshot.queue_remaining,
-        "warmups": [_warmup(item) for item in snapshot.warmups],
+        "warmups": [_warmup(item) for item in snapshot.warmups if item.requested],
+        "not_preloaded": [_not_preloaded(item) for item in snapshot.not_preloaded[:MAX_LEFT]],
         "jobs": [job(item) for item in snapshot.jobs[-MAX_JOBS:]],
         "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
         "host": {
@@ -118,6 +121,16 @@ def _warmup(item: WarmUp) -> dict[str, Any]:
         "shapes": list(item.shapes),
         "dtypes": list(item.dtypes),
         "error": _error(item.problems) if item.problems else None,
+        "notes": [_error((note,)) for note in item.notes],
+    }
+
+
+def _not_preloaded(item: NotPreloaded) -> dict[str, Any]:
+    return {
+        "workflow": item.workflow,
+        "node": item.node,
+        "loader": item.loader,
+        **_error((item.problem,)),
     }
 
 

@@ -34,5 +34,7 @@ class CollectorPause:
         if timer is None:
             return
         timer.cancel()
+        if timer is not threading.current_thread():
+            timer.join()
         gc.freeze()
         gc.enable()

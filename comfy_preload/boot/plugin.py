@@ -56,6 +56,7 @@ def install() -> Plugin | None:
         plugin.set_up()
     except Exception as error:  # noqa: BLE001 — ComfyUI must start
         log.exception("the preload could not be set up; ComfyUI continues without it")
+        before_torch.collector.end()  # the hook that does it may not be there
         plugin.fail(internal_error(error))
     return plugin
 

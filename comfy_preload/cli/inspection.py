@@ -22,10 +22,14 @@ from comfy_preload.core.planning.plan import LoaderCall, Plan, build
 from comfy_preload.core.planning.preflight import check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import read, settings_path
-from comfy_preload.core.settings.schema import Options
-from comfy_preload.core.settings.validation import Settings, validate
+from comfy_preload.core.settings.schema import Options, WorkflowEntry
+from comfy_preload.core.settings.validation import Settings, WorkflowSource, validate
 from comfy_preload.core.text import nearest
+from comfy_preload.core.workflow.locate import locate
+from comfy_preload.core.workflow.model_names import model_names
 
+MOST_WORKFLOWS = 10_000
+"""Files that `--workflows` looks at, at most."""
 FULLY, FILES, AT_START = "fully", "its files", "at start-up only"
 
 
@@ -69,11 +73,20 @@ def survey(options: argparse.Namespace) -> Survey:
         os.environ["PRELOAD_CONFIG"] = str(options.config)
     place = comfyui.find(options.comfyui)
     comfyui.enter(place, options.base_directory, options.extra_model_paths_config)
-    settings = _settings()
+    settings = _of_workflows(options.workflows) if options.workflows else _settings()
     loaders = CoreLoaders(settings.entries)
     checked = check(build(settings.entries, loaders), inspect, memory.available() + free_vram())
     workflows = tuple(look(settings.workflows, (settings.folder, comfyui.user_folder()), loaders))
     return Survey(comfyui.version(place), settings.problems, checked.plan, checked.bytes, loaders, workflows)
+
+
+def _of_workflows(path: Path) -> Settings:
+    """Return settings that list a workflow file, or every one in a folder and the folders in it."""
+    found = (
+        [path] if path.is_file() else [file for _, file in locate("**/*.json", [path], most=MOST_WORKFLOWS)]
+    )
+    entries = [WorkflowEntry(path=str(file)) for file in found or [path]]
+    return Settings(Options(), (), workflows=tuple(map(WorkflowSource, entries)), folder=path.parent)
 
 
 def _settings() -> Settings:
@@ -118,6 +131,16 @@ def _workflow_json(found: WorkflowFile) -> dict[str, Any]:
         "path": found.name,
         "required": found.required,
         "files": [{"name": f.name, "folder": f.folder, "bytes": size(f.path)} for f in found.files],
+        "loaders": [{"node": one.node_id, "loader": one.class_type} for one in found.found.calls],
+        "not_preloaded": [
+            {
+                "node": one.node_id,
+                "loader": one.class_type,
+                "files": list(one.files),
+                **problem_json(one.problem),
+            }
+            for one in found.found.left
+        ],
         "checked": FILES,
         "problems": [problem_json(p) for p in found.problems],
     }
@@ -143,6 +166,20 @@ def say_findings(found: Survey) -> None:
             say(
                 f"{one.name}: {len(one.files)} model files, all there; its nodes are looked up at start-up only"
             )
+    loaders = [
+        (one.name, call.node_id, call.class_type, ", ".join(model_names({**call.inputs})) or "-")
+        for one in found.workflows
+        for call in one.found.calls
+    ]
+    if loaders:
+        table("Loaders in workflows", ("workflow", "node", "loader", "files"), loaders)
+    left = [
+        (one.name, node.node_id, node.class_type, ", ".join(node.files) or "-", node.problem.message)
+        for one in found.workflows
+        for node in one.found.left
+    ]
+    if left:
+        table("Left to the first prompt, or a warm-up", ("workflow", "node", "loader", "files", ""), left)
     findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
     findings += [(one.name, str(p)) for one in found.workflows for p in one.problems]
     findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]

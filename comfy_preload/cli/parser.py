@@ -78,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
             help="the settings; else PRELOAD_CONFIG, config/preload.yaml",
         )
         command.add_argument(
+            "--workflows",
+            type=Path,
+            metavar="PATH",
+            help="look at this workflow file, or at every one in this folder, in place of the settings",
+        )
+        command.add_argument(
             "--comfyui", type=Path, metavar="DIR", help="ComfyUI; else COMFYUI_PATH, two folders up"
         )
         command.add_argument("--base-directory", type=Path, metavar="DIR", help="as ComfyUI has it")

@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from comfy_preload.cli.guessed_types import GuessedTypes
 from comfy_preload.cli.loaders import CoreLoaders
 from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.host import ModelFile
 from comfy_preload.core.settings.validation import Settings, WorkflowSource
 from comfy_preload.core.text import nearest, stem
 from comfy_preload.core.workflow.files import files_of
+from comfy_preload.core.workflow.loaders import Loaders, loader_calls
 from comfy_preload.core.workflow.locate import locate
-from comfy_preload.core.workflow.reader import read_file
+from comfy_preload.core.workflow.reader import parse, read_file
+
+NOTHING = Loaders()
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class WorkflowFile:
     """One workflow, or an entry that none was found for."""
 
     name: str
-    required: bool
+    required: bool = True
     files: tuple[ModelFile, ...] = ()
+    found: Loaders = NOTHING
+    """Its loaders and what cannot be preloaded, as far as the file alone says."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -39,21 +45,26 @@ def look(
             missing = (problem("workflow_missing", line=source.line, path=Path(given.path).name),)
             yield WorkflowFile(given.path, given.required, problems=source.problems or missing)
         for name, path in found:
-            files, problems = _read(path, name, loaders)
-            yield WorkflowFile(
-                name, given.required, files, tuple(replace(p, line=source.line) for p in problems)
-            )
+            one = _read(path, name, loaders)
+            problems = tuple(replace(p, line=source.line) for p in one.problems)
+            yield replace(one, required=given.required, problems=problems)
 
 
-def _read(path: Path, name: str, loaders: CoreLoaders) -> tuple[tuple[ModelFile, ...], list[Problem]]:
+def _read(path: Path, name: str, loaders: CoreLoaders) -> WorkflowFile:
     try:
-        names = files_of(read_file(path, name))
+        text = read_file(path, name)
+        names = files_of(text)
+        types = GuessedTypes(text)
+        found = loader_calls(parse(text, types), types)
     except PreloadError as error:
-        return (), [error.problem]
-    found = {wanted: loaders.anywhere(wanted) for wanted in names}
-    return tuple(file for file in found.values() if file), [
-        _missing(wanted, loaders) for wanted, file in found.items() if not file
-    ]
+        wrong = error.problem
+        named = wrong if name in wrong.message else replace(wrong, message=f"{name}: {wrong.message}")
+        return WorkflowFile(name, problems=(named,))
+    places = {wanted: loaders.anywhere(wanted) for wanted in names}
+    missing = tuple(_missing(wanted, loaders) for wanted, file in places.items() if not file)
+    return WorkflowFile(
+        name, files=tuple(file for file in places.values() if file), found=found, problems=missing
+    )
 
 
 def _missing(name: str, loaders: CoreLoaders) -> Problem:

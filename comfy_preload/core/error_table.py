@@ -364,6 +364,51 @@ WARM_UP = Section(
             },
             "It is the number of the node and the name of the input, as in the API format of the workflow.",
         ),
+        "override_without_effect": ErrorKind(
+            "`overrides` sets an input of a node that the warm-up does not run.",
+            "the override '{found}' has no effect: the warm-up of {workflow} does not run that node",
+            "Remove it. Nodes that only save or show, and nodes that lead to no output node, are not run.",
+            {"found": "SaveImage.filename_prefix", "workflow": "portrait.json"},
+            "It is a note: the warm-up runs.",
+        ),
+        "shape_without_effect": ErrorKind(
+            "A size of `shapes` fits no node of the workflow, or is computed by other nodes.",
+            "the shape '{found}' has no full effect on {workflow}: no node that makes a latent takes it",
+            "Set it with 'overrides' at the node that the size comes from, or remove the shape.",
+            {"found": "width: 768", "workflow": "portrait.json"},
+            "It is a note: the warm-up runs.",
+        ),
+        "workflow_without_output": ErrorKind(
+            "A warm-up needs an output node: one that saves, shows or samples.",
+            "the workflow has no output node that ComfyUI could run",
+            "Connect a node that saves or shows an image, or remove 'warmup'.",
+        ),
+        "warmup_needs_login": ErrorKind(
+            "The workflow has partner nodes, which run on a server for a user who is logged in.",
+            "the warm-up of {workflow} was skipped: {nodes} needs a user who is logged in",
+            "Remove 'warmup' from this workflow. It works for users who are logged in.",
+            {"workflow": "portrait.json", "nodes": "FluxProUltraImageNode"},
+            "It is a note, not a failure: the state of the warm-up is `skipped`.",
+        ),
+        "warmup_file_missing": ErrorKind(
+            "The workflow reads a file that a user uploaded, and ComfyUI's input folder does not have it.",
+            "the warm-up of {workflow} needs {file} at node {node} ({node_type}), which is not in ComfyUI's input folder",
+            "Put a small {kind} file of that name there, or name one with 'overrides'.",
+            {
+                "workflow": "dance.json",
+                "file": "dance.mp4",
+                "node": 3,
+                "node_type": "LoadVideo",
+                "kind": "video",
+            },
+            "Pictures and sounds are replaced by small ones during the warm-up.",
+        ),
+        "warmup_too_long": ErrorKind(
+            "A run of a warm-up took longer than its `limit` and was interrupted.",
+            "the warm-up of {workflow} was interrupted after {found} s; at most {expected} s are allowed",
+            "Raise 'limit', or set fewer steps with 'overrides' and smaller sizes with 'shapes'.",
+            {"workflow": "portrait.json", "found": 300, "expected": 300},
+        ),
         "warmup_failed": ErrorKind(
             "The warm-up run of a workflow did not complete.",
             "the warm-up of {workflow} stopped at node {node} ({node_type}): {reason}",
@@ -646,7 +691,7 @@ WORKFLOW = Section(
             "the workflow is not valid JSON: {reason}",
             "Save it again in ComfyUI: 'Save' or 'Export (API)'.",
             {"reason": "Expecting value: line 1 column 1 (char 0)"},
-            "An image with a workflow inside is not read.",
+            "Of images, PNG and WebP files are read.",
         ),
         "workflow_unknown_format": ErrorKind(
             "The file is JSON, but not a workflow in one of ComfyUI's formats.",
@@ -684,7 +729,8 @@ WORKFLOW = Section(
                 "type": "IPAdapterModelLoader",
                 "suggestion": "Install the plugin that provides it.",
             },
-            "Nodes that need its result cannot run; the others are used.",
+            "If it is installed, look for `IMPORT FAILED` in ComfyUI's log. It is a warning: only a warm-up that needs "
+            "the node fails.",
         ),
         "workflow_link_missing": ErrorKind(
             "A link of the workflow has no source.",
@@ -698,6 +744,18 @@ WORKFLOW = Section(
             "Open the workflow in ComfyUI and break the cycle.",
             {"node": 3},
             "A cycle may also lead through subgraphs, or be a subgraph that contains itself.",
+        ),
+        "workflow_node_unused": ErrorKind(
+            "A node reads a model file, but no output node depends on it, so ComfyUI never runs it.",
+            "no output node is reached from node {node} ({type})",
+            "Connect it, or remove it from the workflow. Nothing has to be done.",
+            {"node": 41, "type": "UNETLoader"},
+        ),
+        "workflow_file_inside": ErrorKind(
+            "A node reads a model file as part of its own work and returns no model, so nothing can be preloaded.",
+            "node {node} ({type}) reads its model file as it runs",
+            "The first prompt loads it, or a warm-up: add 'warmup: true' to the workflow.",
+            {"node": 12, "type": "RIFE VFI"},
         ),
         "workflow_value_computed": ErrorKind(
             "A value of a loader node is only known while the workflow runs.",

@@ -99,6 +99,10 @@ class Failed:
     reason: str
     error: str = ""
     """The exception's class, with its module."""
+    overtime: bool = False
+    """It was interrupted because it took too long."""
+    missing: str = ""
+    """A file that a user would upload and that is not there; `reason` is its kind."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +226,11 @@ class Host(Loaders, Protocol):
 
     # on the event loop
     async def run(
-        self, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+        self, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
     ) -> Failed | None:
         """Run an API-format prompt to its end, before those that wait. Returns what went wrong.
 
-        `workflow`: the same in the editor's format, for nodes that look into it.
+        `limit`: seconds that it may run. `workflow`: the same in the editor's format, for nodes that look into it.
         """
         ...
 

@@ -46,6 +46,8 @@ class NodeSpec:
     inputs: tuple[NodeInput, ...] = ()
     outputs: tuple[str, ...] = ()
     output_node: bool = False
+    api_node: bool = False
+    """A partner node: it runs on somebody's server, for a user who is logged in."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,15 @@ class NodeTypes(Protocol):
 
 
 def declared(
-    name: str, input_types: Mapping[str, Any], outputs: Sequence[Any] = (), *, output_node: bool = False
+    name: str,
+    input_types: Mapping[str, Any],
+    outputs: Sequence[Any] = (),
+    *,
+    output_node: bool = False,
+    api_node: bool = False,
 ) -> NodeSpec:
     """A class from what its INPUT_TYPES() returned (V1, or what a V3 class answers in that form) and its RETURN_TYPES."""
-    return NodeSpec(name, inputs_of(input_types), tuple(_type(o) for o in outputs), output_node)
+    return NodeSpec(name, inputs_of(input_types), tuple(_type(o) for o in outputs), output_node, api_node)
 
 
 def inputs_of(input_types: Mapping[str, Any], prefix: str = "") -> tuple[NodeInput, ...]:

@@ -72,9 +72,9 @@ class ComfyHost:
         return queue.submit(self._server, job, front=front)
 
     async def run(
-        self, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+        self, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
     ) -> Failed | None:
-        return await prompts.run(self._server, prompt, workflow)
+        return await prompts.run(self._server, prompt, limit, workflow)
 
     def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
         return self._history.new()

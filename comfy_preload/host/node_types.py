@@ -36,5 +36,9 @@ class ComfyNodeTypes(NodeTypes):
 def _describe(name: str, cls: type[Any]) -> NodeSpec:
     returned = getattr(cls, "RETURN_TYPES", None)
     return declared(
-        name, cls.INPUT_TYPES(), tuple(returned or ()), output_node=bool(getattr(cls, "OUTPUT_NODE", False))
+        name,
+        cls.INPUT_TYPES(),
+        tuple(returned or ()),
+        output_node=bool(getattr(cls, "OUTPUT_NODE", False)),
+        api_node=bool(getattr(cls, "API_NODE", False)),
     )

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import comfy.model_management
 import execution
 
 from comfy_preload.core.host import INTERRUPTED, Failed, Finished
 from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
-from comfy_preload.host import queue
+from comfy_preload.host import queue, stand_ins
 from comfy_preload.host.node_classes import node_classes
 
 POLL = 0.05
 MOST_TRIES = 10
 """How often a prompt is put back that vanished from the queue, or whose result vanished from the history."""
+PATIENCE = 10.0
+"""Seconds that an interrupted prompt gets to end."""
 
 
 class SinkNode:
@@ -46,26 +50,35 @@ class SinkNode:
 
 
 async def run(
-    server: Any, prompt: Mapping[str, Any], workflow: Mapping[str, Any] | None = None
+    server: Any, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
 ) -> Failed | None:
     """Run an API-format prompt before those that wait, and leave no trace in the history. On the event loop.
 
-    Returns what went wrong, or None. It is validated as `POST /prompt` does. `workflow`: the same in the editor's
-    format, if there is one.
+    Returns what went wrong, or None. It is validated as `POST /prompt` does, but no part of it may be wrong. After `limit`
+    seconds of running it is interrupted. Files that it shows, such as previews, are removed. `workflow`: the same in the
+    editor's format, if there is one.
     """
     node_classes().setdefault(SINK, SinkNode)
-    prompt_id = str(uuid.uuid4())
-    prompt = renewed(server, prompt)
-    valid, error, outputs, node_errors = (await execution.validate_prompt(prompt_id, prompt, None))[:4]
-    if not valid:
-        return _refused(error, node_errors)
-    status = await _result(
-        server,
-        prompt_id,
-        lambda: queue.put(server, prompt_id, prompt, outputs, front=True, workflow=workflow),
-    )
-    if status is None:
-        return Failed("", "", f"it was cleared from the queue or the history {MOST_TRIES} times")
+    with stand_ins.filled(renewed(server, prompt)) as (whole, missing):
+        if missing is not None:
+            return missing
+        prompt_id = str(uuid.uuid4())
+        answer = await execution.validate_prompt(prompt_id, whole, None)
+        valid, error, outputs, node_errors = answer[:4]
+        if not valid or node_errors:
+            return _refused(error, node_errors)
+        began = time.time()
+        taken = queue.Taken()
+        entry = await _result(
+            server,
+            prompt_id,
+            lambda: queue.put(server, prompt_id, whole, outputs, front=True, workflow=workflow, taken=taken),
+            lambda: taken.seconds > limit,
+        )
+    if isinstance(entry, Failed):
+        return entry
+    stand_ins.remove_shown(entry.get("outputs"), began)
+    status = entry.get("status") or {}
     if status.get("status_str") == "success":
         return None
     return next(_errors(status), Failed("", "", "it did not complete"))
@@ -82,8 +95,10 @@ def renewed(server: Any, prompt: Mapping[str, Any]) -> dict[str, Any]:
     return copied
 
 
-async def _result(server: Any, prompt_id: str, put: Callable[[], None]) -> Mapping[str, Any] | None:
-    """Queue the prompt, and take its status out of the history. None if it was lost MOST_TRIES times.
+async def _result(
+    server: Any, prompt_id: str, put: Callable[[], None], overtime: Callable[[], bool]
+) -> Mapping[str, Any] | Failed:
+    """Queue the prompt, and take its entry out of the history.
 
     Whoever clears the queue or the history clears prompts of their own: ours is put back. `wipe_history` puts a new
     dictionary in the place of the old one (execution.py), so the history is looked up at each turn.
@@ -93,12 +108,27 @@ async def _result(server: Any, prompt_id: str, put: Callable[[], None]) -> Mappi
         absent = 0
         while absent < 10:
             if prompt_id in server.prompt_queue.history:
-                status: Mapping[str, Any] = server.prompt_queue.history[prompt_id].get("status") or {}
+                entry: Mapping[str, Any] = server.prompt_queue.history[prompt_id]
                 server.prompt_queue.delete_history_item(prompt_id)
-                return status
+                return entry
+            if overtime():
+                return await _cut_off(server, prompt_id)
             await asyncio.sleep(POLL)
-            absent = 0 if any(item[1] == prompt_id for item in queue.items(server)) else absent + 1
-    return None
+            absent = 0 if queue.has(server, prompt_id) else absent + 1
+    return Failed("", "", f"it was cleared from the queue or the history {MOST_TRIES} times")
+
+
+async def _cut_off(server: Any, prompt_id: str) -> Failed:
+    """Interrupt the prompt, if it is the one that runs. A node that does not react is not waited for."""
+    if queue.is_running(server, prompt_id):
+        comfy.model_management.interrupt_current_processing()
+    for _ in range(round(PATIENCE / POLL)):
+        if not queue.has(server, prompt_id):
+            break
+        await asyncio.sleep(POLL)
+    # its entry is made only when its last node has returned, which may be long after
+    asyncio.get_running_loop().create_task(queue.forget(server, prompt_id))
+    return Failed("", "", "it took too long", overtime=True)
 
 
 def _refused(error: Any, node_errors: Any) -> Failed:

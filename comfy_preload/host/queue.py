@@ -84,6 +84,22 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
     return future
 
 
+class Taken(dict[str, Any]):
+    """The extra data of a prompt. The worker copies it as it takes the prompt from the queue (`PromptQueue.get`)."""
+
+    at: float | None = None
+    """When that was."""
+
+    def __deepcopy__(self, _: Any) -> dict[str, Any]:
+        self.at = time.monotonic()
+        return dict(self)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has run; 0 while it waits."""
+        return 0.0 if self.at is None else time.monotonic() - self.at
+
+
 def put(
     server: Any,
     prompt_id: str,
@@ -92,15 +108,17 @@ def put(
     *,
     front: bool = False,
     workflow: Mapping[str, Any] | None = None,
+    taken: Taken | None = None,
 ) -> None:
     """Queue a prompt as `POST /prompt` does (server.py).
 
     Without a client its progress and previews would go to every open editor (`send_sync` with None, 0.3.75 and 0.33.0).
-    `workflow`: in the editor's format, for nodes that ask for `extra_pnginfo`.
+    `workflow`: in the editor's format, for nodes that ask for `extra_pnginfo`. `taken`: notes when it begins to run.
     """
     number = server.number
     server.number = number + 1
-    extra_data: dict[str, Any] = {"create_time": int(time.time() * 1000), "client_id": CLIENT}
+    extra_data: dict[str, Any] = Taken() if taken is None else taken
+    extra_data |= {"create_time": int(time.time() * 1000), "client_id": CLIENT}
     if workflow is not None:
         extra_data["extra_pnginfo"] = {"workflow": workflow}
     item: tuple[Any, ...] = (-number if front else number, prompt_id, prompt, extra_data, list(outputs))
@@ -121,6 +139,16 @@ def worker() -> threading.Thread | None:
     `start_comfyui` starts it before the web application (main.py 0.3.75 and 0.33.0).
     """
     return next((t for t in threading.enumerate() if t.name.endswith("(prompt_worker)")), None)
+
+
+def has(server: Any, prompt_id: str) -> bool:
+    """Return whether that prompt runs or waits."""
+    return any(item[1] == prompt_id for item in items(server))
+
+
+def is_running(server: Any, prompt_id: str) -> bool:
+    """Return whether that is the prompt that runs now."""
+    return any(item[1] == prompt_id for item in list(server.prompt_queue.currently_running.values()))
 
 
 def unfinished(server: Any) -> tuple[str, ...]:

@@ -181,6 +181,7 @@ class Commands:
         beside = self._loading.fits_beside(fresh)
         if beside:
             await self._loading.load(fresh, push=False)
+            fresh = [slot for slot in fresh if not slot.dropped]
         if lost := self._would_lose(fresh):
             self._residency.expect(())
             self._loading.unwatch_others(slot.call for slot in self._residency.slots)
@@ -251,7 +252,7 @@ class Commands:
         else:  # the other models do not change, whatever the file says
             now = {slot.call.name: slot for slot in self._residency.slots} | now
             order = list(now)
-        self._residency.reset(now[name] for name in order)
+        self._residency.reset(now[name] for name in order if name in now)
         self._loading.unwatch_others(slot.call for slot in self._residency.slots)
         self._readiness.clear_problems()
         self._let_go(gone)

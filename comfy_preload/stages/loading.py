@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,13 +15,14 @@ from comfy_preload.core.host import Host, Placement
 from comfy_preload.core.log import counted, listed, log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
-from comfy_preload.core.planning.plan import LoaderCall, Plan, Target
+from comfy_preload.core.planning.plan import LoaderCall, Plan, Target, call_key
 from comfy_preload.core.planning.preflight import Checked, check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
-from comfy_preload.core.state.snapshot import Status
+from comfy_preload.core.state.snapshot import NotPreloaded, Status
 from comfy_preload.core.text import gigabytes, without_paths
+from comfy_preload.core.workflow.unknown import linked, links_of
 
 MARGIN = 1.25
 """Memory that loading a file is allowed to need, by the file's size: fp16 computed as fp32 needs more, and is freed again."""
@@ -36,12 +38,15 @@ class Loading:
         self._readiness = readiness
         self._unwatch: dict[str, Callable[[], None]] = {}
         """By node class: a function that removes the interceptor."""
+        self.left: tuple[NotPreloaded, ...] = ()
+        """Calls of the last plan that turned out not to be possible ahead."""
 
     def check(self, plan: Plan, *, to_be_freed: int = 0) -> Checked:
         """Look into the files of a plan, before anything of it is loaded.
 
         `to_be_freed`: bytes of models that will be gone by then.
         """
+        self.left = ()
         room = memory.available() + self._host.free_device_memory() + to_be_freed
         pickles, mapped = self._host.loads_pickles_safely(), self._host.maps_files()
         checked = check(plan, inspect, room, pickles=pickles, mapped=mapped)
@@ -85,7 +90,7 @@ class Loading:
                     if push:
                         self._push([slot])
 
-    async def _load(self, slot: Slot, target: Target, slots: Iterable[Slot]) -> None:
+    async def _load(self, slot: Slot, target: Target, slots: Collection[Slot]) -> None:
         call = slot.call
         if self._head_start.prefetch:
             slot.stage = Stage.READING
@@ -93,7 +98,10 @@ class Loading:
         slot.stage = Stage.LOADING
         began = time.perf_counter()
         try:
-            outputs = await self._host.call(target.spec, target.inputs, target.node)
+            inputs = await self._inputs(slot, target, slots)
+            if inputs is None:
+                return
+            outputs = await self._host.call(target.spec, inputs, target.node)
         except BaseException as error:  # noqa: BLE001 — SystemExit too would end ComfyUI's prompt worker
             slot.fail(self._explain(slot, error, slots))
             log.error("%s: %s", call.name, slot.problems[0], exc_info=error)
@@ -103,6 +111,10 @@ class Loading:
             slot.fail(problem("load_output", line=call.entry.line, loader=call.entry.loader, found=found))
             log.error("%s: %s", call.name, slot.problems[0])
             return
+        if call.entry.node is not None and all(map(_is_plain, self._host.values(outputs))):
+            why = problem("workflow_file_inside", node=call.entry.node.id, type=call.entry.loader)
+            self._leave(slot, why)
+            return
         seconds = time.perf_counter() - began
         speed = (
             f"{gigabytes(slot.file_bytes)}, {slot.file_bytes / 1e9 / seconds:.2f} GB/s, "
@@ -110,6 +122,54 @@ class Loading:
             else ""
         )
         log.info("loaded %s (%s): %s%.2f s", call.name, call.entry.loader, speed, seconds)
+
+    async def _inputs(self, slot: Slot, target: Target, slots: Collection[Slot]) -> Mapping[str, Any] | None:
+        """Return the inputs, after the nodes that give some of them have run. None if it cannot be preloaded after all."""
+        if not slot.call.entry.links:
+            return target.inputs
+        inputs = {**target.inputs, **await self._run_before(slot, target, slots)}
+        if self._residency.identify_by(slot, self._host.arguments(target.spec, inputs)):
+            return inputs
+        name = next(iter(slot.call.entry.links))
+        computed = problem(
+            "workflow_value_computed", node=target.node.id, loader=target.spec.name, input=name
+        )
+        self._leave(slot, computed)
+        return None
+
+    async def _run_before(self, slot: Slot, target: Target, slots: Collection[Slot]) -> dict[str, Any]:
+        """Run the nodes that a loader is linked to, each after those that it is linked to. Returns the linked inputs."""
+        prompt, links = target.node.prompt, slot.call.entry.links
+        made: dict[str, tuple[Any, ...]] = {}
+        todo = [node for node, _ in links.values()]
+        while todo:
+            name = todo[-1]
+            node = prompt[name]
+            waiting = [one for _, one in links_of(node) if one not in made and name not in made]
+            if waiting:
+                todo += waiting
+                continue
+            todo.pop()
+            spec = self._host.loader(node["class_type"])
+            if name not in made and spec is not None:
+                given = {k: made[str(linked(v))][v[1]] if linked(v) else v for k, v in node["inputs"].items()}
+                planned = self._residency.slot_of(spec, self._host.arguments(spec, given))
+                if planned and planned.stage is Stage.PENDING and planned.call.target:
+                    await self._load(planned, planned.call.target, slots)
+                if planned and planned.loaded:
+                    outputs = planned.loaded.outputs
+                else:
+                    outputs = await self._host.call(spec, given, replace(target.node, id=name))
+                made[name] = self._host.values(outputs)
+        return {name: made[node][output] for name, (node, output) in links.items()}
+
+    def _leave(self, slot: Slot, why: Problem) -> None:
+        """Take a call of a workflow out of the plan: it turned out that it cannot be preloaded."""
+        entry = slot.call.entry
+        left = NotPreloaded(entry.workflow, entry.node.id if entry.node else "", entry.loader, why)
+        log.info("%s: node %s (%s) is not preloaded: %s", left.workflow, left.node, left.loader, why.message)
+        self.left = (*self.left, left)
+        self._residency.drop(slot)
 
     def _explain(self, slot: Slot, error: BaseException, slots: Iterable[Slot]) -> Problem:
         line = slot.call.entry.line
@@ -182,3 +242,8 @@ def _interrupt(slots: Iterable[Slot]) -> None:
     for slot in slots:
         if slot.stage is Stage.PENDING:
             slot.fail(problem("interrupted", line=slot.call.entry.line))
+
+
+def _is_plain(value: Any) -> bool:
+    """Is it a setting, and so not a model?"""
+    return bool(call_key("", {"value": value}))

@@ -9,6 +9,10 @@ from comfy_preload.core.log import log
 from comfy_preload.core.planning.expansion import Expansion, Runs, expand
 from comfy_preload.core.planning.plan import Plan, build
 from comfy_preload.core.settings.validation import Settings
+from comfy_preload.core.state.snapshot import NotPreloaded
+
+MAX_LINES = 20
+"""At most this many nodes that are not preloaded get a line of the log."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Planned:
     plan: Plan
     runs: tuple[Runs, ...]
     """The warm-ups, and the workflows that cannot be read."""
+    left: tuple[NotPreloaded, ...] = ()
+    """Nodes of the workflows that read a model file and are not in the plan."""
 
 
 def make_plan(settings: Settings, host: Host) -> Planned:
@@ -32,4 +38,9 @@ def make_plan(settings: Settings, host: Host) -> Planned:
     for left_out, same in plan.duplicates:
         if left_out in names:  # workflows often share models
             log.warning("%s is the same call as %s and is ignored", left_out, same)
-    return Planned(settings, plan, expansion.runs)
+    for one in expansion.left[:MAX_LINES]:
+        where = (one.workflow, one.node, one.loader)
+        log.info("%s: node %s (%s) is not preloaded: %s", *where, one.problem.message)
+    if (more := len(expansion.left) - MAX_LINES) > 0:
+        log.info("and %d more nodes: see not_preloaded in /preload", more)
+    return Planned(settings, plan, expansion.runs, expansion.left)

@@ -5,6 +5,7 @@ On the event loop.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -65,13 +66,22 @@ class WarmUps:
         return await self.run()
 
     async def _run(self, runs: Runs) -> WarmUp:
+        name, row = runs.row.name, runs.row
+        if runs.partner_nodes:
+            return self._skipped(row, runs.partner_nodes)
         began = time.monotonic()
-        for prompt in runs.prompts:
-            if failed := await self._run_prompt(prompt, runs.editor):
-                self._readiness.blame(failed.error, failed.reason)
-                wrong = _problem(runs.row.name, failed)
-                log.error("%s", wrong)
-                return replace(runs.row, state=WarmUpState.FAILED, problems=(wrong,))
+        for prompt, shape in zip(runs.prompts, row.shapes, strict=True):
+            log.info("warming up with %s: %s (at most %g s)", name, shape, runs.limit)
+            started = time.monotonic()
+            failed = await self._run_prompt(prompt, runs)
+            if failed is None:
+                continue
+            if _LOGIN.search(failed.reason):
+                return self._skipped(row, (failed.node_type or failed.node,))
+            self._readiness.blame(failed.error, failed.reason)
+            wrong = _problem(name, failed, time.monotonic() - started, runs.limit)
+            log.error("%s", wrong)
+            return replace(row, state=WarmUpState.FAILED, problems=(wrong,))
         seconds = time.monotonic() - began
         used = [
             (slot, slot.loaded.outputs)
@@ -86,12 +96,18 @@ class WarmUps:
         log.info("warmed up with %s: %s (%.2f s)", runs.row.name, "; ".join(runs.row.shapes), seconds)
         return replace(runs.row, state=WarmUpState.WARM, seconds=seconds, dtypes=tuple(dtypes))
 
-    async def _run_prompt(self, prompt: Mapping[str, Any], editor: Mapping[str, Any] | None) -> Failed | None:
+    async def _run_prompt(self, prompt: Mapping[str, Any], runs: Runs) -> Failed | None:
         """Run it once more if it was cancelled: whoever presses cancel means their own prompt."""
-        failed = await self._host.run(prompt, editor)
+        failed = await self._host.run(prompt, runs.limit, runs.editor)
         if failed and failed.reason == INTERRUPTED:
-            failed = await self._host.run(prompt, editor)
+            failed = await self._host.run(prompt, runs.limit, runs.editor)
         return failed
+
+    def _skipped(self, row: WarmUp, nodes: Sequence[str]) -> WarmUp:
+        """Partner nodes run for a user who is logged in: that nobody is at start-up is no fault."""
+        why = problem("warmup_needs_login", workflow=row.name, nodes=", ".join(nodes))
+        log.warning("%s", why)
+        return replace(row, state=WarmUpState.SKIPPED, notes=(*row.notes, why))
 
     def _show(self, row: WarmUp) -> None:
         self._set(tuple(replace(one, row=row) if one.row.name == row.name else one for one in self._runs))
@@ -101,12 +117,22 @@ class WarmUps:
         self._readiness.show(tuple(one.row for one in runs))
 
 
-def _problem(workflow: str, failed: Failed) -> Problem:
+_LOGIN = re.compile(r"unauthorized: please login|please log ?in first|login required", re.IGNORECASE)
+"""What partner nodes raise without a user (comfy_api_nodes/apis/client.py)."""
+
+
+def _problem(workflow: str, failed: Failed, seconds: float, limit: float) -> Problem:
+    node, node_type = failed.node or "?", failed.node_type or "?"
+    if failed.overtime:
+        return problem("warmup_too_long", workflow=workflow, found=f"{seconds:.0f}", expected=f"{limit:g}")
+    if failed.missing:
+        return problem(
+            "warmup_file_missing",
+            workflow=workflow,
+            node=node,
+            node_type=node_type,
+            file=failed.missing,
+            kind=failed.reason,
+        )
     reason = without_paths(failed.reason) or "no reason"
-    return problem(
-        "warmup_failed",
-        workflow=workflow,
-        node=failed.node or "?",
-        node_type=failed.node_type or "?",
-        reason=reason,
-    )
+    return problem("warmup_failed", workflow=workflow, node=node, node_type=node_type, reason=reason)

@@ -247,6 +247,66 @@ def test_workflows(cli: Cli, tmp_path: Path) -> None:
     assert "Nearest: tiny.safetensors" in done.json["workflows"][0]["problems"][0]["hint"]
 
 
+EDITOR = {
+    "version": 0.4,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "AnyLoader",
+            "widgets_values": ["tiny.safetensors"],
+            "outputs": [{"type": "ANYMODEL"}],
+        },
+        {
+            "id": 2,
+            "type": "AnyPatch",
+            "widgets_values": ["tiny.safetensors"],
+            "inputs": [{"name": "m", "type": "ANYMODEL", "link": 1}],
+            "outputs": [{"type": "ANYMODEL"}],
+        },
+        {"id": 3, "type": "AnySave", "inputs": [{"name": "m", "type": "ANYMODEL", "link": 2}], "outputs": []},
+        {
+            "id": 4,
+            "type": "AnyLoader",
+            "widgets_values": ["gone.safetensors"],
+            "outputs": [{"type": "ANYMODEL"}],
+        },
+        {"id": 5, "type": "Label"},
+    ],
+    "links": [[1, 1, 0, 2, 0, "ANYMODEL"], [2, 2, 0, 3, 0, "ANYMODEL"]],
+}
+API = {
+    "1": {"class_type": "AnyLoader", "inputs": {"file": "tiny.safetensors"}},
+    "2": {"class_type": "AnyPatch", "inputs": {"m": ["1", 0], "file": "tiny.safetensors"}},
+    "3": {"class_type": "AnySave", "inputs": {"m": ["2", 0]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "left"),
+    [
+        pytest.param(
+            "w.json", EDITOR, [("2", "loader_takes_model"), ("4", "workflow_node_unused")], id="editor"
+        ),
+        pytest.param("sub/w.json", {"input": {"workflow": API}}, [("2", "loader_takes_model")], id="api"),
+    ],
+)
+def test_folder_of_workflows(
+    cli: Cli, tmp_path: Path, name: str, data: Any, left: list[tuple[str, str]]
+) -> None:
+    """`--workflows`: every file of a folder, the loaders in it and what cannot be preloaded, without any settings."""
+    file = tmp_path / "flows [x]" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(data), encoding="utf-8")
+    done = cli("plan", "--json", "--workflows", tmp_path / "flows [x]")
+    (row,) = done.json["workflows"]
+
+    assert [{"node": "1", "loader": "AnyLoader"}] == row["loaders"]
+    assert left == [(one["node"], one["code"]) for one in row["not_preloaded"]]
+    out = cli("plan", "--workflows", file).out
+    assert "Loaders in workflows" in out
+    assert "Left to the first prompt, or a warm-up" in out
+
+
 def test_duplicate(cli: Cli) -> None:
     """Two entries that come to the same call, one of them with the default written out."""
     preload = "models: [{unet: tiny.safetensors}, {unet: tiny.safetensors, weight_dtype: default}]"

@@ -47,7 +47,7 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
     assert (200, "no-store") == (reply.status, reply.headers["Cache-Control"])
     assert {
         *READY_KEYS,
-        *("hits", "misses", "prefetch", "host", "warmups", "jobs", "queue_remaining"),
+        *("hits", "misses", "prefetch", "host", "warmups", "not_preloaded", "jobs", "queue_remaining"),
     } == body.keys()
     assert (2 * len(now.models), {"VAELoader": 3}) == (body["hits"], body["misses"])
     assert len(now.models) == len(body["models"]["items"])
@@ -65,6 +65,8 @@ async def test_everything(serve: Serve) -> None:
         body["warmups"][0]["shapes"],
         body["warmups"][0]["dtypes"],
     )
+    (left,) = body["not_preloaded"]
+    assert ("w.json", "12:3", "LoraLoader") == (left["workflow"], left["node"], left["loader"])
     assert ["1", "2"] == [row["id"] for row in body["jobs"]]
     assert (3, 70) == (body["queue_remaining"], body["prefetch"]["bytes"])
 

@@ -110,6 +110,8 @@ workflows:
     unknown = {
         "1": {"class_type": "FancyNode", "inputs": {}},
         "2": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}},
+        "3": {"class_type": "VAEDecode", "inputs": {"samples": ["1", 0], "vae": ["2", 0]}},
+        "4": {"class_type": "Sink", "inputs": {"any": ["3", 0]}},
     }
     files = {
         "preload.yaml": text,
@@ -123,6 +125,7 @@ workflows:
     assert (503, "failed") == (answer.status, answer.json["status"])
     assert {
         "raises.json": "warmup_failed",
+        "TestRaisingLoader": "load_failed",
         "unknown.json": "workflow_node_unknown",
         "text.json": "workflow_syntax",
         "nowhere.json": "workflow_missing",
@@ -131,7 +134,7 @@ workflows:
     } == {name: error["code"] for name, error in answer.json["failing"].items()}
     assert "stopped at node decode (TestRaisingLoader)" in answer.json["failing"]["raises.json"]["message"]
     assert "sampler.steps" in answer.json["failing"]["good.json#2"]["hint"]
-    assert {"tiny", "clip_l", "taesd3", "taesd"} == set(rows(server))
+    assert {"tiny", "clip_l", "taesd3", "taesd", "TestRaisingLoader"} == set(rows(server))
     assert str(tmp_path) not in every_body(server)
     assert str(server.base) not in every_body(server)
     assert [] == left_behind(server)

@@ -15,6 +15,7 @@ from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
     Model,
     ModelState,
+    NotPreloaded,
     Progress,
     Snapshot,
     Status,
@@ -110,6 +111,7 @@ def full(status: Status = Status.FAILED) -> Snapshot:
         problems=(BROKEN,),
         prefetch=AHEAD,
         warmups=(warm_up(), failed),
+        not_preloaded=(NotPreloaded("w.json", "12:3", "LoraLoader", BROKEN),),
         jobs=(job(), over),
         fault=FAULT,
         queue_remaining=3,

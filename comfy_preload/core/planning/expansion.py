@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.errors import PreloadError, Problem, problem
+from comfy_preload.core.host import GraphNode
 from comfy_preload.core.loader_table import kind_of
 from comfy_preload.core.log import log
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import WorkflowSource
-from comfy_preload.core.state.snapshot import WarmUp, WarmUpState
+from comfy_preload.core.state.snapshot import NotPreloaded, WarmUp, WarmUpState
 from comfy_preload.core.text import stem
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.reader import Workflow, parse, read_file
-
-_HARMLESS = frozenset({"workflow_version"})
-"""Worth a line in the log, but the workflow was read all the same."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,12 @@ class Runs:
 
     row: WarmUp
     prompts: tuple[warmup.Prompt, ...] = ()
+    limit: float = 300
+    """Seconds that one of them may take."""
     editor: Mapping[str, Any] | None = None
     """The workflow as the editor saved it, for nodes that look into it (`extra_pnginfo`)."""
+    partner_nodes: tuple[str, ...] = ()
+    """Classes in them that run for a user who is logged in."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Expansion:
     entries: tuple[Entry, ...] = ()
     runs: tuple[Runs, ...] = ()
     """Of workflows that are to be warmed up, and of those that cannot be read."""
+    left: tuple[NotPreloaded, ...] = ()
+    """Nodes that read a model file and that no entry stands for."""
 
 
 def expand(
@@ -53,6 +56,7 @@ def expand(
     names = set(taken)
     entries: list[Entry] = []
     runs: list[Runs] = []
+    left: list[NotPreloaded] = []
     for source in sources:
         files = () if source.problems else locate(source.given.path, folders)
         if not files:
@@ -60,10 +64,18 @@ def expand(
             wrong = source.problems or (problem("workflow_missing", line=source.line, path=name),)
             runs.append(_failed(name, source, wrong))
         for name, file in files:
-            calls, run = _one(name, file, source, types)
-            entries += [_entry(call, source, names) for call in calls]
-            runs += [run] if run else []
-    return Expansion(tuple(entries), tuple(_distinct(runs)))
+            try:
+                workflow = parse(read_file(file, name), types)
+            except PreloadError as error:
+                runs.append(_failed(name, source, (error.problem,)))
+                continue
+            for fault in workflow.problems:
+                log.warning("%s: %s", name, fault)
+            found = loader_calls(workflow, types)
+            entries += [_entry(call, name, workflow, source, names) for call in found.calls]
+            left += [NotPreloaded(name, one.node_id, one.class_type, one.problem) for one in found.left]
+            runs += [_runs(name, workflow, source, types)] if source.given.warmup else []
+    return Expansion(tuple(entries), tuple(_distinct(runs)), tuple(left))
 
 
 def _distinct(runs: Sequence[Runs]) -> Iterator[Runs]:
@@ -75,45 +87,28 @@ def _distinct(runs: Sequence[Runs]) -> Iterator[Runs]:
         yield one if nth == 1 else replace(one, row=replace(one.row, name=f"{one.row.name}#{nth}"))
 
 
-def _one(
-    name: str, file: Path, source: WorkflowSource, types: NodeTypes
-) -> tuple[tuple[Call, ...], Runs | None]:
-    try:
-        workflow = parse(read_file(file, name), types)
-    except PreloadError as error:
-        return (), _failed(name, source, (error.problem,))
-    wrong = tuple(p for p in workflow.problems if p.code not in _HARMLESS)
-    for fault in workflow.problems:
-        log.warning("%s: %s", name, fault)
-    calls = loader_calls(workflow, types)
-    if wrong:
-        return calls, _failed(name, source, wrong)
-    return calls, _runs(name, workflow, source, types) if source.given.warmup else None
-
-
 def _runs(name: str, workflow: Workflow, source: WorkflowSource, types: NodeTypes) -> Runs:
-    given = source.given
-    prompt: warmup.Prompt = {
-        i: {**node, "inputs": copy.deepcopy(dict(node["inputs"]))} for i, node in workflow.prompt.items()
-    }
-    if wrong := warmup.override(prompt, given.overrides, name):
-        return _failed(name, source, wrong)
-    sizes = [warmup.sized(prompt, shape) for shape in given.shapes] or [prompt]
-    shapes = tuple(map(warmup.shape_of, sizes))
-    return Runs(
-        WarmUp(name, given.required, shapes=shapes),
-        tuple(warmup.unsaved(one, types) for one in sizes),
-        workflow.editor,
-    )
+    made = warmup.prepare(workflow, source.given, types, name)
+    if made.problems:
+        return _failed(name, source, made.problems)
+    for note in made.notes:
+        log.warning("%s", note)
+    row = WarmUp(name, source.given.required, shapes=tuple(run.shape for run in made.runs), notes=made.notes)
+    prompts = tuple(run.prompt for run in made.runs)
+    partners = warmup.partner_nodes(prompts[0], types)
+    return Runs(row, prompts, source.given.limit, workflow.editor, partners)
 
 
 def _failed(name: str, source: WorkflowSource, problems: tuple[Problem, ...]) -> Runs:
-    told = tuple(replace(p, line=source.line) for p in problems)
-    return Runs(WarmUp(name, source.given.required, WarmUpState.FAILED, problems=told))
+    """A row for what cannot be read or run; its file is named in every message."""
+    named = (p if name in p.message else replace(p, message=f"{name}: {p.message}") for p in problems)
+    found = tuple(replace(p, line=source.line) for p in named)
+    given = source.given
+    return Runs(WarmUp(name, given.required, WarmUpState.FAILED, problems=found, requested=given.warmup))
 
 
-def _entry(call: Call, source: WorkflowSource, names: set[str]) -> Entry:
-    """A loader of a workflow as an entry. One whose values only a run can tell is never required: a run will load it."""
+def _entry(call: Call, workflow: str, graph: Workflow, source: WorkflowSource, names: set[str]) -> Entry:
+    """A loader of a workflow as an entry."""
     files = [
         v for k, v in call.inputs.items() if isinstance(v, str) and ("." in v or re.search(r"_name\d?$", k))
     ]
@@ -124,8 +119,16 @@ def _entry(call: Call, source: WorkflowSource, names: set[str]) -> Entry:
         name = f"{base}-{count}"
     names.add(name)
     kind = kind_of(call.class_type)
-    problems = tuple(replace(p, line=source.line) for p in call.problems)
-    required = source.given.required and not problems
+    given = source.given
     return Entry(
-        name, kind, call.class_type, dict(call.inputs), required, source.given.device, source.line, problems
+        name,
+        kind,
+        call.class_type,
+        dict(call.inputs),
+        given.required,
+        given.device,
+        source.line,
+        node=GraphNode(call.node_id, graph.prompt, graph.editor),
+        links=call.links,
+        workflow=workflow,
     )

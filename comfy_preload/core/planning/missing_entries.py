@@ -34,13 +34,18 @@ def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -
     """
     listed = [(entry.loader, dict(entry.inputs)) for entry in validate(parse_settings(settings)).entries]
     lines: dict[str, None] = {}
-    for call in loader_calls(parse(json.dumps(prompt), types), types):
+    found = loader_calls(parse(json.dumps(prompt), types), types)
+    for call in found.calls:
         written = WrittenCall.of(call.class_type, call.inputs)
         text = as_yaml(as_entry(written))
-        wrong = "; ".join(p.message for p in call.problems) or reading_back(written, text)
+        fed = ", ".join(f"'{name}'" for name in call.links)
+        linked = f"{fed} comes from another node: list the workflow instead" if fed else ""
+        wrong = linked or reading_back(written, text)
         parsed = validate(parse_settings(f"models:\n{text}\n")).entries
         if wrong:
             lines[f"# {call.class_type} is left out: {' '.join(wrong.split())}"] = None
         elif all((one.loader, dict(one.inputs)) not in listed for one in parsed):
             lines[text] = None
+    for one in found.left:
+        lines[f"# {one.class_type} is left out: {' '.join(one.problem.message.split())}"] = None
     return "".join(f"{text}\n" for text in lines)

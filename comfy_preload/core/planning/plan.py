@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path, PurePath
+from types import SimpleNamespace
 from typing import Any
 
 from comfy_preload.core.errors import Problem, failure, problem
@@ -17,6 +19,7 @@ from comfy_preload.core.node_types import NO_DEFAULT, PLAIN_TYPES, LoaderSpec, N
 from comfy_preload.core.settings.document import BACKSLASHES
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.text import did_you_mean, nearest, stem, without_paths
+from comfy_preload.core.workflow.unknown import linked, reached_from
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Target:
     inputs: Mapping[str, Any]
     files: tuple[ModelFile, ...]
     key: str
-    """Same key, same result: the class and its arguments, defaults applied."""
+    """Same key, same result: the class and its arguments, defaults applied. With links: and the nodes they come from."""
     node: GraphNode
     """Where in a graph the call is made."""
     changes: str = ""
@@ -68,12 +71,41 @@ class Plan:
         return tuple(call for call in self.calls if not call.problems)
 
 
-def call_key(class_id: str, arguments: Mapping[str, Any]) -> str:
-    """A canonical text for a call, or '' if an argument is no plain value (a model, a tensor)."""
+def call_key(
+    class_id: str, arguments: Mapping[str, Any], known: Callable[[Any], Any] = lambda _: None
+) -> str:
+    """Return a canonical text for a call, or '' if an argument has none: a model, a tensor.
+
+    Args:
+        class_id: Of the node class.
+        arguments: Lists and mappings of values, settings objects included, are compared by what they hold.
+        known: Returns a text for an object that is known otherwise, such as a preloaded model; else None.
+    """
+
+    def written(value: Any) -> Any:
+        text = known(value)
+        return plain_form(value) if text is None else text
+
     try:
-        return f"{class_id} {json.dumps(dict(arguments), sort_keys=True, allow_nan=False)}"
-    except (TypeError, ValueError):
+        return f"{class_id} {json.dumps(dict(arguments), sort_keys=True, allow_nan=False, default=written)}"
+    except (TypeError, ValueError, RecursionError):
         return ""
+
+
+def plain_form(value: Any) -> Any:
+    """Return what a settings object holds, for comparison. Raises TypeError for objects that hold more than settings."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Enum):
+        return [kind, value.value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [kind, {one.name: getattr(value, one.name) for one in fields(value)}]
+    if isinstance(value, SimpleNamespace):
+        return [kind, vars(value)]
+    if isinstance(value, set | frozenset):
+        return [kind, sorted(value)]
+    if isinstance(value, PurePath) or kind in ("torch.dtype", "torch.device"):
+        return [kind, str(value)]
+    raise TypeError(kind)
 
 
 def build(entries: Iterable[Entry], host: Loaders) -> Plan:
@@ -84,7 +116,13 @@ def build(entries: Iterable[Entry], host: Loaders) -> Plan:
     calls: dict[str, LoaderCall] = {}
     duplicates: list[tuple[str, str]] = []
     specs: dict[str, LoaderSpec | None] = {}
+    written: dict[str, str] = {}
     for entry in entries:
+        if entry.node is not None:  # workflows share models: what is not there is missing once
+            same = call_key(entry.loader, {**entry.inputs, **_feeds(entry, entry.node)})
+            if same and written.setdefault(same, entry.name) != entry.name:
+                duplicates.append((entry.name, written[same]))
+                continue
         try:
             call = _call(entry, host, specs)
         except Exception as error:  # noqa: BLE001 — a node's own INPUT_TYPES(): one bad class costs one entry
@@ -123,7 +161,7 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
     if any(wrong.code != "file_missing" for wrong in problems):
         return replace(call, problems=tuple(problems))
     node = entry.node or GraphNode("1", {"1": {"class_type": spec.name, "inputs": inputs}})
-    key = call_key(spec.class_id, host.arguments(spec, inputs))
+    key = call_key(spec.class_id, {**host.arguments(spec, inputs), **_feeds(entry, node)})
     if problems:  # a prompt may load it once the file is there
         return replace(call, target=Target(spec, inputs, (), key, node), problems=tuple(problems))
     changes = host.changes(spec, inputs, node)
@@ -133,7 +171,34 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
         return replace(
             uncalled(replace(entry, required=entry.required and not entry.node)), problems=(ever_new,)
         )
-    return replace(call, target=Target(spec, inputs, host.files(spec, inputs), key, node, changes))
+    return replace(
+        call, target=Target(spec, inputs, _files(entry, spec, inputs, node, host), key, node, changes)
+    )
+
+
+def _files(
+    entry: Entry, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode, host: Loaders
+) -> tuple[ModelFile, ...]:
+    """Return the files that the call reads, and those that the nodes before it name: LoRAs of a list, other models."""
+    found = {file.path: file for file in host.files(spec, inputs)}
+    for name in reached_from(node.prompt, [source for source, _ in entry.links.values()]):
+        before = host.loader(node.prompt[name]["class_type"])
+        given = node.prompt[name]["inputs"]
+        found |= {file.path: file for file in host.files(before, given)} if before is not None else {}
+    return tuple(found.values())
+
+
+def _feeds(entry: Entry, node: GraphNode) -> dict[str, Any]:
+    """What comes from other nodes, as a text: the nodes in the order of the links, without their names."""
+
+    def form(link: Any) -> Any:
+        source = linked(link)
+        if source is None or source not in node.prompt:
+            return link
+        one = node.prompt[source]
+        return [one["class_type"], {key: form(value) for key, value in one["inputs"].items()}, link[1]]
+
+    return {name: form(list(link)) for name, link in entry.links.items()}
 
 
 def _unknown(entry: Entry, host: Loaders) -> Problem:
@@ -173,6 +238,8 @@ def _inputs(entry: Entry, spec: LoaderSpec, host: Loaders) -> tuple[dict[str, An
     ]
     inputs: dict[str, Any] = {}
     for wanted in spec.inputs:
+        if wanted.name in entry.links:
+            continue
         if wanted.name in entry.inputs:
             value = _cast(entry.inputs[wanted.name], wanted.type)
             if wrong := _value_problem(entry, spec, wanted, value, host):

@@ -30,3 +30,7 @@ class Entry:
     """Values in which a ${NAME} was filled in -> the text in the file: that is what may be shown."""
     node: GraphNode | None = None
     """The node of the workflow that the entry was read from; None for an entry of `models:`."""
+    links: Mapping[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Inputs that other nodes of the same graph give: (node, output). Those nodes run before the loader."""
+    workflow: str = ""
+    """The name of that workflow."""

@@ -23,7 +23,7 @@ from comfy_preload.core.text import stem
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-OverrideKey = Annotated[str, StringConstraints(pattern=r"^[^.]+(:[^.]+)*\.[^.]+$", max_length=300)]
+OverrideKey = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+\.[^\x00-\x1f]+$", max_length=300)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 
 
@@ -251,6 +251,8 @@ class WorkflowEntry(_Base):
     """Inputs to set for the warm-up: {"3.steps": 1} is the input `steps` of node 3."""
     shapes: Annotated[list[Shape], Field(max_length=16)] = []
     """Sizes to warm up with, one run for each. Without any: one run at the workflow's own size."""
+    limit: float = Field(default=300, gt=0, le=86_400)
+    """Seconds that one run of the warm-up may take. Then it is interrupted and reported."""
     required: bool = True
     """false: if a model or the warm-up fails, the status is 'degraded', not 'failed'."""
     device: Literal["gpu", "ram"] = "gpu"

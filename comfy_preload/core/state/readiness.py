@@ -20,6 +20,7 @@ from comfy_preload.core.state.snapshot import (
     MOVES,
     Model,
     ModelState,
+    NotPreloaded,
     Overrides,
     Phase,
     Progress,
@@ -75,6 +76,7 @@ class Readiness:
         """Permanent: set by SIGTERM."""
         self._facts: HostFacts | None = None
         self._warmups: tuple[WarmUp, ...] = ()
+        self._left: tuple[NotPreloaded, ...] = ()
         self._jobs = Jobs()
         self._began = self._ended = 0.0
         self._seen: tuple[Status, float] = (Status.STARTING, time.time())
@@ -121,6 +123,10 @@ class Readiness:
     def adopt(self, *, serve: bool) -> None:
         """Adopt the options of a settings file that was read again without problems."""
         self._serve = serve
+
+    def leave(self, nodes: tuple[NotPreloaded, ...]) -> None:
+        """Report from now on that these nodes of the workflows are not preloaded."""
+        self._left = nodes
 
     def clear_problems(self) -> None:
         """Remove the problems of the settings file: a reload has replaced it."""
@@ -193,6 +199,7 @@ class Readiness:
             host=self._facts,
             prefetch=self._prefetch(),
             warmups=self._warmups,
+            not_preloaded=self._left,
             fault=self._fault or self._pulse.fault(),
             unresponsive=unresponsive,
             loop_lag=self._pulse.lag,

@@ -68,6 +68,10 @@ class Slot:
     """Bytes that were on its device when that warm-up had ended."""
     read_seconds: float | None = None
     """How long loading waited for the prefetch of its files."""
+    dropped: bool = False
+    """It turned out that it cannot be preloaded, and is not part of the plan any more."""
+    key: str = ""
+    """What its calls are known by, where other nodes give it inputs; else the target has it."""
     opened: tuple[float, FileStamp] = (0.0, ())
     """When the loader last ran, and the stamps of its files before that."""
 
@@ -109,6 +113,8 @@ class Residency:
     usable: Callable[[Outputs], str]
     files: Callable[[LoaderSpec, Mapping[str, Any]], tuple[ModelFile, ...]] = lambda *_: ()
     """Returns the files that these inputs name, as they are now."""
+    values: Callable[[Outputs], tuple[Any, ...]] = lambda _: ()
+    """Returns what outputs hold, one value for each output of the node."""
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
     """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
@@ -122,7 +128,41 @@ class Residency:
     def expect(self, slots: Iterable[Slot]) -> None:
         """Also store the outputs of these slots' loaders, although they are not part of the plan yet."""
         both = (*self.slots, *slots)
-        self._by_key = {s.call.target.key: s for s in both if s.call.target and heals(s.call)}
+        self._by_key = {s.key or s.call.target.key: s for s in both if s.call.target and heals(s.call)}
+
+    def identify_by(self, slot: Slot, arguments: Mapping[str, Any]) -> bool:
+        """Expect this slot's loader to be called with these arguments, some of them made by other nodes.
+
+        Returns False if no later call can be known to be the same.
+        """
+        if slot.call.target is None:
+            return False
+        slot.key = self._key(slot.call.target.spec, arguments)
+        if slot.key:
+            self._by_key[slot.key] = slot
+        return bool(slot.key)
+
+    def slot_of(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> Slot | None:
+        """Return the slot of this call, if the plan has it."""
+        return self._by_key.get(self._key(spec, arguments))
+
+    def _key(self, spec: LoaderSpec, arguments: Mapping[str, Any]) -> str:
+        return call_key(spec.class_id, arguments, self._known)
+
+    def _known(self, value: Any) -> str | None:
+        """Return a text for a value that a preloaded call returned: it is the same object in every prompt."""
+        for slot in self.slots:
+            held = self.values(slot.loaded.outputs) if slot.loaded else ()
+            for number, one in enumerate(held):
+                if one is value:
+                    return f"output {number} of {slot.key or (slot.call.target and slot.call.target.key)}"
+        return None
+
+    def drop(self, slot: Slot) -> None:
+        """Take a slot out of the plan."""
+        slot.dropped = True
+        self.slots = tuple(one for one in self.slots if one is not slot)
+        self._by_key = {key: one for key, one in self._by_key.items() if one is not slot}
 
     def find(self, name: str) -> Slot | None:
         return next((slot for slot in self.slots if slot.call.name == name), None)
@@ -130,7 +170,7 @@ class Residency:
     # -- Watcher ------------------------------------------------------------------------------
 
     def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
-        slot = self._by_key.get(call_key(spec.class_id, arguments))
+        slot = self._by_key.get(self._key(spec, arguments))
         stamp = file_stamp(slot.call.paths) if slot else None
         # a missing file was not replaced: the model in memory is still valid
         if slot and slot.loaded and stamp in (slot.loaded.stamp, None) and changes == slot.loaded.changes:
@@ -147,7 +187,7 @@ class Residency:
         return None
 
     def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
-        slot = self._by_key.get(call_key(spec.class_id, arguments))
+        slot = self._by_key.get(self._key(spec, arguments))
         if slot is None or self.usable(outputs):
             return
         began, stamp = slot.opened

@@ -105,6 +105,8 @@ class WarmUpState(str, Enum):
     RUNNING = "running"
     WARM = "warm"
     FAILED = "failed"
+    SKIPPED = "skipped"
+    """It needs a user who is logged in: no failure."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,20 @@ class WarmUp:
     """The sizes that were run, as text: '1024x1024, batch 1, 1 step'."""
     dtypes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+    """What the settings ask for and what has no effect: no failure."""
+    requested: bool = True
+    """False for a workflow without a warm-up, which is here only because its file cannot be read."""
+
+
+@dataclass(frozen=True)
+class NotPreloaded:
+    """A node of a workflow that reads a model file, which only the first prompt or a warm-up loads."""
+
+    workflow: str
+    node: str
+    loader: str
+    problem: Problem
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,7 @@ class Snapshot:
     host: HostFacts | None
     prefetch: PrefetchProgress | None = None
     warmups: tuple[WarmUp, ...] = ()
+    not_preloaded: tuple[NotPreloaded, ...] = ()
     fault: Problem | None = None
     """The error after which only a new process can serve."""
     unresponsive: Problem | None = None

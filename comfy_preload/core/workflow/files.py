@@ -1,20 +1,18 @@
 """The model files that a workflow names, read straight from the JSON: before there are node classes to ask.
 
-Takes every value of an active node that looks like a model's name. So it may tell a file too many (a value that another one
-stands in for), never one that is loaded too few.
+Takes every value of an active node that looks like a model's name. So it may list a file too many (a value that another one
+stands in for), never one too few of those that are loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from comfy_preload.core.loader_table import MODEL_FILES
 from comfy_preload.core.workflow.graph import Graph, Node, read
+from comfy_preload.core.workflow.group_nodes import group_nodes
+from comfy_preload.core.workflow.model_names import model_names
 from comfy_preload.core.workflow.reader import is_editor_file, load
 from comfy_preload.core.workflow.subgraphs import NOTES
-
-_LONGEST = 300
 
 
 def files_of(text: bytes | str) -> tuple[str, ...]:
@@ -22,10 +20,11 @@ def files_of(text: bytes | str) -> tuple[str, ...]:
     data = load(text)
     if is_editor_file(data):
         graph, subgraphs, _ = read(data)
-        values = [node.values for node in _active(graph, subgraphs)]
+        inside = subgraphs | group_nodes(data, lambda _: None)
+        values = [node.values for node in _active(graph, inside)]
     else:
         values = [node.get("inputs") for node in data.values() if isinstance(node, dict)]
-    return tuple(dict.fromkeys(name for value in values for name in _names(value)))
+    return tuple(dict.fromkeys(name for value in values for name in model_names(value)))
 
 
 def _active(graph: Graph, subgraphs: Mapping[str, Graph]) -> Iterator[Node]:
@@ -39,21 +38,3 @@ def _active(graph: Graph, subgraphs: Mapping[str, Graph]) -> Iterator[Node]:
                 if node.type in subgraphs and node.type not in seen:
                     seen.add(node.type)
                     todo.append(subgraphs[node.type])
-
-
-def _names(value: Any) -> Iterator[str]:
-    """Every name of a model file in a value, at any depth."""
-    todo = [value]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, str) and one.lower().endswith(MODEL_FILES) and _is_name(one):
-            yield one
-        elif isinstance(one, dict):
-            todo += reversed(list(one.values()))
-        elif isinstance(one, list):
-            todo += reversed(one)
-
-
-def _is_name(text: str) -> bool:
-    """Not a sentence that ends in one, nor an address."""
-    return len(text) <= _LONGEST and "\n" not in text and "://" not in text

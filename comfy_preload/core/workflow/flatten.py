@@ -6,17 +6,21 @@ out, muted nodes left out, bypassed ones bridged, and nodes that only the editor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from comfy_preload.core.errors import Problem, problem
-from comfy_preload.core.node_types import accepts
+from comfy_preload.core.node_types import NodeSpec, accepts
 from comfy_preload.core.workflow.graph import BYPASSED, INPUT_NODE, MUTED, Graph, Node, Port, shown
+from comfy_preload.core.workflow.model_names import model_names
 from comfy_preload.core.workflow.subgraphs import VIRTUAL, Known, Layouts, Scope
-from comfy_preload.core.workflow.widgets import UNSET, boxed
+from comfy_preload.core.workflow.unknown import Foreign, Prompt, linked
+from comfy_preload.core.workflow.widgets import UNSET, boxed, filled
 
-Prompt = dict[str, dict[str, Any]]
+_GETTER = re.compile(r"(?<![a-z])get(?=[ _]?node\b)", re.IGNORECASE)
+_SETTER = re.compile(r"(?<![a-z])set(?=[ _]?node\b)", re.IGNORECASE)
 MAX_HOPS = 1000
 """Reroutes and subgraphs one after another in one connection."""
 
@@ -56,7 +60,11 @@ class Flatten:
         self._known = known
         self._layouts = Layouts(graph, subgraphs, known)
         self.problems: list[Problem] = self._layouts.problems
-        self.unknown: dict[str, Node] = {}
+        self.foreign: dict[str, Foreign] = {}
+        """The nodes whose classes are unknown. They are in the prompt, with what is linked to them."""
+        self._unknown: dict[str, Node] = {}
+        self.unsent: dict[str, tuple[str, ...]] = {}
+        """By node: model files in the file and not in the prompt: another node decides, or a plugin's own script."""
 
     def prompt(self) -> Prompt:
         """Every node that runs, with its inputs. Links to nodes that do not run are left out, as the editor does."""
@@ -65,7 +73,7 @@ class Flatten:
         while todo:
             scope = todo.pop()
             for node in scope.graph.nodes.values():
-                if node.type in VIRTUAL or not node.active:
+                if self._is_virtual(node) or not node.active:
                     continue
                 if node.id in scope.children:
                     todo.append(scope.children[node.id])
@@ -75,12 +83,19 @@ class Flatten:
             gone = [k for k, v in node["inputs"].items() if isinstance(v, list) and v[0] not in made]
             for name in gone:
                 del node["inputs"][name]
+        for name, node in self._unknown.items():
+            self.foreign[name] = _foreign(node, made[name]["inputs"])
         return made
+
+    def _is_virtual(self, node: Node) -> bool:
+        """Is it there for the editor only, by a class that is known to be?"""
+        return node.type in VIRTUAL or (
+            (_setter_of(node.type) is not None or _is_setter(node.type)) and self._layouts.spec(node) is None
+        )
 
     def _add(self, made: Prompt, scope: Scope, node: Node) -> None:
         if self._layouts.spec(node) is None:
-            self.unknown[scope.name(node)] = node
-            return
+            self._unknown[scope.name(node)] = node
         widgets = self._layouts.values(scope, node)
         inputs = {name: w.to_send() for name, w in widgets.items() if w.is_set}
         for port in self._layouts.ports(scope, node).values():
@@ -93,6 +108,21 @@ class Flatten:
             elif found is not None:
                 inputs[port.name] = boxed(found.value)
         made[scope.name(node)] = {"class_type": node.type, "inputs": inputs}
+        if (spec := self._layouts.spec(node)) is not None:
+            self._note_unsent(scope.name(node), spec, node, inputs)
+
+    def _note_unsent(self, name: str, spec: NodeSpec, node: Node, inputs: Mapping[str, Any]) -> None:
+        named = tuple(dict.fromkeys(model_names(node.values)))
+        if not named:
+            return
+        sent = {
+            file
+            for key, widget in filled(spec, node.values).items()
+            if linked(inputs.get(key)) is None
+            for file in model_names(widget.value)
+        }
+        if others := tuple(file for file in named if file not in sent):
+            self.unsent[name] = others
 
     def _follow(self, scope: Scope, node: Node, port: Port) -> Source | Value | None:
         """Where an input gets its value from; None if from nowhere, and then its widget counts."""
@@ -146,16 +176,17 @@ class Flatten:
             return _At(scope, node, name, "", output=False) if name is not None else None
         if node.id in scope.children:
             return self._into(scope.children[node.id], slot, at.kind)
-        return self._stands_for(at, slot) if node.type in VIRTUAL else Source(scope.name(node), slot)
+        return self._stands_for(at, slot) if self._is_virtual(node) else Source(scope.name(node), slot)
 
     def _stands_for(self, at: _At, slot: int) -> _At | Value | None:
         """What an output of a node that only the editor knows comes to."""
         node = at.node
         held = node.values if isinstance(node.values, list) else []
         if node.type == "PrimitiveNode":
+            held = [at.scope.primitives.get(node.id, *held[:1])] if held else []
             return Value(held[0], primitive=True) if held else None
-        if node.type == "GetNode":
-            return _set_node(at.scope, held[:1], at.kind)
+        if setter := _setter_of(node.type):
+            return _set_node(at.scope, setter, held[:1], at.kind)
         names = list(self._layouts.ports(at.scope, node))
         return _At(at.scope, node, names[slot], at.kind, output=False) if slot < len(names) else None
 
@@ -189,13 +220,13 @@ class Flatten:
         return next((ports[i].name for i in (*exact, *fitting)), None)
 
 
-def _set_node(scope: Scope, name: list[Any], kind: str) -> _At | None:
-    """From a GetNode to the SetNode of the same name, here or further out (KJNodes and others)."""
+def _set_node(scope: Scope, setter: str, name: list[Any], kind: str) -> _At | None:
+    """From a node that gets a value to the one that sets it under the same name, here or further out."""
     place: Scope | None = scope
     while place is not None and name:
         for other in place.graph.nodes.values():
             if (
-                other.type == "SetNode"
+                other.type.lower() == setter
                 and isinstance(other.values, list)
                 and other.values[:1] == name
                 and other.inputs
@@ -203,3 +234,27 @@ def _set_node(scope: Scope, name: list[Any], kind: str) -> _At | None:
                 return _At(place, other, other.inputs[0].name, kind, output=False)
         place = place.parent
     return None
+
+
+def _setter_of(kind: str) -> str | None:
+    """The class, in small letters, that sets what a class gets: `GetNode` of KJNodes, `easy getNode`, and their kin."""
+    return _GETTER.sub("set", kind).lower() if _GETTER.search(kind) else None
+
+
+def _is_setter(kind: str) -> bool:
+    return _SETTER.search(kind) is not None
+
+
+def _foreign(node: Node, inputs: Mapping[str, Any]) -> Foreign:
+    """What is known of a node without its class: what the file says of it."""
+    kinds = {port.name: port.type for port in node.inputs}
+    links = [key for key, value in inputs.items() if linked(value) is not None]
+    ends = {kinds.get(key, "*") for key in links}
+    one = len(links) == len(inputs) == len(node.outputs) == 1 and not node.values
+    return Foreign(
+        node.type,
+        node.plugin,
+        hands_on=one and accepts(next(iter(ends)), node.outputs[0]),
+        may_end=bool(ends - {"*"}),
+        files=tuple(dict.fromkeys(model_names(node.values))),
+    )

@@ -63,6 +63,7 @@ class Node:
     values: Any = None
     """`widgets_values`: a list by position, or a dict by name."""
     properties: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def active(self) -> bool:
@@ -73,6 +74,14 @@ class Node:
         """Where the class comes from, as the editor noted it: a registry id or a repository."""
         named = self.properties.get("cnr_id") or self.properties.get("aux_id")
         return shown(named) if isinstance(named, str) else ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A widget of a node inside a group."""
+
+    node: str
+    widget: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ class Graph:
     """For each of them, the links that lead from it to nodes inside."""
     output_links: tuple[Link | None, ...] = ()
     """For each output of a subgraph, the link inside that leads to it."""
+    places: tuple[Place | None, ...] | None = None
+    """Of a group node: which widget inside each of its values is for; None for one that is not sent."""
 
 
 def shown(text: object, limit: int = 80) -> str:
@@ -111,20 +122,20 @@ def definitions(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     todo = [data]
     while todo:
         held = todo.pop().get("definitions")
-        inside = _dicts(held.get("subgraphs")) if isinstance(held, dict) else []
+        inside = dicts(held.get("subgraphs")) if isinstance(held, dict) else []
         yield from inside
         todo += inside
 
 
 def _graph(data: Mapping[str, Any], problems: list[Problem]) -> Graph:
     nodes: dict[str, Node] = {}
-    for order, written in enumerate(_list(data.get("nodes"))):
-        node = _node(written)
+    for order, written in enumerate(items(data.get("nodes"))):
+        node = node_of(written)
         if node is None:
             problems.append(problem("workflow_node_invalid", node=order, reason="it has no id or no type"))
         else:
             nodes[node.id] = node
-    links = {link.id: link for link in map(_link, _list(data.get("links"))) if link is not None}
+    links = {link.id: link for link in map(_link, items(data.get("links"))) if link is not None}
     coming: dict[int, list[Link]] = {}
     leaving: dict[int, Link] = {}
     for link in links.values():
@@ -132,7 +143,7 @@ def _graph(data: Mapping[str, Any], problems: list[Problem]) -> Graph:
             coming.setdefault(link.slot, []).append(link)
         if link.target == OUTPUT_NODE:
             leaving.setdefault(link.target_slot, link)
-    inputs, outputs = _dicts(data.get("inputs")), _dicts(data.get("outputs"))
+    inputs, outputs = dicts(data.get("inputs")), dicts(data.get("outputs"))
     led_in = tuple(_in_order(slot, links, coming.get(i, [])) for i, slot in enumerate(inputs))
     led_out = tuple(
         _in_order(slot, links, [leaving[i]] if i in leaving else []) for i, slot in enumerate(outputs)
@@ -144,11 +155,11 @@ def _graph(data: Mapping[str, Any], problems: list[Problem]) -> Graph:
 
 def _in_order(slot: Mapping[str, Any], links: Mapping[str, Link], otherwise: list[Link]) -> tuple[Link, ...]:
     """The links in the order of the slot's own list, which says who comes first; the links themselves if it has none."""
-    listed = [links[key] for key in map(identifier, _list(slot.get("linkIds"))) if key in links]
+    listed = [links[key] for key in map(identifier, items(slot.get("linkIds"))) if key in links]
     return tuple(listed or otherwise)
 
 
-def _node(written: Any) -> Node | None:
+def node_of(written: Any) -> Node | None:
     if not isinstance(written, dict) or not isinstance(written.get("type"), str) or written.get("id") is None:
         return None
     mode = written.get("mode")
@@ -158,10 +169,11 @@ def _node(written: Any) -> Node | None:
         identifier(written["id"]),
         OLD_NAMES.get(kind, kind),
         mode if isinstance(mode, int) else 0,
-        tuple(_port(i) for i in _dicts(written.get("inputs"))[:MAX_INPUTS]),
-        tuple(_kind(o) for o in _dicts(written.get("outputs"))),
+        tuple(_port(i) for i in dicts(written.get("inputs"))[:MAX_INPUTS]),
+        tuple(_kind(o) for o in dicts(written.get("outputs"))),
         written.get("widgets_values"),
         properties if isinstance(properties, dict) else {},
+        str(written.get("title") or ""),
     )
 
 
@@ -184,20 +196,20 @@ def _link(written: Any) -> Link | None:
         slot, target_slot = written.get("origin_slot"), written.get("target_slot")
     else:
         return None
-    leaves, arrives = _whole(slot), _whole(target_slot)
+    leaves, arrives = whole(slot), whole(target_slot)
     if leaves is None or arrives is None:
         return None
     return Link(identifier(key), identifier(origin), leaves, identifier(target), arrives)
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return int(value) if whole and value >= 0 else None
 
 
-def _list(value: Any) -> list[Any]:
+def items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in _list(value) if isinstance(item, dict)]
+def dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in items(value) if isinstance(item, dict)]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_preload.core.errors import PreloadError, Problem, failure, problem
 from comfy_preload.core.node_types import NodeSpec, NodeTypes
-from comfy_preload.core.workflow.graph import Graph, Link, Node, Port, shown
+from comfy_preload.core.workflow.graph import Graph, Link, Node, Place, Port, shown
 from comfy_preload.core.workflow.widgets import UNSET, Layout, Widget, filled, layout, socket_type
 
 MAX_NODES = 20_000
@@ -53,6 +53,11 @@ class Known:
         }
         return {**data, **self._types.renewed(nodes)}
 
+    def is_output(self, class_type: str) -> bool:
+        """Does ComfyUI run such a node for its own sake?"""
+        spec = self.spec(class_type)
+        return spec is not None and spec.output_node
+
     def layout(self, spec: NodeSpec) -> Layout:
         if spec.name not in self._layouts:
             self._layouts[spec.name] = layout(spec)
@@ -75,6 +80,8 @@ class Scope:
     """By node and name, where a file or a promoted widget gives values."""
     promoted: dict[str, Any] = field(default_factory=dict)
     """By input of this subgraph: the value that stands for it while nothing is linked."""
+    primitives: dict[str, Any] = field(default_factory=dict)
+    """By PrimitiveNode: the value that the group node around it gives."""
 
     def name(self, node: Node) -> str:
         return ":".join((*self.path, node.id))
@@ -160,6 +167,9 @@ class Layouts:
         host = scope.host
         if host is None:
             return
+        if scope.graph.places is not None:
+            self._fill(scope, host, scope.graph.places)
+            return
         for port, links in zip(scope.graph.inputs, scope.graph.input_links, strict=True):
             for link in links:
                 found = self._behind(scope, link)
@@ -172,6 +182,17 @@ class Layouts:
         for (node, widget), value in zip(proxies(host), values, strict=False):
             if value is not None:
                 self._set(scope, node, widget, value)
+
+    def _fill(self, scope: Scope, host: Node, places: Sequence[Place | None]) -> None:
+        """Put the values of a group node into the widgets inside."""
+        for place, value in zip(places, host.values if isinstance(host.values, list) else (), strict=False):
+            node = scope.graph.nodes.get(place.node) if place is not None else None
+            if place is None or node is None:
+                continue
+            if node.type == "PrimitiveNode":
+                scope.primitives[node.id] = value
+            elif widget := self.values(scope, node).get(place.widget):
+                widget.value = value
 
     def _behind(self, scope: Scope, link: Link) -> tuple[Any] | None:
         """The value of the widget that a link from a subgraph's input leads to."""

@@ -77,7 +77,7 @@ class Layout:
 def layout(spec: NodeSpec) -> Layout:
     """The sockets and widgets of a node as it is made, before a file's values are put in."""
     sockets = tuple(i for i in spec.inputs if not is_widget(i) and i.type != AUTOGROW)
-    widgets = [w for i in spec.inputs if is_widget(i) for w in _widgets_of(i)]
+    widgets = [w for i in spec.inputs if is_widget(i) for w in widgets_of(i)]
     if any(i.required and i.type == "COMBO" and _uploads(i) for i in spec.inputs):
         widgets.append(Widget("upload", sent=False))
     return Layout(sockets, tuple(widgets))
@@ -129,7 +129,7 @@ def _add_options(widgets: dict[str, Widget], values: list[Any]) -> None:
     widgets |= {f"option{i}": Widget(f"option{i}", value) for i, value in enumerate(options, 1)}
 
 
-def _widgets_of(declared: NodeInput) -> Iterable[Widget]:
+def widgets_of(declared: NodeInput) -> Iterable[Widget]:
     if declared.type == "LOAD_3D":
         yield from (
             Widget(button, sent=False) for button in ("upload 3d model", "upload extra resources", "clear")
@@ -174,7 +174,7 @@ def _opened(widget: Widget) -> list[Widget]:
     chosen = _choices(widget.input).get(widget.value)
     if not isinstance(chosen, Mapping):
         return []
-    return [w for i in inputs_of(chosen, f"{widget.name}.") if is_widget(i) for w in _widgets_of(i)]
+    return [w for i in inputs_of(chosen, f"{widget.name}.") if is_widget(i) for w in widgets_of(i)]
 
 
 def _without_dummies(spec: NodeSpec, values: list[Any]) -> list[Any]:
@@ -184,7 +184,7 @@ def _without_dummies(spec: NodeSpec, values: list[Any]) -> list[Any]:
         if declared.flag("forceInput"):
             dummies.append(True)
         elif is_widget(declared):
-            dummies += [False] * len(list(_widgets_of(declared)))
+            dummies += [False] * len(list(widgets_of(declared)))
     if not any(dummies) or len(dummies) != len(values):
         return values
     return [value for value, dummy in zip(values, dummies, strict=True) if not dummy]

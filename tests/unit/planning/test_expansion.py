@@ -94,6 +94,32 @@ def test_locate(tmp_path: Path) -> None:
     assert MOST_FILES == len(names("[0-9]*.json"))
 
 
+@pytest.mark.parametrize("folder", ["plain", "[AI] models", "{x} y"])
+@pytest.mark.parametrize("name", ["portrait [v2].json", "[x].json", "a{b}.json"])
+def test_locate_by_brackets(tmp_path: Path, folder: str, name: str) -> None:
+    """Names and folders may hold characters of patterns."""
+    file = tmp_path / folder / "flows" / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+
+    for path in (f"flows/{name}", "flows", "flows/*.json", "**/*.json"):
+        assert [(f"flows/{name}", file)] == list(locate(path, [tmp_path / folder]))
+
+
+def test_locate_leaves_out(tmp_path: Path) -> None:
+    """Files of editors and of macOS, and folders below; a pattern enters those. One that is named counts."""
+    for name in (".index.json", "._a.json", "a.json", "below/b.json", "below/.c.json", "folder.json/x.txt"):
+        (tmp_path / "flows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "flows" / name).touch()
+
+    def names(path: str) -> list[str]:
+        return [name for name, _ in locate(path, [tmp_path])]
+
+    assert ["flows/a.json"] == names("flows") == names("flows/*.json")
+    assert ["flows/a.json", "flows/below/b.json"] == names("flows/**/*.json")
+    assert ["flows/.index.json"] == names("flows/.index.json")
+
+
 def test_entries(tmp_path: Path) -> None:
     """Each loader of a workflow is an entry with a name of its own; two workflows may share one."""
     text = "workflows: [{path: f.json, required: false, device: ram}, {path: f.json, warmup: true}]"
@@ -133,6 +159,11 @@ def test_nothing_is_saved(tmp_path: Path) -> None:
     assert "8" not in prompt
 
 
+def plugin() -> warmup.Prompt:
+    """A workflow whose model comes from a class that is not installed."""
+    return {**workflow(), "1": node("FancyLoader", unet_name="a.safetensors")}
+
+
 @pytest.mark.parametrize(
     ("entry", "code"),
     [
@@ -141,7 +172,7 @@ def test_nothing_is_saved(tmp_path: Path) -> None:
         ("{path: f.json, warmup: true, overrides: {4.stepz: 1}}", "override_unknown"),
         ("{path: text.json}", "workflow_syntax"),
         ("{path: other.json}", "workflow_unknown_format"),
-        ("{path: plugin.json}", "workflow_node_unknown"),
+        ("{path: plugin.json, warmup: true}", "workflow_node_unknown"),
         ("{pth: f.json}", "workflow_unclear"),
         ("{path: f.json, shapes: [{width: 1}]}", "wrong_value"),
         ("{path: f.json, overrides: {steps: 1}}", "wrong_value"),
@@ -151,7 +182,7 @@ def test_nothing_is_saved(tmp_path: Path) -> None:
 )
 def test_what_goes_wrong(tmp_path: Path, entry: str, code: str) -> None:
     """Each becomes a failed row with its line; the good one beside it is read all the same."""
-    files = {"f": workflow(), "text": "hello", "other": {"a": 1}, "plugin": {"1": node("FancyLoader")}}
+    files = {"f": workflow(), "text": "hello", "other": {"a": 1}, "plugin": plugin()}
     found = expanded(tmp_path, f"workflows:\n  - {entry}\n  - {{path: f.json, warmup: true}}\n", **files)
     bad, good = found.runs
     assert (WarmUpState.FAILED, [code], [2]) == (
@@ -159,6 +190,7 @@ def test_what_goes_wrong(tmp_path: Path, entry: str, code: str) -> None:
         [p.code for p in bad.row.problems],
         [p.line for p in bad.row.problems],
     )
+    assert all(p.message.count(bad.row.name) == 1 for p in bad.row.problems if p.code != "wrong_value")
     assert WarmUpState.PENDING is good.row.state
     assert str(tmp_path) not in str(found.runs)
 
@@ -168,9 +200,10 @@ def test_same_workflow_twice(tmp_path: Path) -> None:
     assert ["f.json", "f.json#2"] == [runs.row.name for runs in expanded(tmp_path, text, f=workflow()).runs]
 
 
-def test_linked_size_stays() -> None:
-    """A width that another node computes is left to it, and is not told."""
+def test_computed_size_stays() -> None:
+    """A width that another node computes is left to it, and that is said."""
     prompt = workflow()
     prompt["3"]["inputs"]["width"] = ["2", 0]
-    assert ["2", 0] == warmup.sized(prompt, Shape(width=64))["3"]["inputs"]["width"]
-    assert "as the workflow has it" == warmup.shape_of(prompt)
+    assert not warmup.sized(prompt, Shape(width=64), Types())
+    assert ["2", 0] == prompt["3"]["inputs"]["width"]
+    assert "as the workflow has it" == warmup.shape_of(prompt, Types())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from comfy_preload.core.host import GraphNode
 from comfy_preload.core.planning.plan import LoaderCall, Plan, build, call_key
 from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import validate
 from tests.support.catalogue import FOLDERS, Catalogue
 
@@ -410,3 +415,91 @@ def test_values_as_the_executor_has_them(written: str, same: str) -> None:
 
     assert 1 == len(planned(entries).calls)
     assert all(isinstance(c.target.inputs["scale"], float) for c in planned(entries).calls if c.target)
+
+
+class _Kind(Enum):
+    FAST = "fast"
+
+
+@dataclass
+class _Settings:
+    blocks: int
+    kinds: tuple[_Kind, ...] = (_Kind.FAST,)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param({"a": 1, "b": [2]}, {"b": [2], "a": 1}, True, id="mapping"),
+        pytest.param([("x.pt", 1.0)], [("x.pt", 1.0)], True, id="list-of-tuples"),
+        pytest.param([("x.pt", 1.0)], [("x.pt", 0.5)], False, id="other-strength"),
+        pytest.param(_Settings(20), _Settings(20), True, id="dataclass"),
+        pytest.param(_Settings(20), _Settings(21), False, id="other-dataclass"),
+        pytest.param(SimpleNamespace(a={1, 2}), SimpleNamespace(a={2, 1}), True, id="namespace"),
+        pytest.param(Path("a"), Path("b"), False, id="path"),
+    ],
+)
+def test_call_key_of_settings(one: object, other: object, same: bool) -> None:  # noqa: FBT001 — a column of the table
+    """Objects that hold settings are compared by what they hold."""
+    keys = [call_key("N", {"x": value}) for value in (one, other)]
+
+    assert all(keys)
+    assert same is (keys[0] == keys[1])
+
+
+@pytest.mark.parametrize(
+    "value", [object(), [object()], {"x": object()}, _Settings], ids=["object", "list", "mapping", "class"]
+)
+def test_call_key_of_models(value: object) -> None:
+    """What may hold more than settings has no key, unless it is known otherwise."""
+    assert "" == call_key("N", {"x": value})
+    assert call_key("N", {"x": value}, known=lambda _: "a model") != call_key(
+        "N", {}, known=lambda _: "a model"
+    )
+
+
+def from_workflow(name: str, loader: str, graph: dict[str, Any], node: str = "1") -> Entry:
+    inputs = {key: value for key, value in graph[node]["inputs"].items() if not isinstance(value, list)}
+    links = {
+        key: (value[0], value[1]) for key, value in graph[node]["inputs"].items() if isinstance(value, list)
+    }
+    return Entry(name, "loader", loader, inputs, node=GraphNode(node, graph), links=links)
+
+
+def test_missing_once() -> None:
+    """A file that many workflows name is missing once, whatever their nodes are called."""
+    entries = [
+        from_workflow(
+            f"gone-{i}",
+            "VAELoader",
+            {str(i): {"class_type": "VAELoader", "inputs": {"vae_name": "gone.sft"}}},
+            str(i),
+        )
+        for i in range(38)
+    ]
+    found = build(entries, Catalogue())
+
+    assert ["gone-0"] == [call.name for call in found.calls]
+    assert ["file_missing"] == [p.code for p in found.calls[0].problems]
+    assert 37 == len(found.duplicates)
+
+
+def test_linked_inputs() -> None:
+    """Calls with other nodes before them are the same if those are, whatever their numbers."""
+
+    def graph(number: int, text: str) -> dict[str, Any]:
+        loader = {"class_type": "VAELoader", "inputs": {"vae_name": [f"t{number}", 0]}}
+        return {"1": loader, f"t{number}": {"class_type": "PrimitiveString", "inputs": {"value": text}}}
+
+    entries = [
+        from_workflow(name, "VAELoader", graph(number, text))
+        for name, number, text in (
+            ("a", 1, "ae.safetensors"),
+            ("b", 2, "ae.safetensors"),
+            ("c", 3, "other.sft"),
+        )
+    ]
+    found = build(entries, Catalogue())
+
+    assert ["a", "c"] == [call.name for call in found.calls]
+    assert [()] * 2 == [call.problems for call in found.calls]

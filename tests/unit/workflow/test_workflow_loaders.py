@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.node_types import declared
 from comfy_preload.core.workflow.files import files_of
-from comfy_preload.core.workflow.loaders import Call, is_loader, loader_calls
+from comfy_preload.core.workflow.loaders import Call, Loaders, is_loader, loader_calls
 from comfy_preload.core.workflow.reader import parse
 from tests.support.node_table import NodeTable, file, names, node, subgraph
 
 
-def calls(data: Any) -> tuple[Call, ...]:
+def found_in(data: Any) -> Loaders:
     types = NodeTable()
     return loader_calls(parse(json.dumps(data), types), types)
+
+
+def calls(data: Any) -> tuple[Call, ...]:
+    return found_in(data).calls
 
 
 @pytest.mark.parametrize(
@@ -87,19 +91,17 @@ def test_value_from_nodes_in_a_row() -> None:
 
 
 def test_value_computed() -> None:
-    """A value that a node computes is told, and left out."""
+    """A value that comes from a node which works on nothing but values: that node is run first."""
     data = file(
         node(1, "Shout", ["a", 2]),
         node(2, "UNETLoader", ["a.sft", "fp8"], unet_name=7),
         links=[[7, 1, 0, 2, 0]],
     )
-    (call,) = calls(data)
+    shout = {"class_type": "Shout", "inputs": {"text": "a", "times": 2}}
 
-    assert ({"weight_dtype": "fp8"}, ["workflow_value_computed"]) == (
-        call.inputs,
-        [p.code for p in call.problems],
-    )
-    assert "'unet_name' of UNETLoader (node 2)" in call.problems[0].message
+    assert (
+        Call("2", "UNETLoader", {"weight_dtype": "fp8"}, {"unet_name": ("1", 0)}, {"1": shout}),
+    ) == calls(data)
 
 
 FILES = file(
@@ -228,7 +230,7 @@ def everything(text: str | bytes) -> None:
             if isinstance(v, list) and len(v) == 2 and isinstance(v[0], str)
         ]
         assert all(link[0] in found.prompt for link in links if isinstance(link[1], int))
-    for call in loader_calls(found, types):
+    for call in loader_calls(found, types).calls:
         assert call.inputs.keys() <= found.prompt[call.node_id]["inputs"].keys()
     for problem in found.problems:
         str(problem).encode()
