@@ -106,9 +106,8 @@ class Comfy:
             yield "refused", (500, refusal("set_failed", f"set {name} could not be loaded: {error}"))
             return
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            await asyncio.sleep(
-                2 * FAREWELL
-            )  # if ComfyUI has ended, this actor ends before: Serve then routes elsewhere
+            # If ComfyUI has ended, this actor ends before that time is over, and Serve routes elsewhere.
+            await asyncio.sleep(2 * FAREWELL)
             yield "unavailable", f"ComfyUI does not answer ({type(error).__name__})"
             return
         over = False
@@ -121,16 +120,13 @@ class Comfy:
             except aiohttp.ClientError:
                 yield "failed", "ComfyUI ended while it was given the prompt"
                 return
-            if status == 503:  # it drains, and has not taken it
-                over = True
+            over = status != 200
+            if status == 503:
                 yield "unavailable", "ComfyUI drains"
                 return
             if status != 200:
-                over = True
-                yield (
-                    "refused",
-                    (status, said if isinstance(said, dict) else refusal("refused", "ComfyUI refused it")),
-                )
+                body = said if isinstance(said, dict) else refusal("refused", "ComfyUI refused the prompt")
+                yield "refused", (status, body)
                 return
             yield "accepted", {"answer": said, "tag": self.tag, "set": name or None, "warm": warm}
             reasons: list[str] = []
@@ -140,9 +136,7 @@ class Comfy:
                     said = json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}
                     if ends(said, prompt_id):
                         break
-                    if (
-                        messages and said.get("type") != "status"
-                    ):  # that is of one replica; the front has its own
+                    if messages and said.get("type") != "status":  # the front sends one for all replicas
                         yield "message", message.data
             finally:
                 guard.cancel()
@@ -176,7 +170,7 @@ class Comfy:
     # -- sets -------------------------------------------------------------------------------------
 
     async def _held(self) -> set[str]:
-        """The sets that ComfyUI holds, as /preload says now."""
+        """Return the sets that ComfyUI holds now, by /preload."""
         return self._sets.held((await self._comfy.get("/preload?verbose"))[1]["models"]["items"])
 
     async def _have(self, name: str) -> bool:
@@ -273,7 +267,7 @@ class Comfy:
                     value["data"] = base64.b64encode(await answer.read()).decode()
 
     async def _withdraw(self, prompt_id: str) -> None:
-        """Nobody waits for the prompt any more: take it from the queue, or stop it."""
+        """Remove the prompt from the queue, or interrupt it: its client is gone."""
         with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
             await self._comfy.post("/queue", {"delete": [prompt_id]})
             await self._comfy.post("/interrupt", {"prompt_id": prompt_id})
