@@ -39,7 +39,7 @@ export class Access {
     this.retry = retry;
     write(this.message, refused ? error.message : say("lost"));
     write(this.hint, refused ? error.hint : "");
-    show(this.form, refused && error.status === 403);
+    show(this.form, refused && error.status === 401);
     show(this.node, true);
   }
 
