@@ -250,8 +250,8 @@ class Cluster:
         return ask(self.url + path)
 
     def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
-        """Post JSON to the front."""
-        return ask(self.url + path, method="POST", body=body, headers=headers)
+        """Post JSON to the front, and wait for minutes: a client that gives up takes its prompt with it."""
+        return ask(self.url + path, method="POST", body=body, headers=headers, timeout=240.0)
 
     def _spawn(self, command: Sequence[str], log: str) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as output:

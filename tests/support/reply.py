@@ -25,13 +25,14 @@ def ask(
     body: Any = None,
     raw: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
 ) -> Reply:
     """Send a request with `body` as JSON or `raw` as it is. Raise only if the connection fails."""
     data = raw if body is None else json.dumps(body).encode()
     headers = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 — always http to loopback
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 — see above
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 — see above
             return _reply(answer.status, dict(answer.headers), answer.read())
     except urllib.error.HTTPError as error:
         with error:
