@@ -11,6 +11,7 @@ from typing import Any
 
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
 from comfy_preload.host.node_classes import node_classes
+from comfy_preload.host.replacements import renewed
 from comfy_preload.host.server import prompt_server
 
 
@@ -28,9 +29,7 @@ class ComfyNodeTypes(NodeTypes):
         return self._specs[class_type]
 
     def renewed(self, prompt: Mapping[str, Any]) -> Mapping[str, Any]:
-        from comfy_preload.host import prompts
-
-        return prompts.renewed(prompt_server(), prompt)
+        return renewed(prompt_server(), prompt)
 
 
 def _describe(name: str, cls: type[Any]) -> NodeSpec:

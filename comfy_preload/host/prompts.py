@@ -6,7 +6,6 @@ Source: `PromptQueue`, `PromptExecutor` and `validate_prompt` in execution.py.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from comfy_preload.core.host import INTERRUPTED, Failed, Finished
 from comfy_preload.core.planning.warm_up import SINK, SINK_INPUTS
 from comfy_preload.host import queue, stand_ins
 from comfy_preload.host.node_classes import node_classes
+from comfy_preload.host.replacements import renewed
 
 POLL = 0.05
 MOST_TRIES = 10
@@ -82,17 +82,6 @@ async def run(
     if status.get("status_str") == "success":
         return None
     return next(_errors(status), Failed("", "", "it did not complete"))
-
-
-def renewed(server: Any, prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which classes that are gone are replaced as `POST /prompt` does it (app/node_replace_manager.py, 0.33.0)."""
-    copied = copy.deepcopy(dict(prompt))
-    manager = getattr(server, "node_replace_manager", None)
-    if manager is not None:
-        for node in copied.values():
-            node.setdefault("_meta", {})  # it is copied from each node that is replaced
-        manager.apply_replacements(copied)
-    return copied
 
 
 async def _result(
