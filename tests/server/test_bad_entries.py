@@ -110,7 +110,7 @@ BAD = {
         "unet: a vae.safetensors",
         "load_failed",
         "Could not detect model type of: a vae",
-        "this kind of loader",
+        "the kind that this loader reads",
     ),
     "raises": Bad(
         "loader: TestRaisingLoader",
