@@ -123,3 +123,23 @@ def test_card_smaller_than_a_model(on_device: OnDevice) -> None:
     assert "staged" == states(device)["clip_l"]
     device.server.run(PROMPT)
     assert 200 == device.server.get("/ready").status
+
+
+def test_a_device_that_is_not_there(on_device: OnDevice) -> None:
+    """Of two entries that each name a device, the one whose device this machine has not got fails alone."""
+    preload = """
+on_error: serve
+models:
+  - {loader: CLIPLoader, inputs: {clip_name: clip_l.safetensors, type: sd3, device: cpu}, name: here}
+  - {loader: CLIPLoader, inputs: {clip_name: clip_l.safetensors, type: sd3, device: "gpu:1"}, name: missing}
+  - vae: taesd3
+"""
+    device = on_device(preload=preload)
+    device.server.wait_ready()
+    found = {name: (row["state"], row["device"]) for name, row in rows(device.server).items()}
+    assert ("resident", "cpu") == found["here"]
+    assert "failed" == found["missing"][0]
+    assert ("resident", "npu:0") == found["taesd3"]
+    assert "done" == carry_out(device.server, "sleep")["state"], (
+        "what belongs on the CPU is not left on the device"
+    )
