@@ -212,6 +212,10 @@ class Host(Loaders, Protocol):
         """After letting go of outputs, and after moving weights: give the memory back to the system."""
         ...
 
+    def unloads_after_prompts(self) -> bool:
+        """ComfyUI takes everything off the device after each prompt (`--disable-smart-memory`), so nothing is pushed."""
+        ...
+
     def empty_cache(self) -> None:
         """Have ComfyUI forget the outputs of all nodes once this job is over. Models stay where they are."""
         ...

@@ -25,8 +25,8 @@ def push(pushed: Sequence[Outputs], beside: Collection[Outputs] = ()) -> list[tu
     With dynamic VRAM a push only prepares the weights, and the model prepared last is the last to be given up: those go
     last to first.
     """
-    if mm.DISABLE_SMART_MEMORY:
-        return [()] * len(pushed)  # `unload_all_models` follows at the end of every prompt, our job included
+    if is_undone():
+        return [()] * len(pushed)
     moved = {id(outputs) for outputs in pushed}
     first = [p for outputs in beside if id(outputs) not in moved for p in devices.patchers(outputs)]
     raised: list[list[BaseException]] = [[] for _ in pushed]
@@ -35,6 +35,11 @@ def push(pushed: Sequence[Outputs], beside: Collection[Outputs] = ()) -> list[tu
             raised[number].append(error)
         first.append(patcher)
     return [tuple(errors) for errors in raised]
+
+
+def is_undone() -> bool:
+    """`unload_all_models` follows at the end of every prompt, our jobs included (execution.py)."""
+    return bool(mm.DISABLE_SMART_MEMORY)
 
 
 def _try(patcher: Any, first: Collection[Any]) -> BaseException | None:

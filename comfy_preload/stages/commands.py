@@ -126,12 +126,9 @@ class Commands:
     def end_wake(self, job: Job) -> None:
         """Compare with what `sleep` took, or what something else took that was there before. After the warm-ups."""
         slots = [slot for slot in self._residency.slots if slot.loaded]
-        back = {
-            slot.call.name: self._is_back(slot, at)
-            for slot, at in zip(slots, self._placements(slots), strict=True)
-        }
-        job.loaded = tuple(name for name, there in back.items() if there)
-        missing = [name for name, there in back.items() if not there]
+        placed = list(zip(slots, self._placements(slots), strict=True))
+        job.loaded = _names(slot for slot, at in placed if slot.is_there(at))
+        missing = _names(slot for slot, at in placed if not self._is_back(slot, at))
         if missing:
             names = ", ".join(missing[:10]) + (", …" if len(missing) > 10 else "")
             job.problems = (*job.problems, problem("not_restored", found=names, count=len(missing)))
@@ -143,8 +140,8 @@ class Commands:
         self._loading.report()
 
     def _is_back(self, slot: Slot, at: Placement) -> bool:
-        if slot.call.entry.device == "ram":
-            return True
+        if slot.call.entry.device == "ram" or self._host.unloads_after_prompts():
+            return True  # it is not to be there
         expected = slot.taken or (slot.warm_bytes or at.bytes if slot.was_resident else 0)
         return all_there(at.bytes_on_device, expected)
 
