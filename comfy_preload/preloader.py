@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from comfy_preload.core.errors import PreloadError, Problem, internal_error, problem, summary, unknown_model
+from comfy_preload.core.errors import PreloadError, Problem, internal_error, problem, unknown_model
 from comfy_preload.core.host import Host
-from comfy_preload.core.log import counted, log
+from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import Plan, uncalled
 from comfy_preload.core.settings.validation import Settings
@@ -25,7 +25,7 @@ from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 from comfy_preload.core.state.snapshot import Phase, Status
 from comfy_preload.core.state.tally import Tally
-from comfy_preload.core.text import gigabytes
+from comfy_preload.core.text import counted, gigabytes, summary
 from comfy_preload.stages.commands import Commands
 from comfy_preload.stages.loading import Loading
 from comfy_preload.stages.planning import Planned, make_plan

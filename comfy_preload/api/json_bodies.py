@@ -9,11 +9,12 @@ import math
 from datetime import datetime, timezone
 from typing import Any
 
-from comfy_preload.core.errors import Problem, summary
+from comfy_preload.core.errors import Problem
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot, WarmUp
+from comfy_preload.core.text import summary
 
 MAX_FAILING = 100
 """At most this many failed models are listed; `models.failed` counts all."""

@@ -16,7 +16,7 @@ from comfy_preload.boot import before_torch
 from comfy_preload.core.errors import PreloadError, Problem, internal_error
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
-from comfy_preload.core.settings.document import read, settings_path
+from comfy_preload.core.settings.document import is_idle_worker, read, settings_path
 from comfy_preload.core.settings.glance import CommandsMode, Glance, glance
 from comfy_preload.core.state.jobs import Command, Job
 from comfy_preload.core.state.readiness import Readiness
@@ -117,6 +117,10 @@ class Plugin:
 
     def set_up(self) -> None:
         """Read the settings, and register the hook before the port opens if there is something to preload."""
+        if is_idle_worker():
+            log.info(
+                "a worker of ComfyUI-Distributed: the settings file is its master's; PRELOAD_WORKERS=1 loads it here too"
+            )
         seen = _glance()
         self.commands = seen.commands
         if seen.registry:

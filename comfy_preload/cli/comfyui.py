@@ -31,7 +31,9 @@ def find(named: Path | None) -> Path:
     return path
 
 
-def enter(comfyui: Path, base_directory: Path | None = None, extra: Sequence[Path] = ()) -> None:
+def enter(
+    comfyui: Path, base_directory: Path | None = None, extra: Sequence[Path] = (), user: Path | None = None
+) -> None:
     """Import `folder_paths` as ComfyUI's main.py does, with its search paths applied. Raises PreloadError.
 
     main.py itself cannot be imported: it goes on to run other plugins' prestartup scripts and to import torch.
@@ -46,6 +48,8 @@ def enter(comfyui: Path, base_directory: Path | None = None, extra: Sequence[Pat
     try:
         importlib.import_module("comfy.options").enable_args_parsing()
         folder_paths = importlib.import_module("folder_paths")  # reads sys.argv
+        if user is not None:
+            folder_paths.set_user_directory(str(user.expanduser().absolute()))
         _apply([comfyui / "extra_model_paths.yaml"], optional=True)
         _apply(extra)
         for kind in _OUTPUTS:

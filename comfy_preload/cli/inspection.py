@@ -72,7 +72,7 @@ def survey(options: argparse.Namespace) -> Survey:
     if options.config:
         os.environ["PRELOAD_CONFIG"] = str(options.config)
     place = comfyui.find(options.comfyui)
-    comfyui.enter(place, options.base_directory, options.extra_model_paths_config)
+    comfyui.enter(place, options.base_directory, options.extra_model_paths_config, options.user_directory)
     settings = _of_workflows(options.workflows) if options.workflows else _settings()
     loaders = CoreLoaders(settings.entries)
     checked = check(build(settings.entries, loaders), inspect, memory.available() + free_vram())

@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
             "--comfyui", type=Path, metavar="DIR", help="ComfyUI; else COMFYUI_PATH, two folders up"
         )
         command.add_argument("--base-directory", type=Path, metavar="DIR", help="as ComfyUI has it")
+        command.add_argument("--user-directory", type=Path, metavar="DIR", help="as ComfyUI has it")
         command.add_argument(
             "--extra-model-paths-config",
             type=Path,

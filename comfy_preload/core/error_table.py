@@ -55,6 +55,8 @@ SETTINGS_FILE = Section(
                 "reason": "found character '\\t' that cannot start any token",
                 "suggestion": "Indent with spaces, never with tabs.",
             },
+            "Put names with backslashes, and those that begin with `[`, `{`, `@`, `%` or `!`, into single quotes: "
+            "`'SDXL\\x.safetensors'`.",
         ),
         "yaml_too_large": ErrorKind(
             "The file, or its content with all anchors expanded, exceeds a limit.",
@@ -550,6 +552,16 @@ SERVING = Section(
             "Fix the settings or the files, then reload again.",
             {"reason": "flux1-dv.safetensors is in none of the 2 folders searched for diffusion_models"},
         ),
+        "reload_lacks": ErrorKind(
+            "A reload took on the new plan, because nothing worked before, but not all of it could be loaded.",
+            "the new plan is in place without {count}: {reason}",
+            "Fix the settings or the files, then reload again.",
+            {
+                "count": "1 model",
+                "reason": "notunet: notunet.safetensors is in none of the 2 folders searched for diffusion_models",
+            },
+            "Models of the old plan that the new one does not name were released.",
+        ),
         "not_freed": ErrorKind(
             "Models should have left the device, but ComfyUI keeps them there.",
             "{found} are still on {device}",
@@ -582,12 +594,6 @@ SERVING = Section(
             "ComfyUI's prompt worker has ended; prompts wait and are never run",
             "The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.",
             {},
-        ),
-        "reload_lacks": ErrorKind(
-            "A reload adopted the new plan, since nothing worked before, but not all of it could be loaded.",
-            "the new plan is in place without {count}: {reason}",
-            "Fix the settings or the files, then reload again.",
-            {"count": "1 model", "reason": "sdxl: sdxl.safetensors is empty"},
         ),
     },
     "Commands, and what goes wrong after the start. The answer to a request has the problem under "

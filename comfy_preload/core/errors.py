@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,13 +112,3 @@ def unknown_model(name: str, known: Collection[str]) -> Problem:
     """The problem `model_unknown`."""
     suggestion = did_you_mean(name, known, "GET /preload lists them all.")
     return problem("model_unknown", found=without_paths(name), count=len(known), suggestion=suggestion)
-
-
-MAX_SENTENCES = 10
-
-
-def summary(sentences: Iterable[str]) -> str:
-    """Join messages into one, each once, of many only the first ten."""
-    once = list(dict.fromkeys(sentences))
-    left = len(once) - MAX_SENTENCES
-    return "; ".join(once[:MAX_SENTENCES]) + (f"; and {left:,} more" if left > 0 else "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from comfy_preload.core.node_types import Value
 
@@ -96,3 +97,11 @@ def folder_of(input_name: str, loader: str = "") -> str | None:
         return BY_NAME[loader].files.get(input_name)
     base = re.sub(r"\d+$", "", input_name)
     return None if base in _TOO_GENERAL else _BY_INPUT.get(base)
+
+
+def named_files(loader: str, inputs: Mapping[str, Any]) -> list[str]:
+    """Return the values that name a model file. Of a pack's loader those with such an ending: the others may be texts."""
+    if loader in BY_NAME:
+        return [str(inputs[name]) for name in BY_NAME[loader].files if inputs.get(name)]
+    values = [value for value in inputs.values() if isinstance(value, str)]
+    return [value for value in values if value.lower().endswith(MODEL_FILES) and "\n" not in value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 
@@ -14,18 +14,3 @@ class _Marked(logging.LoggerAdapter[logging.Logger]):
 
 log = _Marked(logging.getLogger("preload"), {})
 """One logger, under a fixed name: `__name__` is a path here."""
-
-
-MOST_NAMES = 20
-
-
-def counted(count: int, noun: str) -> str:
-    """Write a number with its noun: 1 model, 2 models."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Write names, of many only the first: a, b, … and 1,020 more."""
-    every = list(names)
-    left = len(every) - MOST_NAMES
-    return ", ".join(every[:MOST_NAMES]) + (f" and {left:,} more" if left > 0 else "")

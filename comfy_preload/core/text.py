@@ -43,3 +43,28 @@ def without_paths(text: str, limit: int = 300) -> str:
     """
     line = next(iter(text.strip().splitlines()), "")[: 4 * limit]  # the patterns take quadratic time
     return _PATH.sub(r"\1", _QUOTED.sub(r"\1\2\1", line))[:limit]
+
+
+MAX_NAMES = 20
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun: 1 model, 2 models."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names, of many only the first: a, b, … and 1,020 more."""
+    every = list(names)
+    left = len(every) - MAX_NAMES
+    return ", ".join(every[:MAX_NAMES]) + (f" and {left:,} more" if left > 0 else "")
+
+
+MAX_SENTENCES = 10
+
+
+def summary(sentences: Iterable[str]) -> str:
+    """Join messages into one, each once, of many only the first ten."""
+    once = list(dict.fromkeys(sentences))
+    left = len(once) - MAX_SENTENCES
+    return "; ".join(once[:MAX_SENTENCES]) + (f"; and {left:,} more" if left > 0 else "")

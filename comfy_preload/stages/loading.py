@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from comfy_preload.core.errors import Problem, failure, problem
 from comfy_preload.core.host import Host, Placement
-from comfy_preload.core.log import counted, listed, log
+from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import LoaderCall, Plan, Target, call_key
@@ -21,7 +21,7 @@ from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
 from comfy_preload.core.state.snapshot import NotPreloaded, Status
-from comfy_preload.core.text import gigabytes, without_paths
+from comfy_preload.core.text import counted, gigabytes, listed, without_paths
 from comfy_preload.core.workflow.unknown import linked, links_of
 
 MARGIN = 1.25

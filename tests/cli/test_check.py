@@ -216,6 +216,21 @@ def test_gguf_files(cli: Cli, tmp_path: Path) -> None:
     )
 
 
+def test_workflow_in_a_user_directory(cli: Cli, tmp_path: Path) -> None:
+    """Where ComfyUI is started with --user-directory, so is check; without it the file is not there."""
+    flows = tmp_path / "user" / "default" / "workflows"
+    flows.mkdir(parents=True)
+    nodes = {"1": {"class_type": "UNETLoader", "inputs": {"unet_name": "tiny.safetensors"}}}
+    (flows / "mine.json").write_text(json.dumps(nodes), encoding="utf-8")
+    text = "workflows: [{path: workflows/mine.json}]"
+
+    without = cli("check", "--json", preload=text)
+    done = cli("check", "--json", "--user-directory", tmp_path / "user", preload=text)
+
+    assert (1, "workflow_missing") == (without.code, without.json["workflows"][0]["problems"][0]["code"])
+    assert (0, []) == (done.code, done.json["workflows"][0]["problems"])
+
+
 def test_workflows(cli: Cli, tmp_path: Path) -> None:
     """The model files that a workflow names are looked for; its nodes are left to the start, and that is said."""
     nodes = {

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from comfy_preload.core.loader_table import (
     MODEL_FILES,
     folder_of,
     kind_of,
+    named_files,
     short_form,
 )
 from comfy_preload.core.node_types import NodeInput, NodeSpec
@@ -123,3 +125,36 @@ def test_window_rule(inputs: list[str], outputs: list[str], name: str) -> None:
     )
 
     assert str(is_loader(spec)).lower() == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("loader", "inputs", "files"),
+    [
+        pytest.param("VAELoader", {"vae_name": "taesd"}, ["taesd"], id="core-without-ending"),
+        pytest.param(
+            "CLIPLoader", {"clip_name": "t5.sft", "type": "sd3", "device": "default"}, ["t5.sft"], id="core"
+        ),
+        pytest.param(
+            "Efficient Loader",
+            {
+                "ckpt_name": "SDXL\\x.safetensors",
+                "vae_name": "Baked VAE",
+                "lora_name": "None",
+                "positive": "a photo by J. Doe",
+            },
+            ["SDXL\\x.safetensors"],
+            id="prompt-text",
+        ),
+        pytest.param(
+            "Efficient Loader",
+            {"ckpt_name": "a.CKPT", "positive": "masterpiece\nlike x.safetensors", "clip_skip": -1},
+            ["a.CKPT"],
+            id="prompt-text-with-a-file",
+        ),
+        pytest.param("UnetLoaderGGUF", {"unet_name": "flux/q4.gguf"}, ["flux/q4.gguf"], id="gguf"),
+        pytest.param("AnyLoader", {"text": "v1.5"}, [], id="no-file"),
+    ],
+)
+def test_named_files(loader: str, inputs: dict[str, Any], files: list[str]) -> None:
+    """A model is called after its files, and never after a prompt's text or a choice such as None."""
+    assert files == named_files(loader, inputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.host import GraphNode
-from comfy_preload.core.loader_table import kind_of
+from comfy_preload.core.loader_table import kind_of, named_files
 from comfy_preload.core.log import log
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
@@ -109,9 +108,7 @@ def _failed(name: str, source: WorkflowSource, problems: tuple[Problem, ...]) ->
 
 def _entry(call: Call, workflow: str, graph: Workflow, source: WorkflowSource, names: set[str]) -> Entry:
     """A loader of a workflow as an entry."""
-    files = [
-        v for k, v in call.inputs.items() if isinstance(v, str) and ("." in v or re.search(r"_name\d?$", k))
-    ]
+    files = named_files(call.class_type, call.inputs)
     base = "+".join(map(stem, files)).replace("/", "_")[:180] or call.class_type
     name, count = base, 1
     while name in names:

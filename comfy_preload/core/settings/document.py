@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import yaml
 
@@ -28,6 +29,8 @@ Place = tuple[str | int, ...]
 """The path of a value: ("models", 3, "device")."""
 
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_USER_INFO = re.compile(r"://[^/?#@]*@")
+"""User and password of a URL, as written in the file."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def read(path: Path) -> Document:
 
     Raises PreloadError: yaml_unreadable, yaml_too_large, yaml_syntax.
     """
+    if is_idle_worker():
+        return Document(None)
     try:
         with path.open("rb") as stream:
             text = stream.read(MAX_BYTES + 1)
@@ -197,10 +202,13 @@ class _Reader:
         return found
 
     def _expand(self, text: str, place: Place) -> str:
+        user_info = _USER_INFO.search(text)
+
         def value_of(match: re.Match[str]) -> str:
             name = match.group(1)
             if name in os.environ:
-                return os.environ[name]
+                inside = user_info is not None and user_info.start() < match.start() < user_info.end()
+                return _quoted(os.environ[name]) if inside else os.environ[name]
             line = self.lines[place]
             self.problems.append((place, problem("env_unset", line=line, name=name)))
             return match.group(0)
@@ -209,3 +217,18 @@ class _Reader:
         if expanded != text:
             self.templates[place] = text
         return expanded
+
+
+def _quoted(value: str) -> str:
+    """Quote a user or password for a URL: `#`, `/`, `?` and `@` in it would end it. One that is quoted stays as it is."""
+    is_quoted = unquote(value) != value and quote(value, safe="%") == value
+    return value if is_quoted else quote(value, safe="")
+
+
+def is_idle_worker() -> bool:
+    """Return whether this is a worker of ComfyUI-Distributed, which gets its master's environment and so its settings file.
+
+    The pack marks it with COMFYUI_IS_WORKER (workers/process/lifecycle.py). It loads nothing unless PRELOAD_WORKERS is 1:
+    every worker would load the master's whole list.
+    """
+    return os.environ.get("COMFYUI_IS_WORKER") == "1" and os.environ.get("PRELOAD_WORKERS") != "1"

@@ -298,3 +298,46 @@ def test_any_tagged_value(tag: str, text: str) -> None:
         parse(f"a: !!{tag} {text!r}")
     except PreloadError as error:
         assert "yaml_syntax" == error.problem.code  # noqa: PT017 — raised or not, as the value is
+
+
+@pytest.mark.parametrize(
+    ("text", "password", "expected"),
+    [
+        pytest.param("redis://:${SECRET}@redis:6379/0", "ab#cd", "redis://:ab%23cd@redis:6379/0", id="hash"),
+        pytest.param("redis://:${SECRET}@redis", "a/b?c@d", "redis://:a%2Fb%3Fc%40d@redis", id="others"),
+        pytest.param("redis://u:${SECRET}@r", "100%", "redis://u:100%25@r", id="percent"),
+        pytest.param("redis://:${SECRET}@r", "ab%23cd", "redis://:ab%23cd@r", id="quoted-already"),
+        pytest.param("http://${SECRET}:8188", "a/b", "http://a/b:8188", id="host"),
+        pytest.param("${SECRET}", "redis://:a@b/0", "redis://:a@b/0", id="whole-url"),
+        pytest.param("a@b-${SECRET}", "x#y", "a@b-x#y", id="no-url"),
+    ],
+)
+def test_variable_in_a_url(text: str, password: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password from the environment never ends the URL that it stands in."""
+    monkeypatch.setenv("SECRET", password)
+
+    assert {"redis": expected} == parse(f"redis: {text}").data
+
+
+@pytest.mark.parametrize(
+    ("env", "loads"),
+    [
+        ({}, True),
+        ({"COMFYUI_IS_WORKER": "1"}, False),
+        ({"COMFYUI_IS_WORKER": "1", "PRELOAD_WORKERS": "1"}, True),
+        ({"COMFYUI_IS_WORKER": "0"}, True),
+    ],
+)
+def test_worker_of_another_comfyui(
+    env: dict[str, str],
+    loads: bool,  # noqa: FBT001 — a case of the table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ComfyUI-Distributed starts has its master's settings file, and leaves it alone unless it is told."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "preload.yaml"
+    file.write_text("models: [{vae: taesd}]", encoding="utf-8")
+
+    assert loads == (read(file).data is not None)

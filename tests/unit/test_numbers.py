@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfy_preload.core.errors import summary
-from comfy_preload.core.log import counted, listed
+from comfy_preload.core.text import counted, listed, summary
 
 
 @pytest.mark.parametrize(
