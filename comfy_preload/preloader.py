@@ -52,7 +52,9 @@ class Preloader:
         self._head_start = head_start
         self._tally = tally
         self._pulse = Pulse()
-        self.residency = Residency(repair=host.repair, usable=host.usable, files=host.files)
+        self.residency = Residency(
+            repair=host.repair, usable=host.usable, files=host.files, prompt=host.running_prompt
+        )
         self.readiness = Readiness(
             self.residency,
             host.placement,

@@ -5,9 +5,13 @@ Runs on the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
@@ -36,6 +40,7 @@ class Watchdog:
             self._readiness.blame(failed.error, failed.reason)
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
+            self._residency.finish(one.id, self._planned(one.cached), one.ran, one.waited)
         self._readiness.look()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):
@@ -49,3 +54,13 @@ class Watchdog:
             "%.1f %% of the memory is available, less than %.1f %%: releasing %s", *percent, oldest.call.name
         )
         return oldest
+
+    def _planned(
+        self, nodes: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[tuple[LoaderSpec, Mapping[str, Any]]]:
+        """Yield the calls of those nodes whose class the plan calls too, with the defaults applied."""
+        targets = [slot.call.target for slot in self._residency.slots]
+        specs = {target.spec.name: target.spec for target in targets if target}
+        for name, inputs in nodes:
+            if spec := specs.get(name):
+                yield spec, self._host.arguments(spec, inputs)
