@@ -109,6 +109,7 @@ class Finished:
     ran: float
     waited: float | None
     """In the queue; None where ComfyUI did not note when it came."""
+    worked: bool = True
     cached: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Class and inputs of the nodes that ComfyUI's own cache answered."""
 

@@ -185,5 +185,6 @@ def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
         id=prompt_id,
         ran=max(0.0, (times[-1] - times[0]) / 1000),
         waited=waited,
+        worked=(entry.get("status") or {}).get("status_str") == "success",
         cached=tuple((str(node.get("class_type", "")), node.get("inputs") or {}) for node in cached),
     )

@@ -5,7 +5,8 @@ Runs on the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from comfy_preload.core.host import Host
@@ -40,7 +41,8 @@ class Watchdog:
             self._readiness.blame(failed.error, failed.reason)
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
-            self._residency.finish(one.id, self._planned(one.cached), one.ran, one.waited)
+            cached = self._planned(one.cached)
+            self._residency.finish(one.id, cached, one.ran, one.waited, worked=one.worked)
         self._readiness.look()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):
@@ -57,10 +59,13 @@ class Watchdog:
 
     def _planned(
         self, nodes: Iterable[tuple[str, Mapping[str, Any]]]
-    ) -> Iterator[tuple[LoaderSpec, Mapping[str, Any]]]:
-        """Yield the calls of those nodes whose class the plan calls too, with the defaults applied."""
+    ) -> list[tuple[LoaderSpec, Mapping[str, Any]]]:
+        """Return the calls of those nodes whose class the plan calls too, with the defaults applied."""
         targets = [slot.call.target for slot in self._residency.slots]
         specs = {target.spec.name: target.spec for target in targets if target}
+        planned: list[tuple[LoaderSpec, Mapping[str, Any]]] = []
         for name, inputs in nodes:
             if spec := specs.get(name):
-                yield spec, self._host.arguments(spec, inputs)
+                with suppress(TypeError):  # inputs that the node does not take
+                    planned.append((spec, self._host.arguments(spec, inputs)))
+        return planned

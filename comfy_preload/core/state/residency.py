@@ -162,6 +162,8 @@ class Residency:
         cached: Iterable[tuple[LoaderSpec, Mapping[str, Any]]],
         ran: float,
         waited: float | None,
+        *,
+        worked: bool = True,
     ) -> None:
         """Note that a user's prompt is over. `cached`: the loader calls that ComfyUI's own cache answered."""
         uses = [
@@ -173,7 +175,7 @@ class Residency:
         done = self.evidence.finish(prompt, uses, ran, waited)
         names = {use.model for use in done.uses if use.reason not in ("input", "not_planned")}
         for slot in self.slots:
-            if slot.loaded and slot.call.name in names:
+            if worked and slot.loaded and slot.call.name in names:
                 slot.served = slot.served.add(ran)
 
     def _note(self, use: LoaderUse) -> None:

@@ -108,6 +108,7 @@ def test_prompts_of_a_model() -> None:
     load()
     residency.finish("p", [], 5.0, None)
     residency.finish("q", [(spec, arguments)], 3.0, None)
+    residency.finish("failed", [(spec, arguments)], 99.0, None, worked=False)
     residency.prompt = lambda: "r"
     load(weight_dtype="default")
     residency.finish("r", [], 7.0, None)
