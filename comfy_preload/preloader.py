@@ -53,7 +53,11 @@ class Preloader:
         self._tally = tally
         self._pulse = Pulse()
         self.residency = Residency(
-            repair=host.repair, usable=host.usable, files=host.files, values=host.values
+            repair=host.repair,
+            usable=host.usable,
+            files=host.files,
+            values=host.values,
+            prompt=host.running_prompt,
         )
         self.readiness = Readiness(
             self.residency,

@@ -12,6 +12,7 @@ from typing import Any
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
+from comfy_preload.core.state.evidence import PromptUse
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot, WarmUp
 from comfy_preload.core.text import summary
@@ -108,6 +109,26 @@ def job(item: Job) -> dict[str, Any]:
     }
 
 
+def prompt(item: PromptUse) -> dict[str, Any]:
+    """Return the body of `/preload/explain/{id}`."""
+    return {
+        "id": item.id,
+        "state": "running" if item.ran is None else "done",
+        "seconds": _rounded(item.ran),
+        "waited": _rounded(item.waited),
+        "loaders": [
+            {
+                "loader": use.loader,
+                "model": use.model,
+                "result": use.result,
+                "reason": use.reason,
+                "message": use.message,
+            }
+            for use in item.uses
+        ],
+    }
+
+
 def refusal(wrong: Problem) -> dict[str, Any]:
     """Return the body of an error response."""
     return {"error": wrong.as_json()}
@@ -166,6 +187,13 @@ def row(item: Model) -> dict[str, Any]:
         },
         "hits": item.hits,
         "evictions": item.evictions,
+        "served": {
+            "prompts": item.served.prompts,
+            "first": _rounded(item.served.first),
+            "last": _rounded(item.served.last),
+            "median": _rounded(item.served.median),
+        },
+        "last_miss": item.last_miss,
         "error": _error(item.problems) if item.problems else None,
     }
 

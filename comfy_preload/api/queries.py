@@ -15,6 +15,7 @@ from urllib.parse import unquote, unquote_plus
 from comfy_preload.api import json_bodies as body
 from comfy_preload.core.error_table import ERRORS
 from comfy_preload.core.errors import Problem, problem, unknown_model
+from comfy_preload.core.state.evidence import MAX_PROMPTS
 from comfy_preload.core.state.snapshot import Snapshot
 
 JSON = "application/json; charset=utf-8"
@@ -149,6 +150,13 @@ def _job(asked: Asked, job_id: str) -> Answer:
     return as_json(200, body.job(item))
 
 
+def _explain(asked: Asked, prompt_id: str) -> Answer:
+    item = next((one for one in asked.now.prompts if one.id == prompt_id), None)
+    if item is None:
+        return error(problem("prompt_unknown", found=_word(prompt_id), kept=MAX_PROMPTS))
+    return as_json(200, body.prompt(item))
+
+
 def _metrics(asked: Asked) -> Answer:
     try:
         from comfy_preload.api import metrics
@@ -198,6 +206,7 @@ QUESTIONS: dict[str, Callable[..., Answer]] = {
     "/livez": _livez,
     "/preload": _preload,
     "/preload/jobs/{id}": _job,
+    "/preload/explain/{id}": _explain,
     "/preload/metrics": _metrics,
     "/preload/replicas": _replicas,
     "/preload/locate": _locate,

@@ -485,6 +485,13 @@ SERVING = Section(
             "The latest hundred can be asked for one by one.",
             status=404,
         ),
+        "prompt_unknown": ErrorKind(
+            "There is no prompt with that id among those that are kept.",
+            "unknown prompt '{found}'; the last {kept} are kept",
+            "POST /prompt returns the id. Prompts that wait and those of the plugin itself are not listed; a restart loses all.",
+            {"found": "0f6c2d7e", "kept": 100},
+            status=404,
+        ),
         "path_unknown": ErrorKind(
             "The early probe was asked for a path that it does not have.",
             "the early probe does not serve {found}; available: {expected}",

@@ -109,9 +109,13 @@ class Failed:
 class Finished:
     """A user's prompt that is over, whether it worked or not. Seconds."""
 
+    id: str
     ran: float
     waited: float | None
     """In the queue; None where ComfyUI did not note when it came."""
+    worked: bool = True
+    cached: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Class and inputs of the nodes that ComfyUI's own cache answered."""
 
 
 FileStamp = tuple[tuple[int, int, int], ...]
@@ -248,6 +252,10 @@ class Host(Loaders, Protocol):
 
     def unfinished(self) -> tuple[str, ...]:
         """Return the ids of the prompts that run or wait, without our jobs."""
+        ...
+
+    def running_prompt(self) -> str:
+        """Return the id of the user's prompt that runs now, or an empty text."""
         ...
 
     def prompt_worker(self) -> Thread | None:

@@ -85,6 +85,9 @@ class ComfyHost:
     def unfinished(self) -> tuple[str, ...]:
         return queue.unfinished(self._server)
 
+    def running_prompt(self) -> str:
+        return prompts.running(self._server)
+
     def prompt_worker(self) -> Thread | None:
         return queue.worker()
 

@@ -158,10 +158,26 @@ class History:
             self._seen = ids[-1]
         entries = [self._queue.history.get(prompt_id) or {} for prompt_id in ids[since:]]
         failed = tuple(one for entry in entries for one in _errors(entry.get("status") or {}))
-        return failed, tuple(one for entry in entries if (one := _finished(entry)))
+        return failed, tuple(
+            one
+            for prompt_id, entry in zip(ids[since:], entries, strict=True)
+            if (one := _finished(prompt_id, entry))
+        )
 
 
-def _finished(entry: Mapping[str, Any]) -> Finished | None:
+def running(server: Any) -> str:
+    """Return the id of the user's prompt that runs, or "" if there is none or it is one of ours. Takes no lock."""
+    for item in list(server.prompt_queue.currently_running.values()):
+        if not _is_ours(item[2]):
+            return str(item[1])
+    return ""
+
+
+def _is_ours(graph: Mapping[str, Any]) -> bool:
+    return any(node.get("class_type") in (queue.JOB_NODE, SINK) for node in graph.values())
+
+
+def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
     """Return how long a user's prompt took; None for one of ours, or one without times.
 
     The worker notes `execution_start` and how it ended in milliseconds (`PromptExecutor.add_message`, execution.py), and
@@ -169,15 +185,25 @@ def _finished(entry: Mapping[str, Any]) -> Finished | None:
     """
     prompt: tuple[Any, ...] = tuple(entry.get("prompt") or (0, "", {}, {}))
     graph = prompt[2]
-    if any(node.get("class_type") in (queue.JOB_NODE, SINK) for node in graph.values()):
+    if _is_ours(graph):
         return None
-    times = [
-        data["timestamp"]
-        for _, data in (entry.get("status") or {}).get("messages") or ()
-        if "timestamp" in data
-    ]
+    messages = (entry.get("status") or {}).get("messages") or ()
+    times = [data["timestamp"] for _, data in messages if "timestamp" in data]
     if not times:
         return None
     created = prompt[3].get("create_time")
     waited = max(0.0, (times[0] - created) / 1000) if isinstance(created, int) else None
-    return Finished(ran=max(0.0, (times[-1] - times[0]) / 1000), waited=waited)
+    cached = [
+        graph[node]
+        for event, data in messages
+        if event == "execution_cached"
+        for node in data.get("nodes", ())
+        if node in graph
+    ]
+    return Finished(
+        id=prompt_id,
+        ran=max(0.0, (times[-1] - times[0]) / 1000),
+        waited=waited,
+        worked=(entry.get("status") or {}).get("status_str") == "success",
+        cached=tuple((str(node.get("class_type", "")), node.get("inputs") or {}) for node in cached),
+    )

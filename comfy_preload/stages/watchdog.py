@@ -5,9 +5,14 @@ Runs on the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
+from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
@@ -36,6 +41,8 @@ class Watchdog:
             self._readiness.blame(failed.error, failed.reason)
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
+            cached = self._planned(one.cached)
+            self._residency.finish(one.id, cached, one.ran, one.waited, worked=one.worked)
         self._readiness.look()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):
@@ -49,3 +56,16 @@ class Watchdog:
             "%.1f %% of the memory is available, less than %.1f %%: releasing %s", *percent, oldest.call.name
         )
         return oldest
+
+    def _planned(
+        self, nodes: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> list[tuple[LoaderSpec, Mapping[str, Any]]]:
+        """Return the calls of those nodes whose class the plan calls too, with the defaults applied."""
+        targets = [slot.call.target for slot in self._residency.slots]
+        specs = {target.spec.name: target.spec for target in targets if target}
+        planned: list[tuple[LoaderSpec, Mapping[str, Any]]] = []
+        for name, inputs in nodes:
+            if spec := specs.get(name):
+                with suppress(TypeError):  # inputs that the node does not take
+                    planned.append((spec, self._host.arguments(spec, inputs)))
+        return planned

@@ -133,3 +133,17 @@ async def test_ten_thousand_probes(serve: Serve) -> None:
     codes = {(await client.get("/ready")).status for _ in itertools.repeat(None, 10_000)}
 
     assert {503} == codes
+
+
+async def test_explain(serve: Serve) -> None:
+    """A prompt that is over, one that runs, and one that nobody knows."""
+    client = await serve(full())
+    over, runs = [await (await client.get(f"/preload/explain/{one}")).json() for one in ("1", "2")]
+    unknown = await client.get("/preload/explain/3")
+
+    assert {"id": "2", "state": "running", "seconds": None, "waited": None, "loaders": []} == runs
+    assert ("done", 2.5, 0.1) == (over["state"], over["seconds"], over["waited"])
+    message = "weight_dtype is default, planned fp8_e4m3fn"
+    miss = {"loader": "UNETLoader", "model": "m", "result": "miss", "reason": "input", "message": message}
+    assert miss == over["loaders"][1]
+    assert (404, "prompt_unknown") == (unknown.status, (await unknown.json())["error"]["code"])

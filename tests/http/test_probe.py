@@ -55,6 +55,8 @@ NAMES = [
             "/preload",
             "/preload/jobs/1",
             "/preload/jobs/nobody",
+            "/preload/explain/1",
+            "/preload/explain/nobody",
         ),
         *("/v2/health/live", "/v2/health/ready", "/v2/models/n/ready", "/v2/models/nobody/ready"),
     ],

@@ -11,6 +11,7 @@ from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.missing_entries import lines_for
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.settings.entry import Entry
+from comfy_preload.core.state.evidence import LoaderUse, PromptUse
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
     Model,
@@ -116,6 +117,20 @@ def full(status: Status = Status.FAILED) -> Snapshot:
         fault=FAULT,
         queue_remaining=3,
         loop_lag=1.5,
+        prompts=(
+            PromptUse(
+                "1",
+                (
+                    LoaderUse("VAELoader", "n", "hit"),
+                    LoaderUse(
+                        "UNETLoader", "m", "miss", "input", "weight_dtype is default, planned fp8_e4m3fn"
+                    ),
+                ),
+                ran=2.5,
+                waited=0.1,
+            ),
+            PromptUse("2"),
+        ),
         counted=Counted(
             {("reload", "accepted"): 1, ("reload", "unauthorized"): 2},
             prompts_refused=1,

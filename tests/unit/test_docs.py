@@ -61,7 +61,9 @@ def blocks(*languages: str) -> list[Any]:
 
 def fields() -> list[str]:
     """Every field of every body, from a snapshot in which nothing is left out."""
-    return sorted({*keys(body.everything(full())), *keys(body.model(full().models[0]))})
+    whole = full()
+    bodies = (body.everything(whole), body.model(whole.models[0]), body.prompt(whole.prompts[0]))
+    return sorted({key for one in bodies for key in keys(one)})
 
 
 def options() -> list[str]:

@@ -13,8 +13,10 @@ import time
 
 from comfy_preload.core.errors import Problem, problem
 
-BEAT = 1.0
-"""Seconds between two beats, and between two counts."""
+BEAT = 0.5
+"""Seconds between two beats of the event loop."""
+COUNT = 1.0
+"""Seconds between two counts of the thread; longer, so that each of them usually finds a beat."""
 MAX_SILENT = 10
 """Seconds without a beat after which /ready is 503."""
 MAX_SILENT_ALIVE = 60
@@ -81,5 +83,5 @@ class Pulse:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while not loop.is_closed():
-            time.sleep(BEAT)
+            time.sleep(COUNT)
             self.count()

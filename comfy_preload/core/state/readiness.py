@@ -205,6 +205,7 @@ class Readiness:
             loop_lag=self._pulse.lag,
             jobs=self._jobs.all(),
             queue_remaining=self._queue_remaining(),
+            prompts=residency.evidence.prompts,
         )
 
     def _row(self, slot: Slot) -> Model:
@@ -222,6 +223,8 @@ class Readiness:
             warm_seconds=slot.warm_seconds,
             hits=slot.hits,
             evictions=slot.evictions,
+            served=slot.served,
+            last_miss=slot.last_miss,
             problems=problems,
         )
 

@@ -19,6 +19,7 @@ from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import FileStamp, ModelFile, Outputs, Placement, all_there
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import LoaderCall, call_key
+from comfy_preload.core.state.evidence import NOT_SERVED, Evidence, LoaderUse, Reason, Served, nearest_call
 
 
 class Stage(str, Enum):
@@ -72,6 +73,10 @@ class Slot:
     """It turned out that it cannot be preloaded, and is not part of the plan any more."""
     key: str = ""
     """What its calls are known by, where other nodes give it inputs; else the target has it."""
+    served: Served = NOT_SERVED
+    """The prompts that used it since it was loaded."""
+    last_miss: str | None = None
+    """Why the last call of its loader that should have found it did not."""
     opened: tuple[float, FileStamp] = (0.0, ())
     """When the loader last ran, and the stamps of its files before that."""
 
@@ -118,6 +123,9 @@ class Residency:
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
     """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
+    evidence: Evidence = field(default_factory=Evidence)
+    prompt: Callable[[], str] = str
+    """Returns the id of the user's prompt that runs in this thread, or an empty text."""
     _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
 
     def reset(self, slots: Iterable[Slot]) -> None:
@@ -176,15 +184,63 @@ class Residency:
         if slot and slot.loaded and stamp in (slot.loaded.stamp, None) and changes == slot.loaded.changes:
             slot.hits += 1
             slot.used = time.monotonic()
+            self._note(LoaderUse(spec.name, slot.call.name, "hit"))
             self.repair(slot.loaded.outputs)
             return slot.loaded.outputs
         if slot is None or slot.stage is not Stage.LOADING:
             self.misses[spec.name] += 1
+            self._note_miss(spec, arguments, slot, stamp)
         if slot and slot.loaded:
             slot.release()  # its file was replaced: the old weights must not stay beside the new ones
         if slot:
             slot.opened = (time.perf_counter(), stamp or ())
         return None
+
+    def finish(
+        self,
+        prompt: str,
+        cached: Iterable[tuple[LoaderSpec, Mapping[str, Any]]],
+        ran: float,
+        waited: float | None,
+        *,
+        worked: bool = True,
+    ) -> None:
+        """Note that a user's prompt is over. `cached`: the loader calls that ComfyUI's own cache answered."""
+        uses = [
+            LoaderUse(spec.name, slot.call.name if slot else None, "cached")
+            for spec, slot in ((spec, self._by_key.get(self._key(spec, given))) for spec, given in cached)
+        ]
+        done = self.evidence.finish(prompt, uses, ran, waited)
+        names = {use.model for use in done.uses if use.reason not in ("input", "not_planned")}
+        for slot in self.slots:
+            if worked and slot.loaded and slot.call.name in names:
+                slot.served = slot.served.add(ran)
+
+    def _note(self, use: LoaderUse) -> None:
+        if prompt := self.prompt():
+            self.evidence.note(prompt, use)
+
+    def _note_miss(
+        self, spec: LoaderSpec, arguments: Mapping[str, Any], slot: Slot | None, stamp: FileStamp | None
+    ) -> None:
+        reason: Reason
+        if slot is None:
+            same = [
+                one.call
+                for one in self.slots
+                if one.call.target and one.call.target.spec.class_id == spec.class_id
+            ]
+            model, reason, message = nearest_call(spec.name, arguments, same)
+        elif slot.loaded is None:
+            model, reason, message = slot.call.name, "not_loaded", f"its state was {slot.stage.value}"
+        elif stamp not in (slot.loaded.stamp, None):
+            model, reason, message = slot.call.name, "file", "the file was replaced after it was loaded"
+        else:
+            model, reason, message = slot.call.name, "changed", f"{spec.name} asked to run again"
+        missed = slot or (self.find(model) if model else None)
+        if missed:
+            missed.last_miss = f"{reason}: {message}"
+        self._note(LoaderUse(spec.name, model, "miss", reason, message))
 
     def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
         slot = self._by_key.get(self._key(spec, arguments))
@@ -199,6 +255,7 @@ class Residency:
             stamp = file_stamp(file.path for file in found) or ()
         slot.loaded = Loaded(outputs, stamp, time.perf_counter() - began, changes)
         slot.was_resident = False
+        slot.served = NOT_SERVED
         slot.warm_seconds = None
         slot.warm_bytes = slot.taken = 0
         slot.used = time.monotonic()

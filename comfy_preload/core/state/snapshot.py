@@ -10,6 +10,7 @@ from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.tally import Counted
 
@@ -86,6 +87,8 @@ class Model:
     evictions: int
     """How often ComfyUI moved it off its device, or it was released because memory ran short."""
     problems: tuple[Problem, ...]
+    served: Served = NOT_SERVED
+    last_miss: str | None = None
 
     @property
     def name(self) -> str:
@@ -174,6 +177,8 @@ class Snapshot:
     jobs: tuple[Job, ...] = ()
     queue_remaining: int = 0
     """Number of running and queued prompts, without our jobs."""
+    prompts: tuple[PromptUse, ...] = ()
+    """The last hundred prompts of users, newest last."""
     counted: Counted = field(default_factory=Counted)
     """Counters and histograms of this process."""
 
