@@ -5,6 +5,7 @@ Format of mountinfo: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 MOUNTINFO = Path("/proc/self/mountinfo")
 _NETWORK = re.compile(
     r"(nfs|cifs|smb|ceph|lustre|beegfs|glusterfs|gpfs|afs|9p|virtiofs|wekafs|ocfs2|vboxsf|drvfs)"
-    r"|fuse\.(?!(ext|ntfs|exfat|zfs|unionfs|mergerfs))"
+    r"|fuse($|\.(?!(ext|ntfs|exfat|zfs|unionfs|mergerfs)))"
 )
 """Start of a file system's type: reached over a network, or through the host of a virtual machine; FUSE mostly is."""
 
@@ -43,6 +44,15 @@ def mount_of(path: Path, table: Path = MOUNTINFO) -> Mount | None:
         if real.is_relative_to(mount.point) and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best
+
+
+def keeps_inodes(device: int, table: Path = MOUNTINFO) -> bool:
+    """Return whether files on this device (`st_dev`) have the same inode number for as long as they exist.
+
+    Network and FUSE file systems may number them again when their cache is dropped: rclone does after five minutes.
+    """
+    name = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
+    return not any(mount.is_network for mount in _mounts(table) if mount.device == name)
 
 
 def _mounts(table: Path) -> Iterator[Mount]:

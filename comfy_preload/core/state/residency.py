@@ -17,6 +17,7 @@ from typing import Any
 
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import FileStamp, ModelFile, Outputs, Placement, all_there
+from comfy_preload.core.machine import mounts
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import LoaderCall, call_key
 from comfy_preload.core.state.evidence import NOT_SERVED, Evidence, LoaderUse, Reason, Served, nearest_call
@@ -272,9 +273,13 @@ def heals(call: LoaderCall) -> bool:
 
 
 def file_stamp(paths: Iterable[Path]) -> FileStamp | None:
-    """Return (mtime_ns, size, inode) of each file, or None if one cannot be read. Reads no content."""
+    """Return (mtime_ns, size, inode) of each file, or None if one cannot be read. Reads no content.
+
+    The inode is 0 where the file system may change it while the file stays the same.
+    """
     try:
         stats = [path.stat() for path in paths]
     except OSError:
         return None
-    return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in stats)
+    stable = {device: mounts.keeps_inodes(device) for device in {s.st_dev for s in stats}}
+    return tuple((s.st_mtime_ns, s.st_size, s.st_ino if stable[s.st_dev] else 0) for s in stats)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from comfy_preload.core.machine import prefetch
 from comfy_preload.core.machine.prefetch import CHUNK, Prefetch
+from comfy_preload.core.state.residency import file_stamp
 
 PLENTY = 1 << 40
 
@@ -58,6 +59,32 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     with suppress(subprocess.TimeoutExpired):
         process.wait(5)
     process.kill()
+
+
+def test_inode_numbers(mount: Mount, tmp_path: Path) -> None:
+    """A file system that numbers its files again does not make them new ones; on a local disk the number tells."""
+    above, below = mount.folder / "a.bin", tmp_path / "below" / "a.bin"
+    before, seen = below.stat(), above.stat()
+    through, local = file_stamp([above]), file_stamp([below])
+
+    (tmp_path / "below" / "new.bin").write_bytes(below.read_bytes())
+    os.utime(tmp_path / "below" / "new.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (tmp_path / "below" / "new.bin").replace(below)
+
+    _until(lambda: above.stat().st_ino != seen.st_ino)  # the kernel keeps what it was told for a second
+    assert through == file_stamp([above])
+    assert local != file_stamp([below])
+
+    os.utime(below, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    _until(lambda: above.stat().st_mtime_ns != seen.st_mtime_ns)
+    assert through != file_stamp([above])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()
 
 
 def test_mount_that_stops(
