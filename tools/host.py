@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 RAY_VENV = ROOT / ".venv-ray"
 HOST = ROOT / ".host"
+FRONT_END = HOST / "front_end"
+"""The newest front end from PyPI, for `--front-end-root`."""
 DEV_REQUIREMENTS = ROOT / "requirements-dev.txt"
 RAY_REQUIREMENTS = ROOT / "deploy" / "ray" / "requirements.txt"
 
@@ -111,6 +113,7 @@ def setup() -> None:
     _install(comfyui_path())
     _install_node_tools()
     _install_ray()
+    _make_front_end()
     python = comfyui_python()
     _build_device(python)
     _say(
@@ -186,12 +189,28 @@ def _make_host() -> None:
     stamp.write_text(wanted, encoding="utf-8")
 
 
-def _unpack(wheel: Path, target: Path) -> None:
+def _make_front_end() -> None:
+    """Only the tests in the newest front end need it: without it they are skipped."""
+    if FRONT_END.is_dir():
+        return
+    _say("downloading the newest front end")
+    HOST.mkdir(parents=True, exist_ok=True)
+    try:
+        _pip("download", "--no-deps", "--dest", str(HOST), "comfyui-frontend-package")
+    except SetupError as error:
+        _say(f"{error}; the tests in it will be skipped")
+        return
+    (wheel,) = HOST.glob("comfyui_frontend_package-*.whl")
+    _unpack(wheel, FRONT_END, "comfyui_frontend_package/static/")
+    wheel.unlink()
+
+
+def _unpack(wheel: Path, target: Path, folder: str = HOST_FOLDER) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if not name.startswith(HOST_FOLDER) or name.endswith("/"):
+            if not name.startswith(folder) or name.endswith("/"):
                 continue
-            path = target / name.removeprefix(HOST_FOLDER)
+            path = target / name.removeprefix(folder)
             if not path.resolve().is_relative_to(target.resolve()):
                 raise SetupError(f"{wheel.name} wants to write outside its folder: {name}")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import { say } from "./words.js";
 
 /** Opens the dialog. It tells by itself what went wrong. */
 export async function showEntries() {
-  const text = make("textarea", { class: "cp-yaml", readonly: true, rows: 12, spellcheck: "false" });
+  const text = make("textarea", { class: "cp-yaml", readonly: true, rows: 3, spellcheck: "false" });
   const note = make("p", { class: "cp-fine", role: "status" });
   const title = make("h3", { id: "cp-entries-title" });
   const take = button("pi-copy", async () => {
@@ -21,7 +21,7 @@ export async function showEntries() {
   });
   /** @type {{prompt: Record<string, any>, tag: string} | null} */
   let shown = null;
-  const add = button("pi-plus", async () => {
+  const addLines = async () => {
     if (!shown) return;
     dress(add, { label: say("action.add"), enabled: false });
     try {
@@ -30,7 +30,8 @@ export async function showEntries() {
     } catch (error) {
       write(note, error instanceof client.RefusedError ? `${error.message} ${error.hint}` : String(error));
     }
-  });
+  };
+  const add = button("pi-plus", addLines, "cp-main");
   const close = button("pi-times", () => dialog.close());
   const dialog = make(
     "dialog",
@@ -57,6 +58,7 @@ export async function showEntries() {
     const { output } = await app.graphToPrompt();
     const answer = await client.entries(output);
     text.value = answer.text;
+    text.rows = Math.min(12, Math.max(3, answer.text.split("\n").length));
     shown = { prompt: output, tag: answer.tag };
     write(note, say(text.value.trim() ? "entries.help" : "entries.none"));
     dress(add, { label: say("action.add"), enabled: /^[^#\s]/m.test(answer.text) });

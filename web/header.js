@@ -42,8 +42,13 @@ export class Header {
     write(this.status, name("status", snapshot.status));
     put(this.status, "title", name("statusHelp", snapshot.status));
     write(this.counts, models.total ? say("counts", { ready: models.ready, total: models.total }) : "");
-    show(this.failed, models.failed > 0);
-    write(this.failed, say("failed", { n: models.failed }));
+    // every red box below: models, warm-ups, and the file
+    const failed =
+      models.failed +
+      snapshot.warmups.filter((one) => one.state === "failed").length +
+      (snapshot.failing["preload.yaml"] ? 1 : 0);
+    show(this.failed, failed > 0);
+    write(this.failed, say("failed", { n: failed }));
     show(this.bar, busy);
     show(this.how, busy);
     const percent = Math.floor(progress.fraction * 100);

@@ -17,8 +17,9 @@ const category = label("settingsCategories", "Comfy Preload");
 
 /** @param {"reload" | "release" | "sleep" | "wake"} command @param {string} [model] */
 async function order(command, model) {
-  await send(command, model);
+  const job = await send(command, model);
   watch.ask();
+  return job;
 }
 
 /** As a command of ComfyUI: what goes wrong is told in a message. @param {"reload" | "release" | "sleep" | "wake"} what */

@@ -1,4 +1,4 @@
-/** One row for each model, as high in every state but failed, so that nothing jumps: what it is, where it is, how long it took, and what can be done about it. */
+/** One row for each model, as high in every state but failed, so that nothing jumps. Its figures open under the name. */
 
 import { button, dress, make, put, show, write } from "./parts.js";
 import { Trouble } from "./trouble.js";
@@ -14,7 +14,16 @@ const STAGES = /** @type {const} */ (["read", "load", "move", "warm"]);
  */
 export function rows(order, facts, isBusy) {
   return (first) => {
-    const title = make("h4", { class: "cp-name", title: first.name });
+    const title = make("button", {
+      type: "button",
+      class: "cp-open",
+      "aria-expanded": "false",
+      title: first.name,
+    });
+    title.addEventListener("click", () => {
+      show(details, details.hidden);
+      put(title, "aria-expanded", details.hidden ? "false" : "true");
+    });
     const state = make("span", { class: "cp-state" });
     const reload = button(
       "pi-refresh",
@@ -34,17 +43,20 @@ export function rows(order, facts, isBusy) {
       { class: "cp-meter", role: "meter", "aria-valuemin": 0, "aria-valuemax": 100 },
       resident,
     );
-    const stages = stageBar();
-    const use = make("span", { class: "cp-use cp-fine" });
+    const details = make("div", { class: "cp-fine cp-details", hidden: true });
     const trouble = new Trouble(() => `${first.name} (${first.loader})`, facts);
-    const third = make("div", { class: "cp-line cp-fine cp-third" }, stages.node);
     const node = make(
       "li",
       { class: "cp-model" },
-      make("div", { class: "cp-line" }, title, use, make("span", { class: "cp-tools" }, reload, release)),
-      make("div", { class: "cp-line cp-fine" }, state, what, where),
+      make(
+        "div",
+        { class: "cp-line cp-only" },
+        make("h4", { class: "cp-name" }, title),
+        make("span", { class: "cp-tools" }, reload, release),
+      ),
+      make("div", { class: "cp-line cp-only cp-fine" }, state, what, where),
       meter,
-      third,
+      details,
       trouble.node,
     );
 
@@ -53,7 +65,8 @@ export function rows(order, facts, isBusy) {
       const loaded = ["staged", "resident", "warm", "evicted"].includes(model.state);
       put(node, "data-state", model.state);
       write(title, model.name);
-      write(state, name("state", model.state));
+      const inMemory = model.state === "resident" && (model.device ?? "").startsWith("cpu");
+      write(state, name("state", inMemory ? "inMemory" : model.state));
       put(state, "title", name("stateHelp", model.state));
       dress(reload, { label: "", title: say("action.reloadOne", { model: model.name }), enabled: free });
       dress(release, {
@@ -67,58 +80,35 @@ export function rows(order, facts, isBusy) {
           .filter(Boolean)
           .join(" · "),
       );
-      put(what, "title", model.loader);
+      put(what, "title", what.textContent);
       const share = loaded && model.bytes ? model.bytes_on_device / model.bytes : 0;
-      put(where, "title", loaded ? say("onDeviceHelp") : null);
+      const partly = loaded && share > 0 && share < 0.99;
+      put(where, "title", partly ? say("onDeviceHelp") : null);
       write(
         where,
-        loaded
+        partly
           ? say("onDevice", { there: size(model.bytes_on_device), all: size(model.bytes) })
           : model.bytes
             ? size(model.bytes)
             : "",
       );
       show(meter, model.state !== "failed");
-      show(third, model.state !== "failed");
       put(meter, "aria-valuenow", Math.round(share * 100));
       put(meter, "aria-label", say("meter", { model: model.name }));
       resident.style.width = `${share * 100}%`;
-      stages.update(model.seconds);
-      write(
-        use,
-        [
-          loaded || model.hits ? say("hits", { n: model.hits }) : "",
-          model.evictions ? say("evictions", { n: model.evictions }) : "",
-        ]
-          .filter(Boolean)
-          .join(" · "),
-      );
+      write(details, figures(model));
       trouble.update(model.error);
     };
     return node;
   };
 }
 
-/** The seconds of each stage, side by side, as wide as they took long. */
-function stageBar() {
-  const parts = STAGES.map((stage) => make("span", { class: `cp-stage cp-${stage}` }));
-  const bar = make("span", { class: "cp-stages", "aria-hidden": "true" }, ...parts);
-  const text = make("span");
-  const node = make("span", { class: "cp-took" }, bar, text);
-  return {
-    node,
-    /** @param {import("./types.js").Model["seconds"]} took */
-    update(took) {
-      const known = STAGES.filter((stage) => took[stage] !== null && took[stage] > 0);
-      const total = known.reduce((sum, stage) => sum + (took[stage] ?? 0), 0);
-      STAGES.forEach((stage, number) => {
-        parts[number].style.flexGrow = String(((took[stage] ?? 0) / total) * 100);
-        show(parts[number], known.includes(stage));
-      });
-      show(node, known.length > 0);
-      const each = known.map((stage) => `${say(`stage.${stage}`)} ${seconds(took[stage] ?? 0)}`).join(" · ");
-      write(text, each);
-      put(node, "title", known.length > 1 ? seconds(total) : null);
-    },
-  };
+/** The loader, the seconds of each stage, and how often it was used. @param {import("./types.js").Model} model */
+function figures(model) {
+  const took = STAGES.filter((stage) => model.seconds[stage]).map(
+    (stage) => `${say(`stage.${stage}`)} ${seconds(model.seconds[stage] ?? 0)}`,
+  );
+  const parts = [model.loader, ...took, say("hits", { n: model.hits })];
+  if (model.evictions) parts.push(say("evictions", { n: model.evictions }));
+  return parts.join(" · ");
 }

@@ -8,29 +8,26 @@ import { Trouble } from "./trouble.js";
 import { isBusy, isPreloading } from "./watch.js";
 import { clock, language, name, say, seconds } from "./words.js";
 
+/** @typedef {"reload" | "release" | "sleep" | "wake"} Command */
+
 /** So many models, and there is a field to find one in. */
 const MANY = 8;
 
 export class Panel {
   /**
-   * @param {(command: "reload" | "release" | "sleep" | "wake", model?: string) => Promise<void>} order
+   * @param {(command: Command, model?: string) => Promise<import("./types.js").Job>} order
    * @param {() => void} showEntries
    */
   constructor(order, showEntries) {
     this.header = new Header(() => this.#toFirstFailed());
     this.access = new Access();
     this.reload = button("pi-refresh", () => this.#order("reload"));
-    this.sleep = button("pi-moon", () => this.#order("sleep"));
-    this.wake = button("pi-sun", () => this.#order("wake"));
+    this.sleep = button("pi-moon", () => this.#order(this.view.snapshot?.sleeping ? "wake" : "sleep"));
     this.entries = button("pi-list", showEntries);
-    this.tools = make(
-      "div",
-      { class: "cp-toolbar", role: "group" },
-      this.reload,
-      this.sleep,
-      this.wake,
-      this.entries,
-    );
+    this.tools = make("div", { class: "cp-toolbar", role: "group" }, this.reload, this.sleep, this.entries);
+    this.result = make("p", { class: "cp-result", role: "status", hidden: true });
+    /** The id of the last job that this page ordered. */
+    this.ordered = "";
     this.file = new Trouble(
       () => "preload.yaml",
       () => this.facts(),
@@ -55,6 +52,7 @@ export class Panel {
       { class: "cp-panel" },
       this.header.node,
       this.tools,
+      this.result,
       this.access.node,
       this.fault.node,
       this.file.node,
@@ -86,16 +84,13 @@ export class Panel {
     this.header.update(view);
     this.access.update();
     dress(this.reload, { label: say("action.reload"), title: say("action.reloadAll"), enabled: open });
+    const asleep = snapshot?.sleeping ?? false;
     dress(this.sleep, {
-      label: say("action.sleep"),
-      title: say("action.sleepHelp"),
-      enabled: open && snapshot?.status !== "sleeping",
+      label: say(asleep ? "action.wake" : "action.sleep"),
+      title: say(asleep ? "action.wakeHelp" : "action.sleepHelp"),
+      enabled: open,
     });
-    dress(this.wake, {
-      label: say("action.wake"),
-      title: say("action.wakeHelp"),
-      enabled: open && snapshot?.status === "sleeping",
-    });
+    put(this.sleep.firstChild, "class", asleep ? "pi pi-sun" : "pi pi-moon");
     dress(this.entries, { label: say("action.entries"), title: say("action.entriesHelp") });
     put(this.tools, "aria-label", say("actions"));
     put(this.node, "data-stale", !connected);
@@ -104,7 +99,8 @@ export class Panel {
 
   /** @param {import("./types.js").Snapshot} now */
   #fill(now) {
-    const items = now.models.items;
+    const items = failedFirst(now.models.items);
+    this.#showResult(now.jobs.find((job) => job.id === this.ordered));
     const wanted = this.filter.value.trim().toLowerCase();
     this.fault.update(now.fault);
     this.file.update(now.failing["preload.yaml"] ?? null);
@@ -124,7 +120,12 @@ export class Panel {
       this.modelRow,
       items.length > 0,
     );
-    this.warmups.update(say("warmups"), now.warmups, (one) => one.name, this.warmupRow.for(warmupFacts));
+    this.warmups.update(
+      say("warmups"),
+      failedFirst(now.warmups),
+      (one) => one.name,
+      this.warmupRow.for(warmupFacts),
+    );
     this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.jobRow.for(jobFacts));
     const waiting = now.queue_remaining ? say("waiting", { n: now.queue_remaining }) : "";
     write(this.host, [this.facts(), waiting].filter(Boolean).join(" · "));
@@ -138,12 +139,27 @@ export class Panel {
       : "";
   }
 
-  /** @param {"reload" | "release" | "sleep" | "wake"} command @param {string} [model] */
+  /** What became of the last command, beside its button. @param {import("./types.js").Job | undefined} job */
+  #showResult(job) {
+    show(this.result, job !== undefined);
+    if (!job) return;
+    put(this.result, "data-state", job.state);
+    const title = [name("command", job.command), job.model].filter(Boolean).join(" ");
+    const said =
+      job.error?.message ??
+      (did(job).join(" · ") || say(job.state === "done" ? "nothingNew" : `jobState.${job.state}`));
+    write(this.result, `${title}: ${said}`);
+    put(this.result, "title", this.result.textContent);
+  }
+
+  /** @param {Command} command @param {string} [model] */
   async #order(command, model) {
     try {
-      await this.give(command, model);
+      this.ordered = (await this.give(command, model)).id;
       this.access.forget();
-      this.header.announce(say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }));
+      this.header.announce(
+        say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }),
+      );
     } catch (error) {
       this.access.refuse(/** @type {Error} */ (error), () => this.#order(command, model));
     }
@@ -156,6 +172,12 @@ export class Panel {
     row?.scrollIntoView({ block: "center" });
     row?.querySelector("button")?.focus({ preventScroll: true });
   }
+}
+
+/** @template {{state: string}} T @param {T[]} items @returns {T[]} */
+function failedFirst(items) {
+  const failed = items.filter((one) => one.state === "failed");
+  return failed.length ? [...failed, ...items.filter((one) => one.state !== "failed")] : items;
 }
 
 /** A heading and a list, gone while there is nothing in it. @param {string} id @param {string} kind */
@@ -233,9 +255,7 @@ function jobFacts(item) {
     took && item.started !== item.ended ? took : "",
     item.reason === "memory" ? say("forMemory") : "",
   ];
-  for (const what of /** @type {const} */ (["loaded", "kept", "released"])) {
-    if (item[what].length) parts.push(`${say(`did.${what}`)} ${few(item[what])}`);
-  }
+  parts.push(...did(item));
   const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
   return {
     title,
@@ -244,6 +264,13 @@ function jobFacts(item) {
     fine: parts.filter(Boolean).join(" · "),
     error: item.error,
   };
+}
+
+/** What a job loaded, kept and released. @param {import("./types.js").Job} item @returns {string[]} */
+function did(item) {
+  return /** @type {const} */ (["loaded", "kept", "released"])
+    .filter((what) => item[what].length)
+    .map((what) => `${say(`did.${what}`)} ${few(item[what])}`);
 }
 
 /** @param {string[]} names */

@@ -17,7 +17,7 @@
  * }} Job
  *
  * @typedef {{
- *   status: string, since: string, queue_remaining: number,
+ *   status: string, since: string, sleeping: boolean, queue_remaining: number,
  *   models: {total: number, ready: number, failed: number, items: Model[]},
  *   progress: {fraction: number, bytes: number, bytes_total: number, seconds: number, eta: number | null},
  *   failing: Record<string, Problem>, fault: Problem | null, warmups: WarmUp[], jobs: Job[],

@@ -75,6 +75,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         **ready(snapshot, verbose=True),
         "hits": sum(item.hits for item in snapshot.models),
         "misses": snapshot.misses,
+        "sleeping": snapshot.sleeping,
         "queue_remaining": snapshot.queue_remaining,
         "warmups": [_warmup(item) for item in snapshot.warmups if item.requested],
         "not_preloaded": [_not_preloaded(item) for item in snapshot.not_preloaded[:MAX_LEFT]],

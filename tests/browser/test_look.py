@@ -27,7 +27,7 @@ workflows:
     warmup: true
 """
 WORDS = {
-    "en": ("Degraded", "3 of 4 loaded", "text encoder", "warm-up"),
+    "en": ("Degraded", "3 of 4 loaded", "text encoder", "Warm-ups"),
     "zh": ("降级", "已加载 3 / 4", "文本编码器", "预热"),
 }
 

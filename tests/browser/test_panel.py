@@ -73,8 +73,10 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     assert "file_missing · line 6" == trouble.locator("code").inner_text()
     assert "!" == window.badge
 
+    names = window.panel.locator(".cp-model").evaluate_all("rows => rows.map(row => row.dataset.key)")
+    assert ["flux", "tiny", "taesd3"] == names, "what failed is on top"
     window.button("1 failed").click()
-    assert "Reload flux" == focused(window)
+    assert "flux" == window.page.evaluate("document.activeElement?.closest('.cp-model')?.dataset.key")
     trouble.get_by_role("button").click()
     trouble.get_by_text("Copied").wait_for()
     copied = window.page.evaluate("navigator.clipboard.readText()")
@@ -93,7 +95,7 @@ def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
     window.button(SLEEP).click()
     window.wait("Sleeping")
     window.wait_until(lambda: window.state("tiny") == "evicted", "off the device")
-    assert "0 B / 3.2 MB" in window.row("tiny").inner_text()
+    assert "3.2 MB" in window.row("tiny").inner_text()
     assert "sleeping" == server.get("/ready").json["status"]
     window.button(WAKE).click()
     window.wait("Degraded")
@@ -102,6 +104,32 @@ def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
     window.wait_until(lambda: jobs.count() >= 2 and jobs.first.get_attribute("data-state") == "done", "done")
     assert "Wake" in jobs.first.inner_text()
     assert "loaded: tiny, taesd3" in jobs.first.inner_text()
+
+
+def test_figures_of_a_model(window: Window) -> None:
+    """Seconds and hits open under the name, by mouse or keyboard; rows that did not fail are of one height."""
+    name = window.row("tiny").get_by_role("button", name="tiny", exact=True)
+    details = window.row("tiny").locator(".cp-details")
+    heights = window.panel.locator('.cp-model:not([data-state="failed"])').evaluate_all(
+        "rows => rows.map(row => row.offsetHeight)"
+    )
+    assert 1 == len(set(heights))
+    assert details.is_hidden()
+    name.click()
+    assert "UNETLoader · load " in details.inner_text()
+    assert "hits " in details.inner_text()
+    assert "true" == name.get_attribute("aria-expanded")
+    name.press("Enter")
+    assert details.is_hidden()
+    assert "in memory" in window.row("tiny").inner_text(), "there is no other device"
+
+
+def test_result_beside_the_button(window: Window) -> None:
+    """What became of Reload stands under it."""
+    window.button(RELOAD).click()
+    result = window.panel.locator(".cp-result")
+    window.wait_until(lambda: result.get_attribute("data-state") == "done", "done")
+    assert "Reload: kept: tiny, taesd3" in result.inner_text() or "nothing new" in result.inner_text()
 
 
 def test_release_and_reload_of_one_model(window: Window) -> None:
@@ -143,13 +171,10 @@ def test_keyboard_only(window: Window) -> None:
     assert SLEEP == focused(window)
     page.keyboard.press("Enter")
     window.wait("Sleeping")
-    assert SLEEP == focused(window)
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
     assert WAKE == focused(window)
     page.keyboard.press("Space")
     window.wait("Degraded")
-    assert WAKE == focused(window)
+    assert SLEEP == focused(window)
 
 
 def test_refusal_and_token(window: Window) -> None:

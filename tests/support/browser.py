@@ -28,7 +28,8 @@ QUIET = {
     "Comfy.Minimap.Visible": False,
 }
 """Settings that keep ComfyUI's own dialogs off the page."""
-TAB = ".comfy-preload-tab-button"
+TAB = ':is(nav, .side-tool-bar-container) button:is([aria-label="Preload"], [aria-label="模型预加载"])'
+"""By its name: front end 1.58 has no class of the tab any more."""
 PANEL = ".cp-panel:not(dialog)"
 TIMEOUT_MS = 15_000
 

@@ -204,6 +204,7 @@ class Readiness:
             unresponsive=unresponsive,
             loop_lag=self._pulse.lag,
             jobs=self._jobs.all(),
+            sleeping=self._phase is Phase.SLEEPING,
             queue_remaining=self._queue_remaining(),
             prompts=residency.evidence.prompts,
         )

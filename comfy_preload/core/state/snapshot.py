@@ -175,6 +175,8 @@ class Snapshot:
     loop_lag: float = 0.0
     """Seconds for which the event loop has not run."""
     jobs: tuple[Job, ...] = ()
+    sleeping: bool = False
+    """Whether `sleep` was the last of sleep and wake, whatever the status says besides."""
     queue_remaining: int = 0
     """Number of running and queued prompts, without our jobs."""
     prompts: tuple[PromptUse, ...] = ()
