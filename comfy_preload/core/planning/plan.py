@@ -116,25 +116,24 @@ def build(entries: Iterable[Entry], host: Loaders) -> Plan:
     calls: dict[str, LoaderCall] = {}
     duplicates: list[tuple[str, str]] = []
     specs: dict[str, LoaderSpec | None] = {}
-    written: dict[str, str] = {}
     for entry in entries:
-        if entry.node is not None:  # workflows share models: what is not there is missing once
-            same = call_key(entry.loader, {**entry.inputs, **_feeds(entry, entry.node)})
-            if same and written.setdefault(same, entry.name) != entry.name:
-                duplicates.append((entry.name, written[same]))
-                continue
         try:
             call = _call(entry, host, specs)
         except Exception as error:  # noqa: BLE001 — a node's own INPUT_TYPES(): one bad class costs one entry
             wrong = failure(entry.loader, error)
             call = replace(uncalled(entry), problems=(replace(wrong, line=entry.line),))
-        key = (call.target.key if call.target else call_key(entry.loader, entry.inputs)) or call.name
+        key = (call.target.key if call.target else _written_key(entry)) or call.name
         if key in calls and not entry.problems:
             duplicates.append((call.name, calls[key].name))
             calls[key] = _merged(calls[key], call)
         else:
             calls[call.name if entry.problems else key] = call
     return Plan(tuple(calls.values()), tuple(duplicates))
+
+
+def _written_key(entry: Entry) -> str:
+    """Return the key of a call that cannot be made: what the settings or the workflow say of it."""
+    return call_key(entry.loader, {**entry.inputs, **(_feeds(entry, entry.node) if entry.node else {})})
 
 
 def _merged(first: LoaderCall, other: LoaderCall) -> LoaderCall:

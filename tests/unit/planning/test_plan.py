@@ -503,3 +503,16 @@ def test_linked_inputs() -> None:
 
     assert ["a", "c"] == [call.name for call in found.calls]
     assert [()] * 2 == [call.problems for call in found.calls]
+
+
+@pytest.mark.parametrize("file", ["ae.safetensors", "gone.sft"])
+def test_shared_by_workflows(file: str) -> None:
+    """A call of several workflows is required if one of them is, wherever that one stands, and whether it can be made."""
+    graph = {"1": {"class_type": "VAELoader", "inputs": {"vae_name": file}}}
+    entries = [
+        replace(from_workflow(name, "VAELoader", graph), required=required)
+        for name, required in (("a", False), ("b", True), ("c", False))
+    ]
+    (only,) = build(entries, Catalogue()).calls
+
+    assert ("a", True) == (only.name, only.entry.required)
