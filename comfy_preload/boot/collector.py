@@ -29,12 +29,14 @@ class CollectorPause:
         self._timer.start()
 
     def end(self) -> None:
-        """Switch it on again. What lives now is left out of later collections (`gc.freeze`). May be called again."""
+        """Switch it on again. May be called again.
+
+        What lives now is not frozen (`gc.freeze`): the executor's first caches would never be freed.
+        """
         timer, self._timer = self._timer, None
         if timer is None:
             return
         timer.cancel()
         if timer is not threading.current_thread():
             timer.join()
-        gc.freeze()
         gc.enable()

@@ -8,7 +8,6 @@ Source: `prompt_worker` in main.py, `PromptQueue` and `PromptExecutor` in execut
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 import uuid
@@ -167,7 +166,6 @@ def empty_cache(server: Any) -> None:
     For what was released to be freed, under every cache flag: only the classic cache is emptied by another prompt
     (`--cache-lru`, `--cache-ram` and the default of 0.33.0 keep outputs). `prompt_worker`, main.py: 0.3.75 and 0.33.0.
     """
-    gc.unfreeze()  # the executor's first caches are cycles, made before boot/collector.py froze what lived then
     server.prompt_queue.set_flag("unload_models", data=False)
     server.prompt_queue.set_flag("free_memory", data=True)
 

@@ -66,7 +66,6 @@ def test_start() -> None:
     [
         pytest.param([], id="nothing"),
         pytest.param(["frobnicate"], id="unknown-command"),
-        pytest.param(["wait"], id="no-url"),
         pytest.param(["wait", "127.0.0.1:8188"], id="no-scheme"),
         pytest.param(["wait", "http://[::1"], id="broken-address"),
         pytest.param(["wait", "http://x:99999"], id="no-such-port"),

@@ -106,7 +106,7 @@ from server import PromptServer
 
 @PromptServer.instance.routes.get("/collector")
 async def collector(request):
-    return web.json_response({"on": gc.isenabled(), "frozen": gc.get_freeze_count()})
+    return web.json_response({"on": gc.isenabled()})
 
 NODE_CLASS_MAPPINGS = {}
 """
@@ -129,10 +129,9 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
 
 
 def test_collector_is_back(comfy: Comfy) -> None:
-    """Once the port is open, Python collects as usual; without models, nothing was changed."""
-    for preload, frozen in (("models: [{vae: taesd}]", True), ("models: []", False)):
+    """Once the port is open, Python collects as usual, with models and without."""
+    for preload in ("models: [{vae: taesd}]", "models: []"):
         server = comfy(preload=preload, custom_nodes={"collector": COLLECTOR})
         server.wait_listening()
-        state = server.get("/collector").json
 
-        assert (True, frozen) == (state["on"], state["frozen"] > 0)
+        assert server.get("/collector").json["on"] is True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from collections.abc import Iterator
 
@@ -17,12 +16,11 @@ from comfy_preload.boot.collector import CollectorPause
 def as_before() -> Iterator[None]:
     """The tests' own collector stays on."""
     yield
-    gc.unfreeze()
     gc.enable()
 
 
 def test_off_and_on_again() -> None:
-    """What was made meanwhile is left out of later collections."""
+    """It is on again afterwards, also when that is asked for twice."""
     pause = CollectorPause()
     pause.begin()
     assert not gc.isenabled()
@@ -30,19 +28,19 @@ def test_off_and_on_again() -> None:
     pause.end()
 
     assert gc.isenabled()
-    assert gc.get_freeze_count() > 0
+    assert 0 == gc.get_freeze_count(), "nothing is left out of later collections"
 
 
 def test_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """If ComfyUI never gets to open its port, the collector comes back after LIMIT."""
     monkeypatch.setattr(collector, "LIMIT", 0.01)
-    came_back = threading.Event()
-    monkeypatch.setattr(gc, "freeze", came_back.set)
     CollectorPause().begin()
-
-    assert came_back.wait(60)
-    while not gc.isenabled():
+    for _ in range(6000):
+        if gc.isenabled():
+            break
         time.sleep(0.01)
+
+    assert gc.isenabled()
 
 
 def test_left_alone() -> None:
