@@ -32,7 +32,7 @@ def test_progress_then_the_table(server: ComfyServer, window: Window) -> None:
     bar = window.panel.get_by_role("progressbar")
     assert 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100
     assert " MB of " in (bar.get_attribute("aria-valuetext") or "")
-    assert ["staged", "loading", "pending"] == [window.state(model) for model in ("tiny", "gate", "taesd3")]
+    assert ["resident", "loading", "pending"] == [window.state(model) for model in ("tiny", "gate", "taesd3")]
     assert window.badge == bar.get_attribute("aria-valuenow")
     assert window.panel.locator("header [aria-live]").inner_text().startswith("Loading")
     assert window.button("Read preload.yaml again and load new and changed models").get_attribute(

@@ -69,7 +69,7 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
     window.wait("Degraded")
     trouble = window.row("flux").locator(".cp-trouble")
     assert "tinyy.safetensors is in none of" in trouble.locator(".cp-message").inner_text()
-    assert "Nearest: tiny.safetensors" == trouble.locator(".cp-hint").inner_text()
+    assert "Nearest: tiny.safetensors." == trouble.locator(".cp-hint").inner_text()
     assert "file_missing · line 6" == trouble.locator("code").inner_text()
     assert "!" == window.badge
 
@@ -128,6 +128,7 @@ def test_result_beside_the_button(window: Window) -> None:
     """What became of Reload stands under it."""
     window.button(RELOAD).click()
     result = window.panel.locator(".cp-result")
+    window.wait_until(lambda: "Reload" in result.inner_text(), "the result of this command")
     window.wait_until(lambda: result.get_attribute("data-state") == "done", "done")
     assert "Reload: kept: tiny, taesd3" in result.inner_text() or "nothing new" in result.inner_text()
 

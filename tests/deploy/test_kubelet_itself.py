@@ -65,7 +65,7 @@ def stub(tmp_path: Path) -> Iterator[Callable[..., tuple[Kubelet, Stub]]]:
     def make(*words: str) -> tuple[Kubelet, Stub]:
         one = Stub(tmp_path, *words)
         stubs.append(one)
-        return Kubelet(pod(chart()), one, {"probe": one.port}, pace=FAST), one
+        return Kubelet(pod(chart()), one, {"probe": one.port, "http": one.port}, pace=FAST), one
 
     yield make
     for one in stubs:

@@ -84,4 +84,4 @@ def test_port_taken(comfy: Comfy, own: bool) -> None:  # noqa: FBT001 — a tabl
             preload=f"probe: {{port: {port}}}\nmodels: [{{vae: taesd3}}]", **({"port": port} if own else {})
         )
         server.wait_ready()
-        assert 1 == sum("probe: port" in line for line in server.log.splitlines())
+        assert 1 == sum("probe" in line and f"port {port}" in line for line in server.log.splitlines())
