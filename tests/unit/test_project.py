@@ -43,6 +43,7 @@ def sources() -> list[Path]:
     """The project's text files, without what `make setup` and the tests make."""
     made = {
         ".venv",
+        ".venv-ray",
         ".host",
         ".git",
         "__pycache__",
