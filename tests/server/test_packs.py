@@ -99,12 +99,13 @@ def test_answer_of_the_class_counts(server: ComfyServer, name: str, loader: str)
     server.run(prompts.unrelated())
     assert first == server.sink(prompts.load(loader, path="content.txt"))["any"]["id"]
 
+    missed = misses(server).get(loader, 0)
     _rewrite(file, "other" if file.read_text(encoding="utf-8") == "first" else "first")
     second = server.sink(prompts.load(loader, path="content.txt"))["any"]["id"]
     before = hits(server)[name]
     server.run(prompts.unrelated())
 
-    assert first != second
+    assert missed + 1 == misses(server)[loader], "ids of freed objects are used again: count what was loaded"
     assert second == server.sink(prompts.load(loader, path="content.txt"))["any"]["id"]
     assert before + 1 == hits(server)[name]
 

@@ -154,8 +154,9 @@ workflows:
         "workflows: [{path: good.json, warmup: true}, {path: raises.json, warmup: true, required: false}]"
     )
     (tmp_path / "preload.yaml").write_text(raising, encoding="utf-8")
-    told = carry_out(server, "reload")
-    assert ("failed", "warmup_failed") == (told["state"], told["error"]["code"])
+    lacking = carry_out(server, "reload")
+    assert ("failed", "reload_lacks") == (lacking["state"], lacking["error"]["code"])
+    assert "TestRaisingLoader" in lacking["error"]["message"]
     assert (200, "degraded") == ((reply := server.get("/ready")).status, reply.json["status"])
     assert 1 == sum("warmed up with good.json" in line for line in own_lines(server)), (
         "no model changed: it is warm still"
