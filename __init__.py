@@ -1,7 +1,8 @@
 """Comfy Preload: load models before ComfyUI takes traffic, and report at `/ready`.
 
 What ComfyUI imports, under a name that it makes from this folder's path. The code is in the package
-`comfy_preload`, imported from its file: a `sys.path` entry for this folder would let our `nodes` shadow ComfyUI's.
+`comfy_preload`, imported from its file: a `sys.path` entry for this folder would let our `nodes` shadow
+ComfyUI's.
 """
 
 from __future__ import annotations

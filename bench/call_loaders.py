@@ -1,6 +1,8 @@
 """Call ComfyUI's loader nodes, then exit: a recipe that only fills the page cache. Run by ComfyUI's Python.
 
-call_loaders.py COMFYUI BASE_DIRECTORY CALLS [COMFYUI_ARGUMENTS]    CALLS: JSON, [{"class_type": …, "inputs": {…}}]
+call_loaders.py COMFYUI BASE_DIRECTORY CALLS [COMFYUI_ARGUMENTS]
+
+CALLS: JSON, [{"class_type": …, "inputs": {…}}]
 """
 
 from __future__ import annotations

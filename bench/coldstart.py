@@ -1,6 +1,7 @@
-"""Measure cold starts, six methods interleaved: the figures of docs/performance.md (`make bench`).
+r"""Measure cold starts, six methods interleaved: the figures of docs/performance.md (`make bench`).
 
-python -m bench.coldstart --rounds 5 --size small --size sd15 --json docs/performance.json --plot docs/performance.svg
+python -m bench.coldstart --rounds 5 --size small --size sd15 \
+    --json docs/performance.json --plot docs/performance.svg
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ GROW = ((1, 12), (2, 12), (4, 12), (8, 12), (1, 7), (1, 15), (1, 19), (1, 24))
 """(models, depth): 0.1 GB at depth 7, 0.5 at 12, 1 at 15, 2 at 19, 4 at 24."""
 GROWN_HEAD = [
     (
-        "| models | alone: first prompt | ours: ready after listening alone | ours: first prompt | ours: steady "
+        "| models | alone: first prompt | ours: ready after listening alone | ours: first prompt | ours: "
+        "steady "
         "| alone: first image | ours: first image |"
     ),
     "|---|---|---|---|---|---|---|",
@@ -264,7 +266,8 @@ def main() -> int:
         result["ratios"] |= _prefetch_ratios(result)
         results.append(result)
         print(
-            f"\n{result['title']}\n\n{table(result)}\n\n{json.dumps(result['ratios'] | result['limits'], indent=1)}\n"
+            f"\n{result['title']}\n\n{table(result)}\n\n"
+            f"{json.dumps(result['ratios'] | result['limits'], indent=1)}\n"
         )
     grown = [_grown(count, depth) for count, depth in GROW] if options.grow else []
     if grown:

@@ -1,9 +1,12 @@
-"""What the plugin costs where it does nothing: the import with an empty list, and a health check. Seconds, medians.
+"""What the plugin costs where it does nothing: the import with an empty list, and a health check.
+
+Seconds, medians.
 
 python -m bench.costs --rounds 20
 
-The targets are 50 ms for the import, beside yaml, aiohttp and psutil, which ComfyUI has already imported, and 150 ms for
-`python preload.py wait --once`, Python's own start included. Tests count modules instead (tests/loader, tests/cli).
+The targets are 50 ms for the import, beside yaml, aiohttp and psutil, which ComfyUI has already imported, and
+150 ms for `python preload.py wait --once`, Python's own start included. Tests count modules instead
+(tests/loader, tests/cli).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ LOAD = ROOT / "tests" / "support" / "load_as_comfyui.py"
 
 
 def import_seconds(folder: Path) -> float:
-    """Of a fresh interpreter that imports the plugin in `folder` as ComfyUI does, with the settings as shipped."""
+    """Of a fresh interpreter that imports the plugin in `folder` as ComfyUI does, settings as shipped."""
     done = subprocess.run(
         [sys.executable, "-I", str(LOAD), str(folder)], check=True, capture_output=True, text=True
     )

@@ -142,7 +142,8 @@ def main() -> int:
         parser.error(str(error))
     scenario = _scenario(options)
     _say(
-        f"{scenario.title}, {scenario.bytes / 1e9:.2f} GB, ComfyUI {version}, {'GPU' if options.gpu else 'CPU'}"
+        f"{scenario.title}, {scenario.bytes / 1e9:.2f} GB, ComfyUI {version}, "
+        f"{'GPU' if options.gpu else 'CPU'}"
     )
     results = run(
         scenario,

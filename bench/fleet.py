@@ -95,7 +95,10 @@ def by_models(one: Times) -> dict[int, dict[str, Any]]:
 
 
 def hundred(one: Times) -> dict[str, Any]:
-    """A hundred replicas with the same load each, burst and loss: 25 nodes of four, and four times as many models."""
+    """A hundred replicas with the same load each, burst and loss.
+
+    25 nodes of four, and four times as many models.
+    """
     large = replace(SHAPE, replicas=100, nodes=25, models=24)
     return simulate(one, large, [(until, rate * 100 / SHAPE.replicas) for until, rate in RATES], seeds=3)
 

@@ -244,7 +244,10 @@ class Simulation:
         self._put(chosen, request, now)
 
     def _serve(self, request: Arrival, alive: Sequence[_Replica], now: float) -> None:
-        """Offer the request to two that hold its model, later to any two; the shorter queue, if it is not full."""
+        """Offer the request to two that hold its model, later to any two.
+
+        The shorter queue, if it is not full.
+        """
         holders = [r for r in alive if request.model in r.resident]
         spill = not holders or now - request.at >= self._shape.spill_after
         for among in (holders, alive if spill else ()):

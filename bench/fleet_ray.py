@@ -1,4 +1,6 @@
-"""Measure a fleet of real processes under one burst: Ray Serve, random routing, the nginx gateway; and Ray Serve as it grows.
+"""Measure a fleet of real processes under one burst.
+
+Ray Serve, random routing, the nginx gateway; and Ray Serve as it grows.
 
     python -m bench.fleet_ray ray random gateway   # each a minute and a half, with a kill and a drain
     python -m bench.fleet_ray grow                 # one, two and three replicas, saturated
@@ -48,7 +50,8 @@ class WaitLatent:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"samples": ("LATENT",), "seconds": ("FLOAT", {"default": 1.0}), "mark": ("STRING", {})}}
+        inputs = {"samples": ("LATENT",), "seconds": ("FLOAT", {"default": 1.0}), "mark": ("STRING", {})}
+        return {"required": inputs}
 
     def wait(self, samples, seconds, mark):
         time.sleep(seconds)
@@ -61,7 +64,10 @@ NODE_CLASS_MAPPINGS = {"WaitLatent": WaitLatent}
 
 
 class Answer(NamedTuple):
-    """What became of a request that a replica took: it has its image, and whether its models were there before."""
+    """What became of a request that a replica took.
+
+    It has its image, and whether its models were there before.
+    """
 
     done: bool
     warm: bool

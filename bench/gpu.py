@@ -1,11 +1,13 @@
-"""Measure on an accelerator: the demo's comparison without --cpu, and the device's own memory beside what is reported.
+"""Measure on an accelerator.
+
+The demo's comparison without --cpu, and the device's own memory beside what is reported.
 
 make gpu                                      # generated models, needs no network
 make gpu ARGS="--checkpoint ~/models/sd_xl_base_1.0.safetensors --rounds 3"
 make gpu ARGS="--simulated --size small"      # on the simulated device: tries the script, measures nothing
 
-COMFYUI_PATH and COMFYUI_PYTHON name the installed ComfyUI. Each way to start runs with dynamic VRAM on and off where that
-ComfyUI has it. Writes bench/out/gpu.json, and a table to the terminal.
+COMFYUI_PATH and COMFYUI_PYTHON name the installed ComfyUI. Each way to start runs with dynamic VRAM on and
+off where that ComfyUI has it. Writes bench/out/gpu.json, and a table to the terminal.
 """
 
 from __future__ import annotations

@@ -90,13 +90,15 @@ def main() -> int:
         asked.append(seconds)
         latencies += answers
         print(
-            f"bench: round {number + 1}: loading {quiet[-1]:.2f} s, asked {asked[-1]:.2f} s, {len(answers)} answers",
+            f"bench: round {number + 1}: loading {quiet[-1]:.2f} s, asked {asked[-1]:.2f} s, {len(answers)} "
+            "answers",
             flush=True,
         )
     cuts = statistics.quantiles(latencies, n=100)
     print(f"responses: {len(latencies)}, median {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms")
     print(
-        f"loading, with / without requests, medians: {statistics.median(asked) / statistics.median(quiet):.3f}"
+        "loading, with / without requests, medians: "
+        f"{statistics.median(asked) / statistics.median(quiet):.3f}"
     )
     return 0
 

@@ -88,7 +88,10 @@ class Preloader:
         self._exit_if_failed()
 
     def begin(self) -> bool:
-        """Handle SIGTERM, start the pulse and the watchdog; return whether there is anything to preload now."""
+        """Handle SIGTERM, start the pulse and the watchdog.
+
+        Return whether there is anything to preload now.
+        """
         self._drain.install()
         self._pulse.start(self.host.prompt_worker())
         self._spawn(self._check_regularly())
@@ -178,7 +181,7 @@ class Preloader:
         self.readiness.announce()
 
     def _lacking(self, job: Job) -> tuple[Problem, ...]:
-        """Return what a reload could not load, where it switched all the same because nothing worked before."""
+        """Return what a reload could not load where it switched all the same: nothing worked before."""
         failed = [m for m in self.readiness.snapshot().models if m.problems and job.model in (None, m.name)]
         if not failed:
             return ()

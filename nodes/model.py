@@ -26,7 +26,10 @@ class PreloadedModelError(Exception):
 class PreloadedModel:
     """Return a model, a text encoder and a VAE by name."""
 
-    DESCRIPTION = "Returns the model that was preloaded under a name in preload.yaml. Which outputs exist depends on its loader."
+    DESCRIPTION = (
+        "Returns the model that was preloaded under a name in preload.yaml. Which outputs exist "
+        "depends on its loader."
+    )
     CATEGORY = "loaders"
     FUNCTION = "hand_out"
     RETURN_TYPES = KINDS

@@ -1,7 +1,9 @@
-"""Owns how pytest sees the project: the plugin as a package, a marker for each ring, and what only `make nightly` runs.
+"""Owns how pytest sees the project.
 
-`comfy_preload` is imported from the root (`pythonpath` in pyproject.toml). The root itself holds an `__init__.py`, which only
-ComfyUI runs; pytest would import it as soon as it collects a test.
+The plugin as a package, a marker for each ring, and what only `make nightly` runs.
+
+`comfy_preload` is imported from the root (`pythonpath` in pyproject.toml). The root itself holds an
+`__init__.py`, which only ComfyUI runs; pytest would import it as soon as it collects a test.
 """
 
 from __future__ import annotations

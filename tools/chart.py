@@ -1,7 +1,7 @@
 """Writes what the chart and the overlays repeat: `python -m tools.chart`.
 
-Helm and kustomize read no file outside their own folder, so some files are there twice; and README.md of the chart lists the
-values, which values.yaml explains.
+Helm and kustomize read no file outside their own folder, so some files are there twice; and README.md of the
+chart lists the values, which values.yaml explains.
 """
 
 from __future__ import annotations

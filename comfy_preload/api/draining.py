@@ -1,4 +1,7 @@
-"""A replica that drains takes no new prompts: 503 with Retry-After, so that a client or a gateway asks another one."""
+"""A replica that drains takes no new prompts.
+
+503 with Retry-After, so that a client or a gateway asks another one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from comfy_preload.api.queries import PREFIX, error
 from comfy_preload.core.errors import problem
 
 RETRY_AFTER = 5
-"""Seconds. Another replica, or this one's successor, may take the prompt sooner or later: nobody knows here."""
+"""Seconds. Another replica, or this one's successor, may take the prompt sooner or later.
+
+Nobody knows here.
+"""
 PATHS = frozenset({"/prompt", f"{PREFIX}/prompt"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -19,7 +19,10 @@ from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Statu
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 200
-"""At most this many models, warm-ups and loaders have their own series; `comfyui_preload_models` counts all."""
+"""At most this many models, warm-ups and loaders have their own series.
+
+`comfyui_preload_models` counts all.
+"""
 MAX_LABEL_BYTES = 1024
 """Of a label with several names; Mimir rejects labels of more than 2048."""
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
@@ -153,7 +156,10 @@ class SnapshotCollector(Collector):
 
     def _residency(self) -> Metric:
         """For gateways that route a request to its model; the counterpart of `vllm:lora_requests_info`."""
-        help_ = "Names of loaded models and of models to be loaded, separated by commas; the value is the time of the scrape."
+        help_ = (
+            "Names of loaded models and of models to be loaded, separated by commas; the value is the "
+            "time of the scrape."
+        )
         labels = ("max_models", "resident_models", "loading_models")
         loaded = _names(m for m in self._models if m.state.loaded)
         coming = _names(m for m in self._models if m.state in _TO_COME)
@@ -230,7 +236,10 @@ def _stages(models: Iterable[Model]) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def _names(models: Iterable[Model]) -> str:
-    """Join the names up to MAX_LABEL_BYTES; a comma in a name is percent-encoded, so that the list can be split."""
+    """Join the names up to MAX_LABEL_BYTES.
+
+    A comma in a name is percent-encoded, so that the list can be split.
+    """
     joined = ""
     for model in models:
         longer = f"{joined},{_text(model.name.replace('%', '%25').replace(',', '%2C'))}"

@@ -157,7 +157,10 @@ def _files_of_workflows(paths: tuple[str, ...], folder: Path) -> Iterator[Path]:
 
 
 def record_startup() -> None:
-    """Write down what this process has read so far. Whatever goes wrong costs the next start some seconds, no more."""
+    """Write down what this process has read so far.
+
+    Whatever goes wrong costs the next start some seconds, no more.
+    """
     from comfy_preload.core.machine.startup_record import text, versions, write
     from comfy_preload.core.machine.startup_trace import trace
     from comfy_preload.host.files import comfyui_folder, startup_records

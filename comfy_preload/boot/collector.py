@@ -1,7 +1,7 @@
 """Python's garbage collector, off while ComfyUI imports.
 
-Imports make hundreds of thousands of objects that all stay, and each full collection walks them again. The collector comes
-back before any model is loaded, whatever fails: at the latest after LIMIT seconds.
+Imports make hundreds of thousands of objects that all stay, and each full collection walks them again. The
+collector comes back before any model is loaded, whatever fails: at the latest after LIMIT seconds.
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ class Plugin:
         """Read the settings, and register the hook before the port opens if there is something to preload."""
         if is_idle_worker():
             log.info(
-                "a worker of ComfyUI-Distributed: the settings file is its master's; PRELOAD_WORKERS=1 loads it here too"
+                "a worker of ComfyUI-Distributed: the settings file is its master's; PRELOAD_WORKERS=1 loads "
+                "it here too"
             )
         seen = _glance()
         self.commands = seen.commands
@@ -175,7 +176,10 @@ async def _end_imports(_app: Any) -> None:
 
 
 async def _record_startup(_app: Any) -> None:
-    """`on_startup`, after a preload with `when: startup`: write down what this start has read, for the next one."""
+    """`on_startup`, after a preload with `when: startup`.
+
+    Write down what this start has read, for the next one.
+    """
     if before_torch.head_start.needs_record:
         threading.Thread(target=before_torch.record_startup, name="preload-trace", daemon=True).start()
 

@@ -1,4 +1,6 @@
-"""The command line: `python preload.py check | plan | capture | wait | trace | imports | convert`. Imports no torch.
+"""The command line: `python preload.py check | plan | capture | wait | trace | imports | convert`.
+
+Imports no torch.
 
 Importing this costs nothing: a health check runs it every few seconds.
 """

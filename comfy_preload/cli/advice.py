@@ -84,7 +84,10 @@ def _tiny_vae(call: LoaderCall, file: ModelFile, header: Header, loaders: CoreLo
 
 
 def tiny_vaes(file: str, header: Header) -> tuple[str, ...]:
-    """Which ones decode the same latents: told by their channels, and where two have as many, by other keys or the name."""
+    """Which ones decode the same latents.
+
+    Told by their channels, and where two have as many, by other keys or the name.
+    """
     shape = header.shape("decoder.conv_in.weight")
     if shape is None or len(shape) != 4 or any(t.name.startswith("taesd_") for t in header.tensors):
         return ()

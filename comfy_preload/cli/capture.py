@@ -22,7 +22,10 @@ from comfy_preload.core.settings.write import WrittenCall, as_entry, as_yaml, re
 from comfy_preload.core.workflow.loaders import is_loader
 
 ANSWER_TIMEOUT = 60.0
-"""Seconds for an answer: /object_info looks into every model folder, and thousands of prompts may be in the history."""
+"""Seconds for an answer.
+
+/object_info looks into every model folder, and thousands of prompts may be in the history.
+"""
 
 
 @dataclass
@@ -137,7 +140,10 @@ def _spec(loader: Any, known: Mapping[str, Any]) -> NodeSpec | None:
 
 
 def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:
-    """The YAML, and a row for each entry in it. What our own settings would complain about is left out with a warning."""
+    """The YAML, and a row for each entry in it.
+
+    What our own settings would complain about is left out with a warning.
+    """
     lines = [f"# What ComfyUI was asked for in {found.prompts} prompts, most used first.", "models:"]
     rows: list[dict[str, Any]] = []
     for call, uses in found.uses.items():

@@ -16,7 +16,10 @@ from comfy_preload.cli.output import Row, progress, say, say_json, table
 from comfy_preload.cli.storage import Speed, Storage, is_sparse, measure, storage_of
 from comfy_preload.core.text import gigabytes
 
-FORMULA = "the longer of reading (bytes / measured speed, storage after storage) and ComfyUI's own start, then copying"
+FORMULA = (
+    "the longer of reading (bytes / measured speed, storage after storage) and ComfyUI's own start, "
+    "then copying"
+)
 BESIDE = "Building modules, moving to a GPU and warm-ups come on top: see 'seconds' in /preload."
 
 

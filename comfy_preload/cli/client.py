@@ -1,4 +1,7 @@
-"""HTTP GET with few imports: a health check runs `wait` every few seconds. Proxies are not used: the server is near."""
+"""HTTP GET with few imports: a health check runs `wait` every few seconds.
+
+Proxies are not used: the server is near.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def address(url: str) -> SplitResult:
 
 
 def get(server: SplitResult, path: str, timeout: float) -> Reply:
-    """GET `path` below the address. Raises OSError or http.client.HTTPException if there is no reply. `timeout`: seconds."""
+    """GET `path` below the address.
+
+    Raises OSError or http.client.HTTPException if there is no reply. `timeout`: seconds.
+    """
     kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
     connection = kind(str(server.hostname), server.port, timeout=timeout)
     try:

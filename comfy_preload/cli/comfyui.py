@@ -36,7 +36,8 @@ def enter(
 ) -> None:
     """Import `folder_paths` as ComfyUI's main.py does, with its search paths applied. Raises PreloadError.
 
-    main.py itself cannot be imported: it goes on to run other plugins' prestartup scripts and to import torch.
+    main.py itself cannot be imported: it goes on to run other plugins' prestartup scripts and to import
+    torch.
     """
     ours = sys.argv
     sys.argv = [

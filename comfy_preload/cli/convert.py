@@ -1,7 +1,10 @@
-"""`convert IN OUT --dtype fp16|bf16`: a safetensors file again, with its fp32 and fp64 weights in half the bytes.
+"""`convert IN OUT --dtype fp16|bf16`.
 
-Goes through the file in blocks, so that neither the file nor its largest tensor has to fit into memory; with NumPy, because
-importing torch alone takes half a gigabyte. OUT appears under its name when it is whole and on the disk, or not at all.
+A safetensors file again, with its fp32 and fp64 weights in half the bytes.
+
+Goes through the file in blocks, so that neither the file nor its largest tensor has to fit into memory; with
+NumPy, because importing torch alone takes half a gigabyte. OUT appears under its name when it is whole and on
+the disk, or not at all.
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     for name, count in outcome.overflows.items():
         say(f"clamped: {count} of {name}")
     say(
-        f"{options.output.name}: {gigabytes(outcome.bytes_in)} -> {gigabytes(outcome.bytes_out)}, {outcome.converted} tensors "
+        f"{options.output.name}: {gigabytes(outcome.bytes_in)} -> {gigabytes(outcome.bytes_out)}, "
+        f"{outcome.converted} tensors "
         f"to {options.dtype}, {outcome.kept} as they were, {seconds:.1f} s"
     )
     return 0
@@ -109,7 +113,10 @@ def _part(target: Path) -> Path:
 def convert(
     source: Path, target: Path, header: Header, dtype: str, *, clamp: bool, force: bool = False
 ) -> Outcome:
-    """Write `target` beside itself, then give it its name. Raises PreloadError: convert_overflow, output_failed."""
+    """Write `target` beside itself, then give it its name.
+
+    Raises PreloadError: convert_overflow, output_failed.
+    """
     part = _part(target)
     try:
         if force:
@@ -159,7 +166,10 @@ def _stream(reads: BinaryIO, writes: BinaryIO, header: Header, dtype: str, *, cl
 
 
 def _planned(header: Header, dtype: str) -> list[tuple[Tensor, Tensor]]:
-    """Each tensor with what becomes of it, in the header's order; wide numbers stand first, so that all are aligned."""
+    """Each tensor with what becomes of it, in the header's order.
+
+    Wide numbers stand first, so that all are aligned.
+    """
     quantised = any(t.dtype.startswith(_QUANTISED) for t in header.tensors)
     pairs = [(t, replace(t, dtype=_becomes(t, dtype, quantised=quantised))) for t in header.tensors]
     ends: dict[str, tuple[int, int]] = {}
@@ -172,7 +182,10 @@ def _planned(header: Header, dtype: str) -> list[tuple[Tensor, Tensor]]:
 
 
 def _becomes(tensor: Tensor, dtype: str, *, quantised: bool) -> str:
-    """Only fp32 and fp64 shrink. Single numbers, and the scales of fp8 weights, need all their digits and cost nothing."""
+    """Only fp32 and fp64 shrink.
+
+    Single numbers, and the scales of fp8 weights, need all their digits and cost nothing.
+    """
     scale = quantised and "scale" in tensor.name.rpartition(".")[2]
     return dtype if tensor.dtype in _LARGER and tensor.numbers != 1 and not scale else tensor.dtype
 
@@ -196,7 +209,10 @@ def _blocks(stream: BinaryIO, count: int, limit: int) -> Iterator[bytes]:
 
 
 def _narrow(numbers: NDArray[Any], dtype: str, *, clamp: bool) -> tuple[bytes, int]:
-    """Rounded to nearest, ties to even, as torch does; and how many finite numbers became infinite, or would have."""
+    """Rounded to nearest, ties to even, as torch does.
+
+    And how many finite numbers became infinite, or would have.
+    """
     narrow = _half if dtype == "F16" else _brain
     made, infinite = narrow(numbers)
     lost = int(np.count_nonzero(infinite & np.isfinite(numbers))) if infinite.any() else 0

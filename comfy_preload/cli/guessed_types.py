@@ -1,7 +1,8 @@
 """Node classes as one workflow file shows them, for where ComfyUI's own cannot be asked: they import torch.
 
-The editor saves the types of inputs and outputs with each node. The API format has none of that: there every link is of one
-type, so a node with a model file counts as a loader unless a loader is among what it is linked to.
+The editor saves the types of inputs and outputs with each node. The API format has none of that: there every
+link is of one type, so a node with a model file counts as a loader unless a loader is among what it is linked
+to.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _LINK = "LINK"
 
 
 class GuessedTypes(NodeTypes):
-    """The classes of one file. Classes that only stand there, without any link, are unknown: labels and the like."""
+    """The classes of one file.
+
+    Classes that only stand there, without any link, are unknown: labels and the like.
+    """
 
     def __init__(self, text: bytes) -> None:
         """Raises PreloadError if the file is not a workflow."""

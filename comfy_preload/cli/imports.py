@@ -18,9 +18,15 @@ from comfy_preload.core.text import gigabytes
 SHOWN = 25
 """Rows of each table; --json has them all."""
 _PACK = re.compile(r"^\s*(\d+(?:\.\d+)?) seconds( \(IMPORT FAILED\))?: (.+)$")
-"""ComfyUI's own report (`init_external_custom_nodes`, nodes.py, 0.3.75 and 0.33.0), to a tenth of a second."""
+"""ComfyUI's own report, to a tenth of a second.
+
+Source: `init_external_custom_nodes`, nodes.py, 0.3.75 and 0.33.0.
+"""
 _IMPORT = re.compile(r"^import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)$")
-"""A line of `python -X importtime`: own and whole time in microseconds, depth, module. Children come before their parent."""
+"""A line of `python -X importtime`: own and whole time in microseconds, depth, module.
+
+Children come before their parent.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,10 @@ def _say_packs(packs: Iterable[Pack]) -> None:
 
 
 def packs_of(start: ObservedStart, used: set[str] | None) -> list[Pack]:
-    """Return the packs, slowest first. `used`: the node classes of the listed workflows, None if there are none."""
+    """Return the packs, slowest first.
+
+    `used`: the node classes of the listed workflows, None if there are none.
+    """
     classes: dict[str, set[str]] = {}
     for name, module in start.seen["classes"].items():
         classes.setdefault(module.rpartition(".")[2], set()).add(name)

@@ -1,4 +1,6 @@
-"""Settings + ComfyUI's folders + files -> what would be loaded and what is wrong with it. `plan` and `check` show it.
+"""Settings + ComfyUI's folders + files -> what would be loaded and what is wrong with it.
+
+`plan` and `check` show it.
 
 The very stages that run at start-up, over a table of the core loaders in place of ComfyUI's node classes.
 """
@@ -164,7 +166,8 @@ def say_findings(found: Survey) -> None:
     for one in found.workflows:
         if not one.problems:
             say(
-                f"{one.name}: {len(one.files)} model files, all there; its nodes are looked up at start-up only"
+                f"{one.name}: {len(one.files)} model files, all there; its nodes are looked up at start-up "
+                "only"
             )
     loaders = [
         (one.name, call.node_id, call.class_type, ", ".join(model_names({**call.inputs})) or "-")

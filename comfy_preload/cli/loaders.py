@@ -1,7 +1,7 @@
 """The core loader nodes as a table, for where ComfyUI's node classes cannot be asked: they import torch.
 
-A loader of another plugin takes what it is given, and is looked at only when ComfyUI starts. So are the values of inputs
-that differ from one version of ComfyUI to the next, such as the `type` of CLIPLoader.
+A loader of another plugin takes what it is given, and is looked at only when ComfyUI starts. So are the
+values of inputs that differ from one version of ComfyUI to the next, such as the `type` of CLIPLoader.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How much memory this machine has: RAM, the limit of the container, VRAM. Each None where it cannot be told."""
+"""How much memory this machine has: RAM, the limit of the container, VRAM.
+
+Each None where it cannot be told.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ def free_vram() -> int:
 
 
 def copy_rate(size: int = 256 << 20) -> float:
-    """Bytes a second into memory that nobody had yet, one thread: what building a model does most of the time."""
+    """Bytes a second into memory that nobody had yet, one thread.
+
+    What building a model does most of the time.
+    """
     source = memoryview(bytes(16 << 20))
     with mmap.mmap(-1, size) as target:
         began = time.perf_counter()

@@ -2,9 +2,9 @@
 
     observed_main.py FOLDER ANSWER MAIN [ARGUMENT …]
 
-Runs ComfyUI's main.py with `--quick-test-for-ci`, which ends the process after all nodes are registered and before the port
-opens (main.py, 0.3.64 to 0.33.0), and writes what it saw to ANSWER as JSON. The plugin's package is imported only after that:
-on `sys.path` its folder would let our `nodes` shadow ComfyUI's.
+Runs ComfyUI's main.py with `--quick-test-for-ci`, which ends the process after all nodes are registered and
+before the port opens (main.py, 0.3.64 to 0.33.0), and writes what it saw to ANSWER as JSON. The plugin's
+package is imported only after that: on `sys.path` its folder would let our `nodes` shadow ComfyUI's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def look(comfyui: Path) -> dict[str, Any]:
-    """Return the start-up record as text (or why there is none), the pack of each node class, the bytes of each package.
+    """Return the start-up record (or why there is none), each node class's pack, and each package's bytes.
 
     Source: `RELATIVE_PYTHON_MODULE` and `LOADED_MODULE_DIRS` (nodes.py, 0.3.75 and 0.33.0).
     """

@@ -1,4 +1,4 @@
-"""Starts ComfyUI up to the moment before its port opens, and returns what `trace` and `imports` need to see of that."""
+"""Start ComfyUI up to the moment before its port opens, and return what `trace` and `imports` need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Everything that goes to the terminal: tables, JSON, progress, problems. Nothing else in the plugin prints."""
+"""Everything that goes to the terminal: tables, JSON, progress, problems.
+
+Nothing else in the plugin prints.
+"""
 
 from __future__ import annotations
 

@@ -158,5 +158,8 @@ def number(text: str) -> float:
 
 
 def _leave_path() -> None:
-    """Python puts a script's folder first on `sys.path`: there our `nodes` would take the place of ComfyUI's."""
+    """Python puts a script's folder first on `sys.path`.
+
+    There our `nodes` would take the place of ComfyUI's.
+    """
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != PLUGIN_FOLDER]

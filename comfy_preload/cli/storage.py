@@ -1,4 +1,7 @@
-"""What kind of storage a file is on, and how fast it really reads. Known from /proc and /sys on Linux, else "unknown"."""
+"""What kind of storage a file is on, and how fast it really reads.
+
+Known from /proc and /sys on Linux, else "unknown".
+"""
 
 from __future__ import annotations
 
@@ -107,9 +110,12 @@ def is_sparse(path: Path) -> bool:
 
 
 def measure(path: Path, limit: int) -> Speed | None:
-    """Read up to `limit` bytes from the start, from the storage itself where that can be had. None: it cannot be read.
+    """Read up to `limit` bytes from the start, from the storage itself where that can be had.
 
-    `O_DIRECT` leaves the page cache as it is; without it the part that is read is dropped from the cache before.
+    None: it cannot be read.
+
+    `O_DIRECT` leaves the page cache as it is; without it the part that is read is dropped from the cache
+    before.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode) or limit <= 0:

@@ -21,7 +21,10 @@ TRANSIENT = "timeout"
 
 @dataclass(frozen=True)
 class ReadyAnswer:
-    """One answer of /ready. If the server does not answer, the status is `unreachable` and `body` is empty."""
+    """One answer of /ready.
+
+    If the server does not answer, the status is `unreachable` and `body` is empty.
+    """
 
     http: int | None
     status: str

@@ -1,4 +1,7 @@
-"""The workflows of the settings, as far as they can be looked at without node classes: which model files they name."""
+"""The workflows of the settings, as far as they can be looked at without node classes.
+
+Which model files they name.
+"""
 
 from __future__ import annotations
 

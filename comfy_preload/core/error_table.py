@@ -1,7 +1,7 @@
 """Every error there is: a code, a sentence with the value found and the value expected, and a hint.
 
-The one place for codes, texts, HTTP statuses and exit codes. `docs/errors.md` is generated from it: `python -m tools.errors_doc`.
-Codes are public API: once released they are never renamed.
+The one place for codes, texts, HTTP statuses and exit codes. `docs/errors.md` is generated from it, by
+`python -m tools.errors_doc`. Codes are public API: once released they are never renamed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ SETTINGS_FILE = Section(
                 "reason": "found character '\\t' that cannot start any token",
                 "suggestion": "Indent with spaces, never with tabs.",
             },
-            "Put names with backslashes, and those that begin with `[`, `{`, `@`, `%` or `!`, into single quotes: "
+            "Put names with backslashes, and those that begin with `[`, `{`, `@`, `%` or `!`, into single "
+            "quotes: "
             "`'SDXL\\x.safetensors'`.",
         ),
         "yaml_too_large": ErrorKind(
@@ -152,7 +153,8 @@ HOST = Section(
             "loader '{loader}' is not among the {count} node classes of this ComfyUI",
             "{suggestion}",
             {"loader": "UNETLoder", "count": 412, "suggestion": "Did you mean 'UNETLoader'?"},
-            "If a node pack provides it, look in ComfyUI's log whether that pack was imported: the hint names those that were "
+            "If a node pack provides it, look in ComfyUI's log whether that pack was imported: the hint "
+            "names those that were "
             "not (`IMPORT FAILED`).",
         ),
         "loader_changes": ErrorKind(
@@ -160,8 +162,10 @@ HOST = Section(
             "{loader} answers ComfyUI's IS_CHANGED with another value each time",
             "Remove the entry: each prompt loads the model itself.",
             {"loader": "RandomCheckpoint"},
-            "Such a loader in a workflow is left to the prompts in the same way, and the workflow does not fail because of it. "
-            "An `IS_CHANGED` or `fingerprint_inputs` that answers the same for the same file is respected: when its answer "
+            "Such a loader in a workflow is left to the prompts in the same way, and the workflow does not "
+            "fail because of it. "
+            "An `IS_CHANGED` or `fingerprint_inputs` that answers the same for the same file is respected: "
+            "when its answer "
             "changes, the model is loaded again.",
         ),
         "loader_takes_model": ErrorKind(
@@ -246,7 +250,8 @@ FILE = Section(
             "A Git LFS pointer needs `git lfs pull`; a pickle needs the ending `.ckpt`.",
         ),
         "file_not_gguf": ErrorKind(
-            "The file's name ends like GGUF, but its content is something else, or a version that no loader reads.",
+            "The file's name ends like GGUF, but its content is something else, or a version that no loader "
+            "reads.",
             "{file} is not a readable GGUF file: it {found}",
             "{suggestion}",
             {
@@ -394,7 +399,8 @@ WARM_UP = Section(
         ),
         "warmup_file_missing": ErrorKind(
             "The workflow reads a file that a user uploaded, and ComfyUI's input folder does not have it.",
-            "the warm-up of {workflow} needs {file} at node {node} ({node_type}), which is not in ComfyUI's input folder",
+            "the warm-up of {workflow} needs {file} at node {node} ({node_type}), which is not in ComfyUI's "
+            "input folder",
             "Put a small {kind} file of that name there, or name one with 'overrides'.",
             {
                 "workflow": "dance.json",
@@ -449,9 +455,11 @@ SERVING = Section(
         "command_refused": ErrorKind(
             "A command came neither from this machine nor with the token.",
             "the command was refused: {reason}",
-            "Send it with 'Authorization: Bearer' and the token, or, with `commands: loopback`, from the same machine.",
+            "Send it with 'Authorization: Bearer' and the token, or, with `commands: loopback`, from the "
+            "same machine.",
             {"reason": "it came from another machine and without the token"},
-            "Commands through a proxy, and from web pages of other sites, always need the token. HTTP status 401 if a token "
+            "Commands through a proxy, and from web pages of other sites, always need the token. HTTP status "
+            "401 if a token "
             "is set.",
             status=403,
         ),
@@ -488,7 +496,8 @@ SERVING = Section(
         "prompt_unknown": ErrorKind(
             "There is no prompt with that id among those that are kept.",
             "unknown prompt '{found}'; the last {kept} are kept",
-            "POST /prompt returns the id. Prompts that wait and those of the plugin itself are not listed; a restart loses all.",
+            "POST /prompt returns the id. Prompts that wait and those of the plugin itself are not listed; a "
+            "restart loses all.",
             {"found": "0f6c2d7e", "kept": 100},
             status=404,
         ),
@@ -560,12 +569,15 @@ SERVING = Section(
             {"reason": "flux1-dv.safetensors is in none of the 2 folders searched for diffusion_models"},
         ),
         "reload_lacks": ErrorKind(
-            "A reload took on the new plan, because nothing worked before, but not all of it could be loaded.",
+            "A reload took on the new plan, because nothing worked before, but not all of it could be "
+            "loaded.",
             "the new plan is in place without {count}: {reason}",
             "Fix the settings or the files, then reload again.",
             {
                 "count": "1 model",
-                "reason": "notunet: notunet.safetensors is in none of the 2 folders searched for diffusion_models",
+                "reason": (
+                    "notunet: notunet.safetensors is in none of the 2 folders searched for diffusion_models"
+                ),
             },
             "Models of the old plan that the new one does not name were released.",
         ),
@@ -579,7 +591,8 @@ SERVING = Section(
         "not_restored": ErrorKind(
             "Models should have come back to the device, but not all of their weights are there.",
             "{count} models are not back on their device: {found}",
-            "Check whether other processes fill the device. With dynamic VRAM only a warm-up brings weights back. "
+            "Check whether other processes fill the device. With dynamic VRAM only a warm-up brings weights "
+            "back. "
             "The first prompt moves what it needs.",
             {"count": 2, "found": "flux, clip_l"},
         ),
@@ -593,13 +606,15 @@ SERVING = Section(
         "event_loop_blocked": ErrorKind(
             "ComfyUI's event loop does not run: something in it blocks, so no request is answered.",
             "ComfyUI's event loop has not run for {found} s; expected at most {expected} s",
-            "A node pack blocks it in a route or a background task; after 60 s /livez is 503. A stack shows where: py-spy dump.",
+            "A node pack blocks it in a route or a background task; after 60 s /livez is 503. A stack shows "
+            "where: py-spy dump.",
             {"found": 12, "expected": 10},
         ),
         "prompt_worker_ended": ErrorKind(
             "The thread of ComfyUI that runs prompts has ended: a node called sys.exit, for example.",
             "ComfyUI's prompt worker has ended; prompts wait and are never run",
-            "The process must be restarted; a liveness probe at /livez does it. The log names the node that ended it.",
+            "The process must be restarted; a liveness probe at /livez does it. The log names the node that "
+            "ended it.",
             {},
         ),
     },
@@ -654,7 +669,8 @@ COMMAND_LINE = Section(
         "trace_unavailable": ErrorKind(
             "The system does not report which files a process has read.",
             "the start cannot be recorded: {reason}",
-            "This needs Linux with /proc. Without a record only the start of torch's libraries is read ahead.",
+            "This needs Linux with /proc. Without a record only the start of torch's libraries is read "
+            "ahead.",
             {"reason": "No such file or directory"},
         ),
         "convert_input": ErrorKind(
@@ -742,7 +758,8 @@ WORKFLOW = Section(
                 "type": "IPAdapterModelLoader",
                 "suggestion": "Install the plugin that provides it.",
             },
-            "If it is installed, look for `IMPORT FAILED` in ComfyUI's log. It is a warning: only a warm-up that needs "
+            "If it is installed, look for `IMPORT FAILED` in ComfyUI's log. It is a warning: only a warm-up "
+            "that needs "
             "the node fails.",
         ),
         "workflow_link_missing": ErrorKind(
@@ -765,7 +782,8 @@ WORKFLOW = Section(
             {"node": 41, "type": "UNETLoader"},
         ),
         "workflow_file_inside": ErrorKind(
-            "A node reads a model file as part of its own work and returns no model, so nothing can be preloaded.",
+            "A node reads a model file as part of its own work and returns no model, so nothing can be "
+            "preloaded.",
             "node {node} ({type}) reads its model file as it runs",
             "The first prompt loads it, or a warm-up: add 'warmup: true' to the workflow.",
             {"node": 12, "type": "RIFE VFI"},

@@ -81,15 +81,20 @@ _CUDA = (
     "cuda-capable device(s) is/are busy or unavailable",
     "unknown error",
 )
-"""Of the CUDA runtime's error texts those after which "the process must be terminated and relaunched" (cudaError_t)."""
+"""Of the CUDA runtime's error texts those after which "the process must be terminated and relaunched".
+
+Source: cudaError_t.
+"""
 _UNRECOVERABLE = (
     (re.compile(r"(cuda|hip) error:"), re.compile("|".join(map(re.escape, _CUDA)))),
-    # XPU: oneAPI's unified runtime says that the device is gone (ur_result_t), older ones say it in level zero's words
+    # XPU: oneAPI's unified runtime says that the device is gone (ur_result_t), older ones say it in level
+    # zero's words
     (
         re.compile(r".*level_zero backend failed"),
         re.compile(r"(ur|pi|ze)_result_error_device_lost|device_lost"),
     ),
-    # NPU: 5070xx of Ascend's runtime are exceptions and timeouts of the cores and the stream (aclError, acl/error_codes)
+    # NPU: 5070xx of Ascend's runtime are exceptions and timeouts of the cores and the stream (aclError,
+    # acl/error_codes)
     (re.compile(r".*npu function error"), re.compile(r"error code is 5070(1[1-9]|2\d|3\d|4[6-9])")),
 )
 """By platform: how the errors of its runtime begin, and which of them the process does not recover from."""
@@ -97,10 +102,12 @@ _DEVICE_ERRORS = ("torch.AcceleratorError", "torch.cuda.DeferredCudaCallError", 
 
 
 def is_unrecoverable(error: str, reason: str) -> bool:
-    """Is this exception (its class, with its module, and its words) the end of the device's context? Never for out-of-memory.
+    """Is this exception (its class with its module, its words) the end of the device's context?
 
-    torch raises AcceleratorError since 2.8, a RuntimeError before, for CUDA, HIP, XPU and NPU (c10/cuda/CUDAException.cpp,
-    c10/xpu, torch_npu's NPUException.cpp).
+    Never for out-of-memory.
+
+    torch raises AcceleratorError since 2.8, a RuntimeError before, for CUDA, HIP, XPU and NPU
+    (c10/cuda/CUDAException.cpp, c10/xpu, torch_npu's NPUException.cpp).
     """
     words = " ".join(reason.lower().split())
     if error.removeprefix("builtins.") not in _DEVICE_ERRORS or "out of memory" in words:

@@ -45,8 +45,8 @@ class Placement:
     bytes: int
     """All weights, in the dtype they have in memory; 0 if ComfyUI does not manage them."""
     by_device: Mapping[str, int]
-    """Bytes that are on each device where these weights belong, the CPU included if it is one. With dynamic VRAM in
-    whole pages of 32 MB, so it can be more than `bytes`."""
+    """Bytes that are on each device where these weights belong, the CPU included if it is one. With dynamic
+    VRAM in whole pages of 32 MB, so it can be more than `bytes`."""
     dynamic: bool
     """True on hosts with dynamic VRAM: only a forward pass brings weights to the device."""
 
@@ -125,8 +125,8 @@ FileStamp = tuple[tuple[int, int, int], ...]
 class Watcher(Protocol):
     """Asked at every call of a watched loader node, in the thread that makes the call.
 
-    `changes` is what the class answers to ComfyUI's question whether it must run again although its inputs are the
-    same (`Loaders.changes`).
+    `changes` is what the class answers to ComfyUI's question whether it must run again although its inputs
+    are the same (`Loaders.changes`).
     """
 
     def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:
@@ -145,7 +145,7 @@ class Loaders(Protocol):
     def loader(self, name: str) -> LoaderSpec | None: ...
     def files(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> tuple[ModelFile, ...]: ...
     def searched(self, folder: str) -> Collection[str]:
-        """Return the directories that ComfyUI searches for that kind of model, as they may be shown: models/vae."""
+        """Return the directories that ComfyUI searches for that kind of model, as shown: models/vae."""
         ...
 
     def arguments(self, spec: LoaderSpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,11 +174,17 @@ class Host(Loaders, Protocol):
 
     # acts: only in the thread that runs prompts, that is, inside a job
     def submit(self, job: Callable[[], Awaitable[None]], *, front: bool = False) -> Future[None]:
-        """Queue `job` like a prompt, or before all that wait. Done when it has run; it never raises into the queue."""
+        """Queue `job` like a prompt, or before all that wait.
+
+        Done when it has run; it never raises into the queue.
+        """
         ...
 
     async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:
-        """Run the node as the executor would in that graph: V1 or V3, sync or async. Raises what it raises."""
+        """Run the node as the executor would in that graph: V1 or V3, sync or async.
+
+        Raises what it raises.
+        """
         ...
 
     def watch(self, spec: LoaderSpec, watcher: Watcher) -> Callable[[], None]:
@@ -198,9 +204,9 @@ class Host(Loaders, Protocol):
     ) -> list[tuple[BaseException, ...]]:
         """Move the models in these outputs to their devices, the first of them first, as far as they fit.
 
-        None pushes out one that comes before it, nor any other of `beside`. One that fails costs no other: returns what
-        each raised.
-        What is there, or belongs in main memory, stays as it is; nothing is moved where ComfyUI would undo it at once.
+        None pushes out one that comes before it, nor any other of `beside`. One that fails costs no other:
+        returns what each raised. What is there, or belongs in main memory, stays as it is; nothing is moved
+        where ComfyUI would undo it at once.
         """
         ...
 
@@ -217,7 +223,7 @@ class Host(Loaders, Protocol):
         ...
 
     def unloads_after_prompts(self) -> bool:
-        """ComfyUI takes everything off the device after each prompt (`--disable-smart-memory`), so nothing is pushed."""
+        """ComfyUI empties the device after each prompt (`--disable-smart-memory`), so nothing is pushed."""
         ...
 
     def empty_cache(self) -> None:
@@ -238,12 +244,13 @@ class Host(Loaders, Protocol):
     ) -> Failed | None:
         """Run an API-format prompt to its end, before those that wait. Returns what went wrong.
 
-        `limit`: seconds that it may run. `workflow`: the same in the editor's format, for nodes that look into it.
+        `limit`: seconds that it may run. `workflow`: the same in the editor's format, for nodes that look
+        into it.
         """
         ...
 
     def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
-        """Return what raised in the prompts that ended since the last call, and how long users' prompts took."""
+        """Return what raised in prompts that ended since the last call, and the seconds of users' prompts."""
         ...
 
     def queue_remaining(self) -> int:

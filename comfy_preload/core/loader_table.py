@@ -1,8 +1,8 @@
 """ComfyUI's own loader nodes: what each of them loads, from which folder. The one place that knows.
 
-The short forms of preload.yaml, the prefetch, `check` and `capture` read it, because importing ComfyUI's node classes would
-import torch. The gateway (gateway.js in the Helm chart) has a copy that a test compares. Sources: nodes.py and
-comfy_extras/ of ComfyUI 0.3.64 to 0.33.0.
+The short forms of preload.yaml, the prefetch, `check` and `capture` read it, because importing ComfyUI's node
+classes would import torch. The gateway (gateway.js in the Helm chart) has a copy that a test compares.
+Sources: nodes.py and comfy_extras/ of ComfyUI 0.3.64 to 0.33.0.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def folder_of(input_name: str, loader: str = "") -> str | None:
 
 
 def named_files(loader: str, inputs: Mapping[str, Any]) -> list[str]:
-    """Return the values that name a model file. Of a pack's loader those with such an ending: the others may be texts."""
+    """Return the values that name a model file.
+
+    Of a pack's loader those with such an ending: the others may be texts.
+    """
     if loader in BY_NAME:
         return [str(inputs[name]) for name in BY_NAME[loader].files if inputs.get(name)]
     values = [value for value in inputs.values() if isinstance(value, str)]

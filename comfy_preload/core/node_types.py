@@ -1,6 +1,7 @@
 """What is known of node classes: the inputs and outputs they declare.
 
-Loader nodes are called by it, and a workflow file cannot be read without it. `host/` answers for a real ComfyUI.
+Loader nodes are called by it, and a workflow file cannot be read without it. `host/` answers for a real
+ComfyUI.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ Value = str | int | float | bool | None
 NO_DEFAULT: Any = object()
 """The default of an input that has none: None is a default too."""
 PLAIN_TYPES = frozenset({"COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"})
-"""Input types that a value can be written for. The others come from another node, or are a plugin's own widgets."""
+"""Input types that a value can be written for.
+
+The others come from another node, or are a plugin's own widgets.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,15 @@ class NodeInput:
     """The values of a COMBO; None where any value goes."""
     default: Any = NO_DEFAULT
     folders: tuple[str, ...] = ()
-    """The model folders ("checkpoints", "vae") whose files the options list; known for inputs of a `LoaderSpec` only."""
+    """The model folders ("checkpoints", "vae") whose files the options list.
+
+    Known for inputs of a `LoaderSpec` only.
+    """
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """The rest of the declaration as it stands: forceInput, control_after_generate, image_upload, template, …"""
+    """The rest of the declaration as it stands.
+
+    `forceInput`, `control_after_generate`, `image_upload`, `template` …
+    """
 
     def flag(self, name: str) -> bool:
         return bool(self.extra.get(name))
@@ -82,7 +92,7 @@ def declared(
     output_node: bool = False,
     api_node: bool = False,
 ) -> NodeSpec:
-    """A class from what its INPUT_TYPES() returned (V1, or what a V3 class answers in that form) and its RETURN_TYPES."""
+    """A class from what INPUT_TYPES() returned (V1, or V3 in that form) and its RETURN_TYPES."""
     return NodeSpec(name, inputs_of(input_types), tuple(_type(o) for o in outputs), output_node, api_node)
 
 
@@ -114,7 +124,10 @@ def plain(value: Any) -> Any:
 
 
 def accepts(wanted: str, offered: str) -> bool:
-    """May an output of type `offered` be linked to an input of type `wanted`? (LiteGraph.isValidConnection)."""
+    """May an output of type `offered` be linked to an input of type `wanted`?
+
+    Source: LiteGraph.isValidConnection.
+    """
     if wanted in ("", "*") or offered in ("", "*"):
         return True
     return not _words(wanted).isdisjoint(_words(offered))

@@ -1,4 +1,7 @@
-"""Texts for people: names of files and sizes as they are shown, near matches, other programs' words without their paths."""
+"""Texts for people.
+
+Names of files and sizes as they are shown, near matches, other programs' words without their paths.
+"""
 
 from __future__ import annotations
 

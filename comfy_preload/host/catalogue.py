@@ -28,7 +28,10 @@ def spec_of(name: str) -> LoaderSpec | None:
 
 
 def _completed(declared: NodeInput, loader: str) -> NodeInput:
-    """Add what the editor and the executor know besides: the first option is the default, the options are files."""
+    """Add what the editor and the executor know besides.
+
+    The first option is the default, the options are files.
+    """
     options = declared.options
     if options is None:
         return declared
@@ -37,7 +40,9 @@ def _completed(declared: NodeInput, loader: str) -> NodeInput:
 
 
 def _folders(options: tuple[Any, ...], usual: str | None) -> tuple[str, ...]:
-    """Return the model folders whose files these options are, found by comparing the lists: nodes do not declare it.
+    """Return the model folders whose files these options are, found by comparing the lists.
+
+    Nodes do not declare it.
 
     `usual` wins a tie, and counts while it is empty. A folder that adds no option is left out.
     """
@@ -59,7 +64,10 @@ def _folders(options: tuple[Any, ...], usual: str | None) -> tuple[str, ...]:
 
 
 def _listed(folder: str) -> set[str]:
-    """The files of a kind; none if it was registered in a form that cannot be listed (other plugins' business)."""
+    """The files of a kind.
+
+    None if it was registered in a form that cannot be listed (other plugins' business).
+    """
     try:
         return set(folder_paths.get_filename_list(folder))
     except Exception:  # noqa: BLE001 — whatever it raises, it must not cost the other entries

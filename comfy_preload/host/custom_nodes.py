@@ -1,7 +1,7 @@
 """The custom node packs of this ComfyUI: which of them could not be imported.
 
-Source: `load_custom_node` in nodes.py, the same in 0.3.75 and 0.33.0. ComfyUI writes IMPORT FAILED into its log and
-keeps no list, but leaves the module in `sys.modules` and its name out of `LOADED_MODULE_DIRS`.
+Source: `load_custom_node` in nodes.py, the same in 0.3.75 and 0.33.0. ComfyUI writes IMPORT FAILED into its
+log and keeps no list, but leaves the module in `sys.modules` and its name out of `LOADED_MODULE_DIRS`.
 """
 
 from __future__ import annotations

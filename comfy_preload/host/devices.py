@@ -19,7 +19,10 @@ from comfy_preload.core.machine import memory
 
 
 def values(outputs: Outputs) -> tuple[Any, ...]:
-    """What a loader's outputs hold: a V1 tuple, the `result` of a V1 dict, or the arguments of a V3 NodeOutput."""
+    """What a loader's outputs hold.
+
+    A V1 tuple, the `result` of a V1 dict, or the arguments of a V3 NodeOutput.
+    """
     if isinstance(outputs, _NodeOutputInternal):
         return tuple(getattr(outputs, "args", ()))
     return tuple(outputs["result"] if isinstance(outputs, dict) else outputs)
@@ -44,7 +47,10 @@ def patchers(outputs: Outputs) -> list[Any]:
 
 
 def placement(outputs: Outputs) -> Placement:
-    """Read from ComfyUI's counters and from where the first weight is: cheap, from any thread, asks no device."""
+    """Read from ComfyUI's counters and from where the first weight is.
+
+    Cheap, from any thread, asks no device.
+    """
     total, by_device, dynamic = 0, Counter[str](), False
     for patcher in patchers(outputs):
         total += int(patcher.model_size())
@@ -56,8 +62,9 @@ def placement(outputs: Outputs) -> Placement:
 def held(patcher: Any) -> int:
     """Bytes of its weights that are on the device it belongs on.
 
-    `loaded_size()` counts what ComfyUI brought there. It says 0 of weights that never leave: where the offload device is
-    the accelerator (`--gpu-only`, UNets under `--highvram`), or where ComfyUI built them on it (`unet_inital_load_device`).
+    `loaded_size()` counts what ComfyUI brought there. It says 0 of weights that never leave: where the
+    offload device is the accelerator (`--gpu-only`, UNets under `--highvram`), or where ComfyUI built them on
+    it (`unet_inital_load_device`).
     """
     size, loaded = int(patcher.model_size()), int(patcher.loaded_size())
     if belongs_in_ram(patcher):
@@ -74,7 +81,10 @@ def is_dynamic(patcher: Any) -> bool:
 
 
 def belongs_in_ram(patcher: Any) -> bool:
-    """It belongs in main memory though there is an accelerator: `device: cpu` of CLIPLoader, `--lowvram`, `--cpu-vae`."""
+    """It belongs in main memory though there is an accelerator.
+
+    `device: cpu` of CLIPLoader, `--lowvram`, `--cpu-vae`.
+    """
     return mm.is_device_cpu(patcher.load_device) and mm.cpu_state is not mm.CPUState.CPU
 
 
@@ -123,7 +133,8 @@ def relieve() -> None:
 def collect() -> None:
     """What ComfyUI does after prompts (`prompt_worker`, main.py): models are full of reference cycles.
 
-    Then the C library's heap is trimmed: weights that come and go leave holes in it that no other process can use.
+    Then the C library's heap is trimmed: weights that come and go leave holes in it that no other process can
+    use.
     """
     gc.collect()
     mm.cleanup_models()
@@ -139,7 +150,10 @@ def free_device_memory() -> int:
 
 
 def maps_files() -> bool:
-    """Dynamic VRAM: files are mapped, and read as weights go to the device (comfy/memory_management.py, since 0.12)."""
+    """Dynamic VRAM.
+
+    Files are mapped, and read as weights go to the device (comfy/memory_management.py, since 0.12).
+    """
     try:
         import comfy.memory_management
     except ImportError:

@@ -1,4 +1,7 @@
-"""Model files by name. Of ComfyUI it needs `folder_paths` and `comfy.cli_args` alone, so it works before torch is there."""
+"""Model files by name.
+
+Of ComfyUI it needs `folder_paths` and `comfy.cli_args` alone, so it works before torch is there.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def _tiny_vae(name: str) -> tuple[ModelFile, ...]:
 
 
 def computes_in_ram() -> bool:
-    """`--cpu`: fp16 weights become fp32 in main memory, twice as large, and prompts need main memory to compute in."""
+    """`--cpu`: fp16 weights become fp32 in main memory, twice as large, and prompts compute there too."""
     from comfy.cli_args import args
 
     return bool(args.cpu)
@@ -49,8 +52,9 @@ def computes_in_ram() -> bool:
 def loads_into_ram() -> bool:
     """Whether loading allocates main memory for the weights.
 
-    With dynamic VRAM (since 0.12) weights stay in their files until they go to the device; with `--highvram` and
-    `--gpu-only` they are built there. Whether dynamic VRAM is used also depends on the card, which is not known yet.
+    With dynamic VRAM (since 0.12) weights stay in their files until they go to the device; with `--highvram`
+    and `--gpu-only` they are built there. Whether dynamic VRAM is used also depends on the card, which is not
+    known yet.
     """
     cli_args = importlib.import_module("comfy.cli_args")
 
@@ -83,7 +87,10 @@ def comfyui_folder() -> Path:
 
 
 def startup_records() -> tuple[Path, ...]:
-    """Where records of earlier starts are: the one that starts write themselves, then the one of a container image."""
+    """Where records of earlier starts are.
+
+    The one that starts write themselves, then the one of a container image.
+    """
     own = Path(folder_paths.get_user_directory()) / "comfy-preload" / "startup.trace"
     return own, PLUGIN_FOLDER / "config" / "startup.trace"
 

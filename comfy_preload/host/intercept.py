@@ -61,7 +61,10 @@ class Watch:
     def _ask(
         self, args: tuple[Any, ...], given: dict[str, Any]
     ) -> tuple[tuple[dict[str, Any], str] | None, Outputs | None]:
-        """Return what the call is known by, and the outputs kept for it. Both are None for a call to pass through."""
+        """Return what the call is known by, and the outputs kept for it.
+
+        Both are None for a call to pass through.
+        """
         if not self._active or (self._binds and not self._is_own(args[0])):
             return None, None
         try:

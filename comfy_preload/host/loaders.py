@@ -1,8 +1,8 @@
 """Loader nodes: calling them, and what a call of theirs comes to.
 
-Source: nodes.py, folder_paths.py, execution.py (`get_input_data`, `_async_map_node_over_list`, `IsChangedCache`,
-`get_output_from_returns`), and for V3 nodes comfy_api/latest/_io.py. Which of V1 and V3 a class is may change between
-versions: asked each time.
+Source: nodes.py, folder_paths.py, execution.py (`get_input_data`, `_async_map_node_over_list`,
+`IsChangedCache`, `get_output_from_returns`), and for V3 nodes comfy_api/latest/_io.py. Which of V1 and V3 a
+class is may change between versions: asked each time.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _HIDDEN = frozenset(
         "COMFY_USAGE_SOURCE",
     }
 )
-"""Kinds of hidden inputs of V1 nodes that the executor fills in, from the graph and not from the node's inputs
-(`get_input_data`). A hidden input of any other kind is not passed, or is what a program put into the prompt."""
+"""Kinds of hidden inputs of V1 nodes that the executor fills in, from the graph and not from the node's
+inputs (`get_input_data`). A hidden input of any other kind is not passed, or is what a program put into the
+prompt."""
 
 
 def is_v3(cls: type[Any]) -> bool:
@@ -45,7 +46,8 @@ def is_v3(cls: type[Any]) -> bool:
 def class_id(cls: type[Any]) -> str:
     """Return the first name that this very class is registered under.
 
-    Not its qualified name: a pack may make many classes in one function (ComfyUI-MultiGPU's `override_class`).
+    Not its qualified name: a pack may make many classes in one function (ComfyUI-MultiGPU's
+    `override_class`).
     """
     return next((name for name, known in node_classes().items() if known is cls), cls.__qualname__)
 
@@ -71,7 +73,8 @@ def usable(outputs: Outputs) -> str:
 def pickles_are_safe() -> bool:
     """ComfyUI opens pickles with `weights_only` (`load_torch_file`, comfy/utils.py).
 
-    0.3.64 to 0.3.75 say in `ALWAYS_SAFE_LOAD` whether their torch can; later ones (0.33.0) have no such name and always do.
+    0.3.64 to 0.3.75 say in `ALWAYS_SAFE_LOAD` whether their torch can; later ones (0.33.0) have no such name
+    and always do.
     """
     return bool(getattr(comfy.utils, "ALWAYS_SAFE_LOAD", True))
 
@@ -90,7 +93,10 @@ async def call(spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> 
 
 
 def _given(cls: type[Any], inputs: Mapping[str, Any], node: GraphNode) -> tuple[dict[str, Any], Any]:
-    """Return what the executor calls a node with: its inputs with the hidden ones, and what V3 nodes keep beside them."""
+    """Return what the executor calls a node with.
+
+    Its inputs with the hidden ones, and what V3 nodes keep beside them.
+    """
     extra = {"extra_pnginfo": {"workflow": node.workflow}} if node.workflow is not None else {}
     found = execution.get_input_data(
         dict(inputs), cls, node.id, dynprompt=DynamicPrompt(node.prompt), extra_data=extra
@@ -110,9 +116,9 @@ def changes(spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> str
 def changes_of(cls: type[Any], given: Mapping[str, Any]) -> str | None:
     """Return the answer of a class to `given`, the arguments that its function is called with.
 
-    As the executor does, the node's own id is passed on and nothing else of the graph (`IsChangedCache.get`, which
-    has no dynprompt). What raises counts as changed, as it does there; so does what has to be awaited, because a
-    watched call may not wait.
+    As the executor does, the node's own id is passed on and nothing else of the graph (`IsChangedCache.get`,
+    which has no dynprompt). What raises counts as changed, as it does there; so does what has to be awaited,
+    because a watched call may not wait.
     """
     if is_v3(cls):
         declared = first_real_override(cls, "fingerprint_inputs") is not None

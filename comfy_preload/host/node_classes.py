@@ -1,4 +1,7 @@
-"""The node classes of this ComfyUI: the only place of the plugin that imports ComfyUI's own module `nodes`."""
+"""The node classes of this ComfyUI.
+
+The only place of the plugin that imports ComfyUI's own module `nodes`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,16 @@ import nodes  # ComfyUI's nodes.py. The plugin's own folder of that name is neve
 
 
 def node_classes() -> dict[str, type[Any]]:
-    """Return `NODE_CLASS_MAPPINGS`: ComfyUI's nodes, and those of all plugins once ComfyUI has imported them."""
+    """Return `NODE_CLASS_MAPPINGS`.
+
+    ComfyUI's nodes, and those of all plugins once ComfyUI has imported them.
+    """
     return nodes.NODE_CLASS_MAPPINGS
 
 
 def loaded_folders() -> dict[str, str]:
-    """Return `LOADED_MODULE_DIRS`: the name and folder of each custom node pack that was imported without an error."""
+    """Return `LOADED_MODULE_DIRS`.
+
+    The name and folder of each custom node pack that was imported without an error.
+    """
     return nodes.LOADED_MODULE_DIRS  # pyright: ignore[reportAttributeAccessIssue] — ComfyUI's module

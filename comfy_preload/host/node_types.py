@@ -16,7 +16,10 @@ from comfy_preload.host.server import prompt_server
 
 
 class ComfyNodeTypes(NodeTypes):
-    """The classes of the running ComfyUI, each asked once: INPUT_TYPES() may list folders. Make one per use."""
+    """The classes of the running ComfyUI, each asked once: INPUT_TYPES() may list folders.
+
+    Make one per use.
+    """
 
     def __init__(self) -> None:
         self._specs: dict[str, NodeSpec | None] = {}

@@ -54,9 +54,9 @@ async def run(
 ) -> Failed | None:
     """Run an API-format prompt before those that wait, and leave no trace in the history. On the event loop.
 
-    Returns what went wrong, or None. It is validated as `POST /prompt` does, but no part of it may be wrong. After `limit`
-    seconds of running it is interrupted. Files that it shows, such as previews, are removed. `workflow`: the same in the
-    editor's format, if there is one.
+    Returns what went wrong, or None. It is validated as `POST /prompt` does, but no part of it may be wrong.
+    After `limit` seconds of running it is interrupted. Files that it shows, such as previews, are removed.
+    `workflow`: the same in the editor's format, if there is one.
     """
     node_classes().setdefault(SINK, SinkNode)
     with stand_ins.filled(renewed(server, prompt)) as (whole, missing):
@@ -89,8 +89,8 @@ async def _result(
 ) -> Mapping[str, Any] | Failed:
     """Queue the prompt, and take its entry out of the history.
 
-    Whoever clears the queue or the history clears prompts of their own: ours is put back. `wipe_history` puts a new
-    dictionary in the place of the old one (execution.py), so the history is looked up at each turn.
+    Whoever clears the queue or the history clears prompts of their own: ours is put back. `wipe_history` puts
+    a new dictionary in the place of the old one (execution.py), so the history is looked up at each turn.
     """
     for _ in range(MOST_TRIES):
         put()
@@ -151,7 +151,10 @@ class History:
         self._seen: str | None = None
 
     def new(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:
-        """Return what raised, and how long users' prompts took. Reads the history without the queue's lock."""
+        """Return what raised, and how long users' prompts took.
+
+        Reads the history without the queue's lock.
+        """
         ids = list(self._queue.history)
         since = ids.index(self._seen) + 1 if self._seen in ids else 0
         if ids:
@@ -166,7 +169,10 @@ class History:
 
 
 def running(server: Any) -> str:
-    """Return the id of the user's prompt that runs, or "" if there is none or it is one of ours. Takes no lock."""
+    """Return the id of the user's prompt that runs, or "" if there is none or it is one of ours.
+
+    Takes no lock.
+    """
     for item in list(server.prompt_queue.currently_running.values()):
         if not _is_ours(item[2]):
             return str(item[1])
@@ -180,8 +186,8 @@ def _is_ours(graph: Mapping[str, Any]) -> bool:
 def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
     """Return how long a user's prompt took; None for one of ours, or one without times.
 
-    The worker notes `execution_start` and how it ended in milliseconds (`PromptExecutor.add_message`, execution.py), and
-    `POST /prompt` when it came (`create_time`, server.py; 0.3.67 and later).
+    The worker notes `execution_start` and how it ended in milliseconds (`PromptExecutor.add_message`,
+    execution.py), and `POST /prompt` when it came (`create_time`, server.py; 0.3.67 and later).
     """
     prompt: tuple[Any, ...] = tuple(entry.get("prompt") or (0, "", {}, {}))
     graph = prompt[2]

@@ -1,7 +1,9 @@
-"""Moving models to their devices before anyone asks for them. Source: `load_models_gpu`, comfy/model_management.py.
+"""Moving models to their devices before anyone asks for them.
 
-One call for each patcher, since that function has no `try` in its loop: one that raises would cost all behind it, and
-entries that it had taken out of ComfyUI's list would be lost to it. Tried with 0.3.75 and 0.33.0.
+Source: `load_models_gpu`, comfy/model_management.py.
+
+One call for each patcher, since that function has no `try` in its loop: one that raises would cost all behind
+it, and entries that it had taken out of ComfyUI's list would be lost to it. Tried with 0.3.75 and 0.33.0.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from comfy_preload.core.host import Outputs, all_there
 from comfy_preload.host import devices
 
 MARGIN = 1.1
-"""`load_models_gpu` makes room for a model's size times this, and for `minimum_inference_memory` beside it."""
+"""`load_models_gpu` makes room for a model's size times this, and for `minimum_inference_memory`."""
 
 
 def push(pushed: Sequence[Outputs], beside: Collection[Outputs] = ()) -> list[tuple[BaseException, ...]]:
-    """Load each patcher onto its device, the first of `pushed` first, as long as none that came before has to make room.
+    """Load each patcher onto its device, in this order, as long as none before it has to make room.
 
-    With dynamic VRAM a push only prepares the weights, and the model prepared last is the last to be given up: those go
-    last to first.
+    With dynamic VRAM a push only prepares the weights, and the model prepared last is the last to be given
+    up: those go last to first.
     """
     if is_undone():
         return [()] * len(pushed)

@@ -21,7 +21,10 @@ from comfy_preload.host.node_classes import node_classes
 
 JOB_NODE = "ComfyPreload_Job"
 CLIENT = "comfy-preload"
-"""The client that our prompts are sent by. No socket has that name, so no open editor shows their progress."""
+"""The client that our prompts are sent by.
+
+No socket has that name, so no open editor shows their progress.
+"""
 Job = Callable[[], Awaitable[None]]
 
 _jobs: dict[str, Job] = {}
@@ -85,7 +88,10 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
 
 
 class Taken(dict[str, Any]):
-    """The extra data of a prompt. The worker copies it as it takes the prompt from the queue (`PromptQueue.get`)."""
+    """The extra data of a prompt.
+
+    The worker copies it as it takes the prompt from the queue (`PromptQueue.get`).
+    """
 
     at: float | None = None
     """When that was."""
@@ -112,8 +118,9 @@ def put(
 ) -> None:
     """Queue a prompt as `POST /prompt` does (server.py).
 
-    Without a client its progress and previews would go to every open editor (`send_sync` with None, 0.3.75 and 0.33.0).
-    `workflow`: in the editor's format, for nodes that ask for `extra_pnginfo`. `taken`: notes when it begins to run.
+    Without a client its progress and previews would go to every open editor (`send_sync` with None, 0.3.75
+    and 0.33.0). `workflow`: in the editor's format, for nodes that ask for `extra_pnginfo`. `taken`: notes
+    when it begins to run.
     """
     number = server.number
     server.number = number + 1
@@ -163,8 +170,9 @@ def unfinished(server: Any) -> tuple[str, ...]:
 def empty_cache(server: Any) -> None:
     """Have the executor let go of every node's output once the running prompt is over; models stay loaded.
 
-    For what was released to be freed, under every cache flag: only the classic cache is emptied by another prompt
-    (`--cache-lru`, `--cache-ram` and the default of 0.33.0 keep outputs). `prompt_worker`, main.py: 0.3.75 and 0.33.0.
+    For what was released to be freed, under every cache flag: only the classic cache is emptied by another
+    prompt (`--cache-lru`, `--cache-ram` and the default of 0.33.0 keep outputs). `prompt_worker`, main.py:
+    0.3.75 and 0.33.0.
     """
     server.prompt_queue.set_flag("unload_models", data=False)
     server.prompt_queue.set_flag("free_memory", data=True)

@@ -1,4 +1,7 @@
-"""Node classes that ComfyUI replaces in a prompt because they are gone (app/node_replace_manager.py, 0.33.0)."""
+"""Node classes that ComfyUI replaces in a prompt because they are gone.
+
+Source: app/node_replace_manager.py, 0.33.0.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Files for the time of a warm-up: a small picture where a workflow reads one that a user would upload, and none left behind.
+"""Files for the time of a warm-up.
 
-Source: LoadImage in nodes.py, LoadAudio in comfy_extras/nodes_audio.py, `annotated_filepath` in folder_paths.py.
+A small picture where a workflow reads one that a user would upload, and none left behind.
+
+Source: LoadImage in nodes.py, LoadAudio in comfy_extras/nodes_audio.py, `annotated_filepath` in
+folder_paths.py.
 """
 
 from __future__ import annotations
@@ -93,10 +96,12 @@ def _is_there(name: str) -> bool:
 
 
 def _make(one: Upload, node_type: str, made: list[Path]) -> str:
-    """Write the file and return its name as a widget would hold it. Raises OSError, and KeyError for other kinds.
+    """Write the file and return its name as a widget would hold it.
 
-    A node that checks the name itself takes one in ComfyUI's folder for temporary files; others only offer what lies in
-    the input folder.
+    Raises OSError, and KeyError for other kinds.
+
+    A node that checks the name itself takes one in ComfyUI's folder for temporary files; others only offer
+    what lies in the input folder.
     """
     name = f"{_PREFIX}{uuid.uuid4().hex}{_ENDINGS[one.kind]}"
     anywhere = _checks_itself(node_type, one.input)
@@ -112,7 +117,7 @@ def _make(one: Upload, node_type: str, made: list[Path]) -> str:
 
 
 def _checks_itself(node_type: str, name: str) -> bool:
-    """Does the class have a check of its own for this input? Then ComfyUI does not compare it with the list."""
+    """Does the class check this input itself? Then ComfyUI does not compare it with the list."""
     cls = node_classes()[node_type]
     check = getattr(cls, "VALIDATE_INPUTS", None) or getattr(cls, "validate_inputs", None)
     code = getattr(check, "__code__", None)

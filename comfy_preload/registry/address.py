@@ -60,7 +60,10 @@ def _fits(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:
 
 
 def _default_id(advertise: str) -> str:
-    """The machine and the advertised port: a replica that comes back has the same, two on one machine differ."""
+    """The machine and the advertised port.
+
+    A replica that comes back has the same, two on one machine differ.
+    """
     try:
         port = urlsplit(advertise).port
     except ValueError:

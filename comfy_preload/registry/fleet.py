@@ -1,4 +1,7 @@
-"""The fleet as this replica knows it: an immutable value, made by the registry's thread and read by request handlers."""
+"""The fleet as this replica knows it.
+
+An immutable value, made by the registry's thread and read by request handlers.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,13 @@ class Fleet:
         }
 
     def locate(self, wanted: Sequence[Collection[str]], now: float | None = None) -> dict[str, Any]:
-        """Return the body of `/preload/locate`: the ready replicas that have loaded all these models, highest score first.
+        """Return the body of `/preload/locate`.
 
-        Each model is given as the words that may mean it: its name, or the identity of its content. The score is 1 where all
-        are at their place, and half of that where one must be moved there from memory, divided by the queue and one: a
-        long queue is worse than weights to move.
+        The ready replicas that have loaded all these models, highest score first.
+
+        Each model is given as the words that may mean it: its name, or the identity of its content. The score
+        is 1 where all are at their place, and half of that where one must be moved there from memory, divided
+        by the queue and one: a long queue is worse than weights to move.
         """
         at = (time.time() if now is None else now) + self.offset
         found: list[tuple[Statement, list[Held]]] = []

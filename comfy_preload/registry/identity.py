@@ -1,8 +1,10 @@
-"""The identity of a model's content: cheap to compute, equal for all copies of a file, whatever their names and dates.
+"""The identity of a model's content.
 
-A hash of the size, the header and 64 bytes from the middle of every tensor. Training changes nearly every number of a tensor
-that it touches, so two fine-tunes of one model differ even where only one layer was trained; reading it all would take as long
-as loading. It tells copies apart, not forgeries.
+Cheap to compute, equal for all copies of a file, whatever their names and dates.
+
+A hash of the size, the header and 64 bytes from the middle of every tensor. Training changes nearly every
+number of a tensor that it touches, so two fine-tunes of one model differ even where only one layer was
+trained; reading it all would take as long as loading. It tells copies apart, not forgeries.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ EDGE = 1 << 20
 
 
 def content(paths: Sequence[Path]) -> str:
-    """Return the identity of one model of one or several files, in this order. Raises OSError. Blocks as the storage does."""
+    """Return the identity of one model of one or several files, in this order.
+
+    Raises OSError. Blocks as the storage does.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         with path.open("rb", buffering=0) as stream:
@@ -74,7 +79,10 @@ class Contents:
         self._thread: threading.Thread | None = None
 
     def of(self, slots: Iterable[Slot]) -> dict[str, str | None]:
-        """Return the identities by name of model; None while unknown. Never blocks. To be called by one thread only."""
+        """Return the identities by name of model; None while unknown.
+
+        Never blocks. To be called by one thread only.
+        """
         wanted: dict[str, _Asked] = {}
         for slot in slots:
             loaded = slot.loaded

@@ -1,10 +1,13 @@
-"""Makes the client for the three kinds of Redis that a URL may name: one server, a cluster, or one that Sentinel watches.
+"""Makes the client for the three kinds of Redis that a URL may name.
+
+One server, a cluster, or one that Sentinel watches.
 
     redis://:PASSWORD@HOST:6379/0                        rediss:// is TLS, in all three
     redis+cluster://:PASSWORD@HOST:6379,HOST:6379        any nodes of the cluster; it names the others
     redis+sentinel://:PASSWORD@HOST:26379,HOST:26379/SERVICE/0
 
-What follows `?` goes to redis-py: `ssl_ca_certs=/etc/ca.crt`, `ssl_certfile=…`, `ssl_keyfile=…`, and `sentinel_password=…`.
+What follows `?` goes to redis-py: `ssl_ca_certs=/etc/ca.crt`, `ssl_certfile=…`, `ssl_keyfile=…`, and
+`sentinel_password=…`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The connection to Redis: a few commands with short time-outs. Every failure is one exception whose reason can be shown."""
+"""The connection to Redis: a few commands with short time-outs.
+
+Every failure is one exception whose reason can be shown.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Heard:
-    """Another replica's statement, and what the index says of it: that changes more often than the statement."""
+    """Another replica's statement, and what the index says of it.
+
+    That changes more often than the statement.
+    """
 
     raw: bytes
     updated: float
@@ -73,7 +79,10 @@ class RedisLink:
         self._offset: float | None = None
         self._client: Any = None
         self._known: dict[str, tuple[str, bytes]] = {}
-        """Statements of others by id, with the digest under which they were read: a statement is read when it changed."""
+        """Statements of others by id, with the digest under which they were read.
+
+        A statement is read when it changed.
+        """
         self._member = ""
         """Our member of the index, as last written."""
         self._options: dict[str, Any] = {
@@ -215,7 +224,10 @@ def _bytes(value: Any) -> bytes:
 
 
 def _members(found: Any, own: str) -> dict[str, tuple[str, int, float]]:
-    """Read the index: digest, queue and time by id, the newest of each id; ours and what is not a member are left out."""
+    """Read the index.
+
+    Digest, queue and time by id, the newest of each id; ours and what is not a member are left out.
+    """
     members: dict[str, tuple[str, int, float]] = {}
     for member, score in found if isinstance(found, list) else ():
         words = member.decode("utf-8", "replace").split(" ") if isinstance(member, bytes) else []

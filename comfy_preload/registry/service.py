@@ -1,7 +1,9 @@
-"""The registry of one process: a thread that writes this replica's statement to Redis and reads those of the others.
+"""The registry of one process.
 
-Request handlers read the attribute `fleet`: no lock, no network. A change of the connection is one line in the log, an attempt
-is none.
+A thread that writes this replica's statement to Redis and reads those of the others.
+
+Request handlers read the attribute `fleet`: no lock, no network. A change of the connection is one line in
+the log, an attempt is none.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ TICK = 0.5
 INTERVAL = 2.0
 """Seconds between two heartbeats where nothing changes."""
 BACKOFF = (0.5, 15.0)
-"""Seconds until the next attempt: the first, and the most. Doubled each time, up to half as much again at random."""
+"""Seconds until the next attempt: the first, and the most.
+
+Doubled each time, up to half as much again at random.
+"""
 STEADY = 10.0
 """Seconds that a connection must hold before the next failure counts as the first."""
 FORGIVEN = 30.0
@@ -107,7 +112,10 @@ class Registry:
                 self._link.remove(self.instance)
 
     def _beat(self, next_try: float) -> float:
-        """Look at this replica, and talk to Redis if it is time. Return when that is next, if nothing changes."""
+        """Look at this replica, and talk to Redis if it is time.
+
+        Return when that is next, if nothing changes.
+        """
         own = self._own()
         self.fleet = replace(self.fleet, own=own)
         now = time.monotonic()
@@ -143,7 +151,10 @@ class Registry:
         )
 
     def _check_id(self, own: Statement, exchange: Exchange) -> None:
-        """Look for another process's statement under our id. Before our first one, it is what our last run left there."""
+        """Look for another process's statement under our id.
+
+        Before our first one, it is what our last run left there.
+        """
         try:
             found = decode(exchange.own, key=own.id) if exchange.own and self._written is not None else None
         except RefusedError:
@@ -193,7 +204,10 @@ class Registry:
 def start_registry(
     raw: Any, snapshot: Callable[[], Snapshot], slots: Callable[[], Iterable[Slot]] = tuple
 ) -> Registry | None:
-    """Start the registry of this process from what is under `registry:`. Return None if it is not usable; never raise."""
+    """Start the registry of this process from what is under `registry:`.
+
+    Return None if it is not usable; never raise.
+    """
     address = address_of(raw)
     if address is None:
         return None

@@ -1,4 +1,4 @@
-"""What one replica states about itself, how that is written to Redis, and how other replicas' statements are read.
+"""What one replica states about itself, written to Redis and read back from the other replicas.
 
 Other replicas may be newer, older, broken or malicious: every field is checked for type and size.
 """
@@ -16,7 +16,10 @@ from comfy_preload.core.settings.glance import ADVERTISED_URL
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot
 
 FORMAT = 1
-"""Of a statement; those of another format are ignored. Fields may be added without a new number, never changed."""
+"""Of a statement; those of another format are ignored.
+
+Fields may be added without a new number, never changed.
+"""
 MAX_BYTES = 384 << 10
 """Of one encoded statement."""
 MAX_NAME = 500
@@ -26,7 +29,10 @@ MAX_MODELS = 100
 TTL = 8.0
 """Seconds after which a silent replica counts as gone."""
 SKEW = 5.0
-"""Seconds that a statement may be dated ahead. All are dated by Redis' clock, so the nodes' clocks do not matter."""
+"""Seconds that a statement may be dated ahead.
+
+All are dated by Redis' clock, so the nodes' clocks do not matter.
+"""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WORD = re.compile(r"[\x21-\x7e]{1,100}")
@@ -64,7 +70,10 @@ class Held:
 
     @property
     def on_device(self) -> bool:
-        """No weight has to be moved to use it: the state is measured; `device: ram` is `resident` with nothing there."""
+        """No weight has to be moved to use it.
+
+        The state is measured; `device: ram` is `resident` with nothing there.
+        """
         there = self.state in (ModelState.RESIDENT.value, ModelState.WARM.value)
         return there and (self.bytes_on_device > 0 or not self.bytes)
 
@@ -138,7 +147,10 @@ def _held(model: Model, content: str | None) -> Held:
 
 
 def encode(given: Statement) -> bytes:
-    """Write it as JSON in ASCII, which no client of Redis misreads. Beyond MAX_BYTES, models are left out from the end."""
+    """Write it as JSON in ASCII, which no client of Redis misreads.
+
+    Beyond MAX_BYTES, models are left out from the end.
+    """
     raw = json.dumps(asdict(given), separators=(",", ":"), allow_nan=False).encode()
     if len(raw) <= MAX_BYTES:
         return raw
@@ -146,7 +158,10 @@ def encode(given: Statement) -> bytes:
 
 
 def decode(raw: bytes, *, key: str) -> Statement:
-    """Read a statement found under the id `key`. Raises RefusedError. Does not look at its age: see `check_age`."""
+    """Read a statement found under the id `key`.
+
+    Raises RefusedError. Does not look at its age: see `check_age`.
+    """
     if len(raw) > MAX_BYTES:
         raise RefusedError("too_large")
     try:

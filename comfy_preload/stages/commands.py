@@ -1,4 +1,7 @@
-"""Run the commands reload, release, sleep and wake. What touches a model runs in jobs on the prompt worker."""
+"""Run the commands reload, release, sleep and wake.
+
+What touches a model runs in jobs on the prompt worker.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from comfy_preload.stages.loading import Loading
 from comfy_preload.stages.planning import Planned, make_plan
 
 Rest = Callable[[], Awaitable[Planned | None]]
-"""The second half of a command. Before it, ComfyUI lets go of the outputs of all nodes, and of models that nobody holds."""
+"""The second half of a command.
+
+Before it, ComfyUI lets go of the outputs of all nodes, and of models that nobody holds.
+"""
 
 
 class Commands:
@@ -44,8 +50,8 @@ class Commands:
     async def run(self, job: Job, *, front: bool = False) -> Planned | None:
         """Run the job; it has failed if it has problems afterwards. On the event loop.
 
-        Return what a reload of everything found, for those that follow the settings file; None after anything else.
-        `front`: before the prompts that wait.
+        Return what a reload of everything found, for those that follow the settings file; None after anything
+        else. `front`: before the prompts that wait.
         """
         rest: Rest | None = None
         planned: Planned | None = None
@@ -98,7 +104,8 @@ class Commands:
         """Release these, and have the executor forget them too: its cache may hold the same models."""
         for slot in slots:
             slot.release()
-        self._host.collect()  # asks the device: a dead one is found here, and not by the prompt worker, which it would end
+        # Asks the device: a dead one is found here, and not by the prompt worker, which it would end.
+        self._host.collect()
         self._host.empty_cache()
 
     def _sleep(self, job: Job) -> None:
@@ -119,12 +126,18 @@ class Commands:
         log.info("sleeping: %s left on the device", gigabytes(held))
 
     def is_cold(self) -> bool:
-        """Something that a warm-up had brought to its device is not there: only another warm-up brings it back."""
+        """Something that a warm-up had brought to its device is not there.
+
+        Only another warm-up brings it back.
+        """
         slots = [slot for slot in self._residency.slots if slot.loaded and slot.warm_bytes]
         return any(not slot.is_there(at) for slot, at in zip(slots, self._placements(slots), strict=True))
 
     def end_wake(self, job: Job) -> None:
-        """Compare with what `sleep` took, or what something else took that was there before. After the warm-ups."""
+        """Compare with what `sleep` took, or what something else took that was there before.
+
+        After the warm-ups.
+        """
         slots = [slot for slot in self._residency.slots if slot.loaded]
         placed = list(zip(slots, self._placements(slots), strict=True))
         job.loaded = _names(slot for slot, at in placed if slot.is_there(at))
@@ -153,8 +166,8 @@ class Commands:
     async def _reload(self, job: Job) -> Rest | None:
         """Load new models beside the old ones; then switch, or keep the old ones if a new one does not load.
 
-        Where memory cannot hold both, the old ones are released first. The new files have been checked by then, so a
-        broken file still keeps the old models.
+        Where memory cannot hold both, the old ones are released first. The new files have been checked by
+        then, so a broken file still keeps the old models.
         """
         settings = self._reread()
         if settings.problems:

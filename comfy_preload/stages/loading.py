@@ -25,7 +25,10 @@ from comfy_preload.core.text import counted, gigabytes, listed, without_paths
 from comfy_preload.core.workflow.unknown import linked, links_of
 
 MARGIN = 1.25
-"""Memory that loading a file is allowed to need, by the file's size: fp16 computed as fp32 needs more, and is freed again."""
+"""Memory that loading a file is allowed to need, by the file's size.
+
+Fp16 computed as fp32 needs more, and is freed again.
+"""
 
 
 class Loading:
@@ -124,7 +127,10 @@ class Loading:
         log.info("loaded %s (%s): %s%.2f s", call.name, call.entry.loader, speed, seconds)
 
     async def _inputs(self, slot: Slot, target: Target, slots: Collection[Slot]) -> Mapping[str, Any] | None:
-        """Return the inputs, after the nodes that give some of them have run. None if it cannot be preloaded after all."""
+        """Return the inputs, after the nodes that give some of them have run.
+
+        None if it cannot be preloaded after all.
+        """
         if not slot.call.entry.links:
             return target.inputs
         inputs = {**target.inputs, **await self._run_before(slot, target, slots)}
@@ -138,7 +144,10 @@ class Loading:
         return None
 
     async def _run_before(self, slot: Slot, target: Target, slots: Collection[Slot]) -> dict[str, Any]:
-        """Run the nodes that a loader is linked to, each after those that it is linked to. Returns the linked inputs."""
+        """Run the nodes that a loader is linked to, each after those that it is linked to.
+
+        Returns the linked inputs.
+        """
         prompt, links = target.node.prompt, slot.call.entry.links
         made: dict[str, tuple[Any, ...]] = {}
         todo = [node for node, _ in links.values()]
@@ -184,7 +193,7 @@ class Loading:
         return replace(failure(slot.call.entry.loader, error, files), line=line)
 
     def push(self, slots: Iterable[Slot]) -> None:
-        """Move what is loaded to its device, in this order, as far as it fits, and log how much of it is there."""
+        """Move what is loaded to its device, in order, as far as it fits, and log how much of it is there."""
         began = time.perf_counter()
         placements = self._push(slots)
         self._host.collect()
@@ -233,7 +242,8 @@ class Loading:
         cold = [slot for slot in self._residency.slots if slot.loaded and slot.warm_seconds is None]
         if any(self._host.placement(slot.loaded.outputs).dynamic for slot in cold if slot.loaded):
             log.warning(
-                "dynamic VRAM: models are only staged; the first prompt moves the weights to the device. List a workflow with "
+                "dynamic VRAM: models are only staged; the first prompt moves the weights to the device. "
+                "List a workflow with "
                 "'warmup: true', or start ComfyUI with --highvram"
             )
 

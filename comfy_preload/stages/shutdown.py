@@ -30,8 +30,8 @@ IDLE_LINGER = 1.0
 def exit_with(reason: str, *, busy: bool) -> None:
     """Exit with EXIT_CODE and log the reason last. SystemExit passes through ComfyUI's loop.
 
-    `busy`: the prompt worker runs something. Then exit at once: a thread inside torch does not survive Python's end, and
-    the exit status would be that of a crash.
+    `busy`: the prompt worker runs something. Then exit at once: a thread inside torch does not survive
+    Python's end, and the exit status would be that of a crash.
     """
     _write_termination_message(reason)
     log.critical("on_error: exit; exiting with status %d: %s", EXIT_CODE, reason)
@@ -106,7 +106,10 @@ class Drain:
         _write_termination_message(text)
 
     def _end(self, *, now: bool) -> None:
-        """Exit through ComfyUI's shutdown if idle, else at once: Python's shutdown crashes torch's threads."""
+        """Exit through ComfyUI's shutdown if idle, else at once.
+
+        Python's shutdown crashes torch's threads.
+        """
         if callable(self._before):
             signal.signal(signal.SIGTERM, self._before)
             os.kill(os.getpid(), signal.SIGTERM)

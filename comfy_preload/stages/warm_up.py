@@ -53,7 +53,10 @@ class WarmUps:
         return tuple(wrong for one in self._runs if one.row.name in names for wrong in one.row.problems)
 
     async def repeat(self) -> tuple[Problem, ...]:
-        """Run once more what is warm, for models that left their device meanwhile. Returns what went wrong."""
+        """Run once more what is warm, for models that left their device meanwhile.
+
+        Returns what went wrong.
+        """
         warm = WarmUpState.WARM
         self._set(
             tuple(

@@ -1,4 +1,7 @@
-"""Owns what the front answers that ComfyUI does not: refusals, lost prompts, files with their replica. Knows no state."""
+"""Owns what the front answers that ComfyUI does not: refusals, lost prompts, files with their replica.
+
+Knows no state.
+"""
 
 import json
 from typing import Any

@@ -1,4 +1,7 @@
-"""The application: `serve run deploy.ray.app:app`, or a Serve config file with `import_path: deploy.ray.app:app`."""
+"""The application.
+
+`serve run deploy.ray.app:app`, or a Serve config file with `import_path: deploy.ray.app:app`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Owns one ComfyUI process with Comfy Preload: how it is started, asked, given commands and ended. Knows no Ray."""
+"""Owns one ComfyUI process with Comfy Preload: how it is started, asked, given commands and ended.
+
+Knows no Ray.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class Options(BaseModel):
     ready_timeout_s: float = Field(default=900.0, gt=0)
     prompt_timeout_s: float = Field(default=3600.0, gt=0)
     linger_s: float = Field(default=30.0, ge=0)
-    """How long a replica that is scaled down stays after its last prompt, so that its images can be fetched."""
+    """How long a replica that is scaled down stays after its last prompt: its images are still fetched."""
 
 
 class StartError(RuntimeError):

@@ -1,4 +1,7 @@
-"""Owns which replicas there are and where their ComfyUI answers: a named Ray actor that every replica reports to."""
+"""Owns which replicas there are and where their ComfyUI answers.
+
+A named Ray actor that every replica reports to.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Directory:
         self._rows.pop(tag, None)
 
     def rows(self) -> tuple[dict[str, Row], bool]:
-        """The rows, and whether they are all: a directory that was just restarted has not heard of everyone."""
+        """The rows, and whether they are all.
+
+        A directory that was just restarted has not heard of everyone.
+        """
         now = time.monotonic()
         self._rows = {tag: (at, row) for tag, (at, row) in self._rows.items() if now - at < FORGET}
         return {tag: row for tag, (_, row) in self._rows.items()}, now - self._born > 2 * PERIOD

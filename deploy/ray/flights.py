@@ -95,7 +95,10 @@ class Flights:
             await self._sockets.send_queue(len(self))
 
     async def _follow(self, flight: Flight, stream: Any) -> str:
-        """Read what `Comfy.prompt` yields. Without an outcome no replica has accepted the prompt; returns why."""
+        """Read what `Comfy.prompt` yields.
+
+        Without an outcome no replica has accepted the prompt; returns why.
+        """
         why = "its replica ended"
         try:
             async for kind, value in stream:

@@ -67,7 +67,10 @@ class Front:
 
     @api.post("/run")
     async def run(self, request: Request) -> Response:
-        """Run a prompt, wait, and answer with its outputs; with `?images=inline`, with the bytes of their files."""
+        """Run a prompt, wait, and answer with its outputs.
+
+        With `?images=inline`, with the bytes of their files.
+        """
         images = request.query_params.get("images", "links")
         if images not in ("links", "inline"):
             return refused(400, "images_unknown", f"images is {images[:40]!r}; expected links or inline")

@@ -1,4 +1,7 @@
-"""Owns a replica: one ComfyUI, the sets it holds, and the prompts it runs. Serve starts it, routes to it and replaces it."""
+"""Owns a replica: one ComfyUI, the sets it holds, and the prompts it runs.
+
+Serve starts it, routes to it and replaces it.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +160,10 @@ class Comfy:
         await self._report()
 
     async def __del__(self) -> None:
-        """Called by Serve when no prompt is left: stay until the last images were fetched, then end ComfyUI."""
+        """Called by Serve when no prompt is left.
+
+        Stay until the last images were fetched, then end ComfyUI.
+        """
         while not self._comfy.exited.is_set() and time.monotonic() < self._last_end + self._options.linger_s:
             await self._report()
             await asyncio.sleep(min(PERIOD, 1 + self._options.linger_s / 4))
@@ -183,7 +189,9 @@ class Comfy:
         return warm
 
     async def _load(self, name: str) -> None:
-        """Have ComfyUI hold the set, in place of those used longest ago. The old sets come back if that fails.
+        """Have ComfyUI hold the set, in place of those used longest ago.
+
+        The old sets come back if that fails.
 
         Raises CommandError.
         """
@@ -299,6 +307,9 @@ class Comfy:
 
 
 def ends(said: dict[str, Any], prompt_id: str) -> bool:
-    """Is this ComfyUI's word that the prompt is over? Its entry is in /history by then (main.py, prompt_worker)."""
+    """Is this ComfyUI's word that the prompt is over? Its entry is in /history by then.
+
+    Source: main.py, prompt_worker.
+    """
     data = said.get("data") or {}
     return said.get("type") == "executing" and data.get("node") is None and data.get("prompt_id") == prompt_id

@@ -1,7 +1,8 @@
 """Choose the replica for a prompt: one that holds its set; another one only if none does, or all stay full.
 
-Serve's default router tries any replica as soon as one attempt fails, and lets a waiting request have whichever replica is free:
-with few replicas and several sets, each burst and each lost replica then makes replicas exchange their sets again and again.
+Serve's default router tries any replica as soon as one attempt fails, and lets a waiting request have
+whichever replica is free: with few replicas and several sets, each burst and each lost replica then makes
+replicas exchange their sets again and again.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ ANNOUNCED = 2.0
 
 
 class SetRouter(RequestRouter):
-    """The shorter of two queues among the holders of a set; Serve asks the queues and waits where all are full."""
+    """The shorter of two queues among the holders of a set.
+
+    Serve asks the queues and waits where all are full.
+    """
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """Take `spill_after_s`: how long a prompt waits for the holders of its set before another replica loads it."""
+        """Take `spill_after_s`.
+
+        How long a prompt waits for the holders of its set before another replica loads it.
+        """
         self._spill_after_s = float(kwargs["spill_after_s"])
         self._given: dict[str, tuple[float, ReplicaID]] = {}
 

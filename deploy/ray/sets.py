@@ -1,4 +1,7 @@
-"""Owns the model sets: which models belong together, and which set a prompt is for. Knows neither Ray nor ComfyUI."""
+"""Owns the model sets: which models belong together, and which set a prompt is for.
+
+Knows neither Ray nor ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ class Sets:
         return cls(_named(listed), per_replica, settings)
 
     def for_prompt(self, prompt: Any) -> str | None:
-        """Return the set that holds most of the prompt's models, the smallest of several; None if no set has any."""
+        """Return the set that holds most of the prompt's models, the smallest of several.
+
+        None if no set has any.
+        """
         wanted = {file for node in _loaders(prompt) for file in _files(node["inputs"])}
         found: list[tuple[int, int, str]] = []
         for name, models in self.models.items():

@@ -20,7 +20,10 @@ class Sockets:
         self._open: dict[str, WebSocket] = {}
 
     async def serve(self, socket: WebSocket, queue: int) -> None:
-        """Keep a WebSocket until its client leaves. What the client sends, such as feature flags, is not used."""
+        """Keep a WebSocket until its client leaves.
+
+        What the client sends, such as feature flags, is not used.
+        """
         await socket.accept()
         client = socket.query_params.get("clientId") or str(time.monotonic_ns())
         self._open[client] = socket

@@ -1,4 +1,7 @@
-"""Owns the servers and windows of the browser tests: one of each for all tests of a file. Skipped where there is no Chromium."""
+"""Owns the servers and windows of the browser tests: one of each for all tests of a file.
+
+Skipped where there is no Chromium.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,10 @@ def server(module_comfy: Comfy) -> ComfyServer:
 
 
 def test_progress_then_the_table(server: ComfyServer, window: Window) -> None:
-    """Progress in the panel and on the tab's icon; a hidden page does not ask; at the end a message, and where everything is."""
+    """Progress in the panel and on the tab's icon.
+
+    A hidden page does not ask; at the end a message, and where everything is.
+    """
     window.wait("Loading")
     bar = window.panel.get_by_role("progressbar")
     assert 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100

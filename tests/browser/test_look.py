@@ -1,4 +1,7 @@
-"""Both languages, both themes, a narrow sidebar. With PICTURES=1 the pictures of the documentation are taken here."""
+"""Both languages, both themes, a narrow sidebar.
+
+With PICTURES=1 the pictures of the documentation are taken here.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def server(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> Com
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("locale", list(WORDS))
 def test_language_and_theme(window: Window, locale: str, theme: str) -> None:
-    """The panel follows ComfyUI's settings while it is open; text and ground differ enough to read (WCAG AA)."""
+    """The panel follows ComfyUI's settings while it is open.
+
+    Text and ground differ enough to read (WCAG AA).
+    """
     window.set("Comfy.Locale", locale)
     window.set("Comfy.ColorPalette", theme)
     window.wait(WORDS[locale][0])
@@ -86,7 +92,10 @@ def test_narrow_sidebar(window: Window) -> None:
 
 
 def test_settings_window(window: Window) -> None:
-    """Both settings are there, in the language of the interface; the token is a password field that ComfyUI does not store."""
+    """Both settings are there, in the language of the interface.
+
+    The token is a password field that ComfyUI does not store.
+    """
     window.set("Comfy.Locale", "zh")
     window.load()
     window.call("Comfy.ShowSettingsDialog")
@@ -106,12 +115,16 @@ def test_example_workflows(window: Window) -> None:
     """Each loads into the editor, all its nodes are there, and the prompt made from it has ours."""
     examples = sorted((ROOT / "example_workflows").glob("*.json"))
     assert [path.stem for path in examples] == window.page.evaluate(
-        "fetch('/workflow_templates').then(answer => answer.json()).then(found => found['comfyui-preload'].sort())"
+        "fetch('/workflow_templates').then(answer => answer.json()).then(found => "
+        "found['comfyui-preload'].sort())"
     )
     for path in examples:
         assert path.with_suffix(".jpg").is_file()
         graph = json.loads(path.read_text(encoding="utf-8"))
-        script = "async graph => { await window.app.loadGraphData(graph); return (await window.app.graphToPrompt()).output; }"
+        script = (
+            "async graph => { await window.app.loadGraphData(graph); return (await "
+            "window.app.graphToPrompt()).output; }"
+        )
         classes = [node["class_type"] for node in window.page.evaluate(script, graph).values()]
         assert len(graph["nodes"]) == len(classes)
         assert any(name.startswith("ComfyPreload_") for name in classes)
@@ -134,15 +147,20 @@ CONTRAST = """(panel, part) => {
     const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
     return [r, g, b, a / 255];
   };
-  const over = ([r, g, b, a], [x, y, z]) => [r * a + x * (1 - a), g * a + y * (1 - a), b * a + z * (1 - a), 1];
+  const mix = (above, below, a) => above * a + below * (1 - a);
+  const over = ([r, g, b, a], [x, y, z]) => [mix(r, x, a), mix(g, y, a), mix(b, z, a), 1];
   const behind = (node) => {
     const layers = [];
-    for (let one = node; one; one = one.parentElement) layers.push(rgba(getComputedStyle(one).backgroundColor));
+    for (let one = node; one; one = one.parentElement) {
+      layers.push(rgba(getComputedStyle(one).backgroundColor));
+    }
     return layers.reverse().reduce((ground, layer) => over(layer, ground), [255, 255, 255, 1]);
   };
-  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (rgb) => rgb.slice(0, 3).map((v) => linear(v / 255))
     .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
-  const seen = [...panel.querySelectorAll(part)].filter((node) => node.offsetParent && node.textContent.trim());
+  const shown = (node) => node.offsetParent && node.textContent.trim();
+  const seen = [...panel.querySelectorAll(part)].filter(shown);
   return Math.min(...seen.map((node) => {
     const ground = behind(node);
     const [a, b] = [light(over(rgba(getComputedStyle(node).color), ground)), light(ground)];

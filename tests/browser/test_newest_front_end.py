@@ -1,4 +1,7 @@
-"""The panel in the newest front end from PyPI (`make setup` puts it into .host/front_end), beside the one that ComfyUI pins."""
+"""The panel in the newest front end from PyPI, beside the one that ComfyUI pins.
+
+`make setup` puts it into .host/front_end.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The panel on a server that has finished: commands by button and by keyboard, errors, many models, a server that goes away."""
+"""The panel on a server that has finished.
+
+Commands by button and by keyboard, errors, many models, a server that goes away.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,10 @@ def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
 
 
 def test_figures_of_a_model(window: Window) -> None:
-    """Seconds and hits open under the name, by mouse or keyboard; rows that did not fail are of one height."""
+    """Seconds and hits open under the name, by mouse or keyboard.
+
+    Rows that did not fail are of one height.
+    """
     name = window.row("tiny").get_by_role("button", name="tiny", exact=True)
     details = window.row("tiny").locator(".cp-details")
     heights = window.panel.locator('.cp-model:not([data-state="failed"])').evaluate_all(
@@ -179,7 +185,10 @@ def test_keyboard_only(window: Window) -> None:
 
 
 def test_refusal_and_token(window: Window) -> None:
-    """From elsewhere (here: through a proxy) commands are refused with a reason; with the token they are taken."""
+    """From elsewhere (here: through a proxy) commands are refused with a reason.
+
+    With the token they are taken.
+    """
     window.page.set_extra_http_headers({"X-Forwarded-For": "203.0.113.7"})
     window.button(SLEEP).click()
     alert = window.panel.get_by_role("alert")
@@ -228,7 +237,7 @@ def test_hundred_models(server: ComfyServer, window: Window) -> None:
 
 
 def test_push(server: ComfyServer, window: Window) -> None:
-    """The event `comfy_preload.changed` of ComfyUI's websocket makes the page ask at once, also with the panel closed."""
+    """The websocket event `comfy_preload.changed` makes the page ask at once, also with the panel closed."""
     window.page.click(TAB)
     asked: list[str] = []
     window.page.wait_for_timeout(1000)
@@ -257,7 +266,10 @@ def test_jobs_are_pushed(server: ComfyServer, window: Window) -> None:
 
 
 def test_this_workflow(server: ComfyServer, window: Window) -> None:
-    """The lines for the loaders of the open graph, to be copied, or added to preload.yaml; then reload takes them."""
+    """The lines for the loaders of the open graph, to be copied, or added to preload.yaml.
+
+    Then reload takes them.
+    """
     needs_server_side(server)
     graph = prompts.image(vae="taesd3")
     window.page.evaluate("graph => window.app.loadApiJson(graph, 'portrait')", graph)
@@ -317,7 +329,10 @@ def test_this_workflow_where_the_server_cannot_tell(window: Window) -> None:
 
 
 def test_server_restarts(server: ComfyServer, window: Window) -> None:
-    """While it is away the panel says so and keeps what it knew; when it is back, so is the panel, by itself."""
+    """While it is away the panel says so and keeps what it knew.
+
+    When it is back, so is the panel, by itself.
+    """
     server.stop()
     window.panel.get_by_text("The server does not answer").wait_for()
     assert "resident" == window.state("tiny")

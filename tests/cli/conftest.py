@@ -1,4 +1,7 @@
-"""Owns what these tests share: a folder of model files, and ComfyUI's own code to find them, never started."""
+"""Owns what these tests share.
+
+A folder of model files, and ComfyUI's own code to find them, never started.
+"""
 
 from __future__ import annotations
 

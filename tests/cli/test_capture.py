@@ -83,7 +83,10 @@ def captured(*calls: tuple[str, Mapping[str, Value]], uses: int = 1) -> Capture:
     ],
 )
 def test_entry(loader: str, inputs: dict[str, Value], entry: dict[str, Any]) -> None:
-    """Shorthands where they fit; read back, the entry is the same call, but for inputs that mean nothing when left out."""
+    """Shorthands where they fit.
+
+    Read back, the entry is the same call, but for inputs that mean nothing when left out.
+    """
     text, rows = write(captured((loader, inputs)))
     settings = validate(parse(text))
 

@@ -171,7 +171,10 @@ def test_nothing(cli: Cli, command: str) -> None:
 
 
 def test_other_plugins_loader(cli: Cli) -> None:
-    """A loader that only the start can check is no error: its files are found all the same, and a typo is asked about."""
+    """A loader that only the start can check is no error.
+
+    Its files are found all the same, and a typo is asked about.
+    """
     preload = """
 models:
   - {loader: UnetLoaderGGUF, inputs: {unet_name: tiny.safetensors, slow: true}}
@@ -202,7 +205,8 @@ def test_gguf_files(cli: Cli, tmp_path: Path) -> None:
         "own": ("llm.gguf", []),
     }
     entries = [
-        f"{{loader: AnyGGUFLoader, inputs: {{{'model' if name == 'own' else 'unet_name'}: {file}}}, name: {name}}}"
+        f"{{loader: AnyGGUFLoader, inputs: {{{'model' if name == 'own' else 'unet_name'}: {file}}}, name: "
+        f"{name}}}"
         for name, (file, _) in wanted.items()
     ]
 
@@ -232,7 +236,10 @@ def test_workflow_in_a_user_directory(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_workflows(cli: Cli, tmp_path: Path) -> None:
-    """The model files that a workflow names are looked for; its nodes are left to the start, and that is said."""
+    """The model files that a workflow names are looked for.
+
+    Its nodes are left to the start, and that is said.
+    """
     nodes = {
         "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "sub/other.safetensors"}},
         "2": {"class_type": "PluginLoader", "inputs": {"any": "tiny.safetensors"}},
@@ -308,7 +315,10 @@ API = {
 def test_folder_of_workflows(
     cli: Cli, tmp_path: Path, name: str, data: Any, left: list[tuple[str, str]]
 ) -> None:
-    """`--workflows`: every file of a folder, the loaders in it and what cannot be preloaded, without any settings."""
+    """`--workflows`.
+
+    Every file of a folder, the loaders in it and what cannot be preloaded, without any settings.
+    """
     file = tmp_path / "flows [x]" / name
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(data), encoding="utf-8")

@@ -147,7 +147,10 @@ def test_vram(cli: Cli, tmp_path: Path, script: str, total: int | None, free: in
 
 
 def test_terminal(base: Path, tmp_path: Path) -> None:
-    """A terminal gets the same tables as a pipe, without codes for colours. Brackets in a name are printed as they are."""
+    """A terminal gets the same tables as a pipe, without codes for colours.
+
+    Brackets in a name are printed as they are.
+    """
     (tmp_path / "preload.yaml").write_text("models: [{unet: '[bold]x.safetensors'}]", encoding="utf-8")
     words = command(
         "plan", "--config", tmp_path / "preload.yaml", "--comfyui", comfyui_path(), "--base-directory", base

@@ -36,7 +36,7 @@ def test_as_torch(tmp_path: Path, dtype: str, wider: type[np.floating[Any]]) -> 
 
 
 def test_every_fp16(tmp_path: Path) -> None:
-    """Every number that fp16 has, the middle between it and the next, and what lies just beside the middle."""
+    """Every number that fp16 has, the middle to the next one, and what lies just beside the middle."""
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
     halves = np.sort(halves[np.isfinite(halves)])
     middles = (halves[:-1] + halves[1:]) / 2
@@ -49,7 +49,7 @@ def test_every_fp16(tmp_path: Path) -> None:
 
 
 def test_the_rest_is_kept(tmp_path: Path) -> None:
-    """Integers, booleans, types that are small already, single numbers, empty tensors, shapes, metadata, order of keys."""
+    """Integers, booleans, small types, single numbers, empty tensors, shapes, metadata, order of keys."""
     tensors: dict[str, NDArray[Any]] = {
         "z.weight": np.arange(15, dtype=np.float32).reshape(3, 5),
         "ids": np.arange(7, dtype=np.int64),
@@ -95,7 +95,7 @@ def test_aligned(tmp_path: Path) -> None:
 
 
 def test_fp8_with_scales(tmp_path: Path) -> None:
-    """fp8 weights stay, and so do the fp32 scales that belong to them, and types that nobody has heard of yet."""
+    """fp8 weights stay, and so do their fp32 scales, and types that nobody has heard of yet."""
     header = {
         "w": row("F8_E4M3", [4], 0, 4),
         "w.scale_weight": row("F32", [2], 4, 12),

@@ -218,7 +218,10 @@ def test_memory(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "left"), [("SIGTERM", False), ("SIGINT", False), ("SIGKILL", True)])
 def test_killed(tmp_path: Path, number: str, left: bool) -> None:  # noqa: FBT001 — a table
-    """Killed half-way there is no output; whoever can still clean up does, and what is left does not stop --force."""
+    """Killed half-way there is no output.
+
+    Whoever can still clean up does, and what is left does not stop --force.
+    """
     source, target = large(tmp_path / "in.safetensors", 512), tmp_path / "out.safetensors"
     part = tmp_path / "out.safetensors.part"
     with start("convert", source, target, "--dtype", "fp16") as process:

@@ -77,7 +77,10 @@ def test_kind(
     tmp_path: Path, filesystem: str, device: str, disks: dict[str, dict[str, str]], expected: str
 ) -> None:
     """The file system's type, then the device, then what the device stands on."""
-    mounts = f"1 0 9:9 / / rw - ext4 /dev/root rw\n2 1 {device} / /srv/models ro,noatime shared:5 - {filesystem} what rw\n"
+    mounts = (
+        f"1 0 9:9 / / rw - ext4 /dev/root rw\n2 1 {device} / /srv/models ro,noatime shared:5 - "
+        f"{filesystem} what rw\n"
+    )
     proc, sys_ = tree(tmp_path, mounts, disks)
     found = storage_of(Path("/srv/models/a/b.safetensors"), proc, sys_)
 

@@ -27,7 +27,10 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports(module: str) -> None:
-    """No module imports torch or ComfyUI; the one of a health check imports nothing else that takes time either."""
+    """No module imports torch or ComfyUI.
+
+    The one of a health check imports nothing else that takes time either.
+    """
     command = [sys.executable, "-I", "-c", CHILD, str(ROOT), module]
     found = set(
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()

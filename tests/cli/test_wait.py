@@ -1,4 +1,4 @@
-"""`wait` asks until /ready says 200, no more often than it is told to, and says what is wrong if it does not."""
+"""`wait` asks until /ready is 200, no more often than asked for, and reports what is wrong if it is not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Owns real images: a base of Debian's packages, builds by buildah without a daemon, all in one folder that is removed.
+"""Owns real images.
 
-Needs root, Debian's buildah and debootstrap, and a kernel with overlay: the storage driver vfs would copy all of PyTorch for each
-layer above it. Nothing of this machine gets into an image: pip's configuration and files are mounted while one is built.
+A base of Debian's packages, builds by buildah without a daemon, all in one folder that is removed.
+
+Needs root, Debian's buildah and debootstrap, and a kernel with overlay: the storage driver vfs would copy all
+of PyTorch for each layer above it. Nothing of this machine gets into an image: pip's configuration and files
+are mounted while one is built.
 """
 
 from __future__ import annotations
@@ -158,7 +161,10 @@ class Store:
 
 
 def pack_comfyui(host: Path, archive: Path) -> Path:
-    """Pack an installed ComfyUI as GitHub packs a tag: one folder around everything, and nobody's models in it."""
+    """Pack an installed ComfyUI as GitHub packs a tag.
+
+    One folder around everything, and nobody's models in it.
+    """
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         parts = Path(member.name).parts[1:]

@@ -1,4 +1,7 @@
-"""Owns a ComfyUI that runs in an image as a container runtime would run it: sandbox.sh, in namespaces of its own."""
+"""Owns a ComfyUI that runs in an image as a container runtime would run it.
+
+Sandbox.sh, in namespaces of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ T = TypeVar("T")
 
 
 class Running:
-    """ComfyUI in an image: process 1 of its own namespaces, root read-only. Asked through the image's own health check."""
+    """ComfyUI in an image: process 1 of its own namespaces, root read-only.
+
+    Asked through the image's own health check.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], image: Image, log_file: Path) -> None:
         self.process = process

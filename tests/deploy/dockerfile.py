@@ -1,4 +1,7 @@
-"""Owns the reading of deploy/docker/Dockerfile and .dockerignore: what is sent to the builder, what each stage takes of it."""
+"""Owns the reading of deploy/docker/Dockerfile and .dockerignore.
+
+What is sent to the builder, what each stage takes of it.
+"""
 
 from __future__ import annotations
 

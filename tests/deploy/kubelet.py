@@ -1,9 +1,12 @@
-"""Plays the kubelet for one pod with one container: a real process, probed and ended by the numbers of a rendered manifest.
+"""Plays the kubelet for one pod with one container.
 
-What it does is what Kubernetes documents of the container life cycle: each probe has its own beat; readiness and liveness begin
-when the startup probe has succeeded; a process that ends, or is killed by a probe, is started again (at once: there is no
-back-off here); a deleted pod leaves the endpoints, sleeps `preStop`, gets SIGTERM, and SIGKILL when its grace period is over.
-`lag` is what a cluster adds: for so long load balancers still send to a pod that has left the endpoints.
+A real process, probed and ended by the numbers of a rendered manifest.
+
+What it does is what Kubernetes documents of the container life cycle: each probe has its own beat; readiness
+and liveness begin when the startup probe has succeeded; a process that ends, or is killed by a probe, is
+started again (at once: there is no back-off here); a deleted pod leaves the endpoints, sleeps `preStop`, gets
+SIGTERM, and SIGKILL when its grace period is over. `lag` is what a cluster adds: for so long load balancers
+still send to a pod that has left the endpoints.
 
 `pace` shortens every number of the manifest but the time-outs of single probes: 0.2 makes 10 seconds 2.
 """

@@ -1,4 +1,7 @@
-"""Owns the rendering of deploy/: by real helm and real kubectl, into plain data. Rendered once for each set of values."""
+"""Owns the rendering of deploy/: by real helm and real kubectl, into plain data.
+
+Rendered once for each set of values.
+"""
 
 from __future__ import annotations
 

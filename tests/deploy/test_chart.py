@@ -1,4 +1,7 @@
-"""Values of the chart: odd names arrive as they are, bad ones are refused with a reason, all are explained."""
+"""Values of the chart.
+
+Odd names arrive as they are, bad ones are refused with a reason, all are explained.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ ODD = [
 
 
 def test_odd_names_in_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names with spaces, quotes, Chinese characters and what YAML and templates stumble over arrive as they were given."""
+    """Names with blanks, quotes, Chinese characters and YAML's own characters arrive as they were given."""
     models = [{"unet": name, "name": f"n {i}"} for i, name in enumerate(ODD)]
     workflow = json.dumps({"1": {"inputs": {"ckpt_name": ODD[0]}}}, ensure_ascii=False)
     monkeypatch.setenv("POD_IP", "10.1.2.3")
@@ -105,7 +108,10 @@ def test_workflows_are_found_beside_the_settings(tmp_path: Path) -> None:
 
 
 def test_token() -> None:
-    """In a Secret, mounted as a file, never in the ConfigMap; without one nothing is mounted; a Secret of one's own is named."""
+    """In a Secret, mounted as a file, never in the ConfigMap.
+
+    Without one nothing is mounted; a Secret of one's own is named.
+    """
     rendered = chart(ALL_ON)
     assert ALL_ON["token"] == the("Secret", rendered)["stringData"]["PRELOAD_TOKEN"]
     assert not any(ALL_ON["token"] in str(m) for m in rendered if m["kind"] != "Secret")
@@ -306,7 +312,7 @@ def test_storage_class(given: str, expected: str | None) -> None:
 
 
 def test_many_models() -> None:
-    """Two hundred models, with blanks, quotes and Chinese characters in their names, are two hundred models."""
+    """Two hundred models with blanks, quotes and Chinese characters in their names are all there."""
     names = [f"模型 '{i}' \"{i}\".safetensors" for i in range(200)]
     found = settled(chart({"preload": {"models": [{"vae": name} for name in names]}}))
 
@@ -339,7 +345,10 @@ def test_one_node() -> None:
     ],
 )
 def test_download(models: dict[str, Any], expected: str) -> None:
-    """A job where several nodes can mount the claim, and pods wait for it; else an init container of the pod."""
+    """A job where several nodes can mount the claim, and pods wait for it.
+
+    Else an init container of the pod.
+    """
     rendered = chart({"models": {"download": [DOWNLOAD], "downloadSecret": "hub", **models}})
     names = list(containers(pod(rendered)))
 

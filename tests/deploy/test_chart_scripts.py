@@ -1,4 +1,7 @@
-"""The scripts of the chart's sidecars, run as the chart runs them: real files, real processes, real servers."""
+"""The scripts of the chart's sidecars, run as the chart runs them.
+
+Real files, real processes, real servers.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def command(name: str, **paths: str) -> list[str]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Ten pictures of 100 KiB, an hour to ten hours old, one of them in a folder; names that shells stumble over."""
+    """Ten pictures of 100 KiB, an hour to ten hours old, one of them in a folder.
+
+    Names that shells stumble over.
+    """
     for hour in range(1, 11):
         file = tmp_path / ("sub" if hour == 5 else "") / f"图 '{hour}'\n.png"
         file.parent.mkdir(exist_ok=True)
@@ -178,7 +184,10 @@ def until(condition: Callable[[], object], deadline: float = 30) -> None:
 
 
 def test_reload(server: Server, tmp_path: Path) -> None:
-    """A changed ConfigMap, as the kubelet swaps it, is one command with the token of that moment; a refusal is tried again."""
+    """A changed ConfigMap, as the kubelet swaps it, is one command with the token of that moment.
+
+    A refusal is tried again.
+    """
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         (tmp_path / f"..{number}" / "preload.yaml").write_text(f"drain: {number}", encoding="utf-8")

@@ -1,4 +1,7 @@
-"""The copy of models to a node's own disk: once, whole or not at all, whatever happens in between. The real script."""
+"""The copy of models to a node's own disk: once, whole or not at all, whatever happens in between.
+
+The real script.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,10 @@ def test_two_at_once(source: Path, target: Path, tmp_path: Path) -> None:
 
 
 def test_killed(source: Path, target: Path, tmp_path: Path) -> None:
-    """Killed in the middle of a file: no half file under a name; the next run goes on at that byte, the lock is free."""
+    """Killed in the middle of a file.
+
+    No half file under a name; the next run goes on at that byte, the lock is free.
+    """
     path = in_the_way(tmp_path, f'"$real" "$@" | head -c {MIB // 2}; exec sleep 60')
     process = begin(source, target, PATH=path)
     end = time.monotonic() + 20
@@ -166,7 +172,10 @@ def test_killed_and_torn(source: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("how", ["changed", "cut off", "gone", "replaced by the same"])
 def test_corrupted(source: Path, target: Path, how: str) -> None:
-    """A file on the node that is not what it was: found by its times and size, read, and copied again if it differs."""
+    """A file on the node that is not what it was.
+
+    Found by its times and size, read, and copied again if it differs.
+    """
     run(source, target)
     file = target / NAMES[1]
     content = file.read_bytes()
@@ -222,7 +231,10 @@ def test_no_room(source: Path, small_disk: Path) -> None:
 
 
 def test_disk_fills_up(source: Path, small_disk: Path, tmp_path: Path) -> None:
-    """Somebody else fills it meanwhile: a clear end, what was begun is taken back; with room again it goes on."""
+    """Somebody else fills it meanwhile.
+
+    A clear end, what was begun is taken back; with room again it goes on.
+    """
     for name in NAMES[2:]:
         (source / name).unlink()
     listed(source)

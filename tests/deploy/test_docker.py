@@ -57,7 +57,10 @@ def test_compose_schema() -> None:
 
 
 def test_plugin_is_copied_whole(sent: set[str], tmp_path: Path) -> None:
-    """The image has the plugin as a user has it. If this fails: a folder is missing among the COPY lines of the Dockerfile."""
+    """The image has the plugin as a user has it.
+
+    If this fails: a folder is missing among the COPY lines of the Dockerfile.
+    """
     plugin = put_plugin(tmp_path / "plugin")
     wanted = {str(file.relative_to(plugin)) for file in plugin.rglob("*") if file.is_file()}
     clean = {name for name in wanted if not any(part.startswith(".") for part in Path(name).parts)}

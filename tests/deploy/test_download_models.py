@@ -207,7 +207,7 @@ def test_nobody_answers(folder: Path) -> None:
 
 
 def test_hub(store: Store, other: Store, folder: Path) -> None:
-    """hf://: the hub's path, the token for the hub and not for the storage behind it, the hub's own checksum."""
+    """hf://: the hub's path, the token for the hub and not for its storage, the hub's own checksum."""
     store.redirect, store.etag = f"{other.url}/blob", SUM
     models = wanted("hf://me/sd 1.5/folder/模型.safetensors@v1/x", "a.pt", "")
     fetched(models, folder, HF_TOKEN="secret\n", HF_ENDPOINT=f"{store.url}/")  # noqa: S106 — not a token
@@ -245,7 +245,7 @@ def test_s3(store: Store, folder: Path) -> None:
 
 
 def test_signature() -> None:
-    """The example "GET object" of AWS's documentation of Signature Version 4 for S3, with the signature that stands there."""
+    """The example "GET object" of AWS's documentation of Signature Version 4, with its signature."""
     env = {
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -311,7 +311,10 @@ def ran(folder: Path, models: list[dict[str, str]], *words: str) -> Iterator[sub
 
 
 def test_two_at_once(store: Store, folder: Path) -> None:
-    """Pods that start together: one downloads, the other waits for it; a third only waits until it is all there."""
+    """Pods that start together.
+
+    One downloads, the other waits for it; a third only waits until it is all there.
+    """
     line = {"url": f"{store.url}/a", "path": "a.pt", "sha256": SUM}
     with ran(folder, [line], "--wait") as waiting:
         assert waiting.stdout

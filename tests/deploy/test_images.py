@@ -1,4 +1,6 @@
-"""deploy/docker for real: all three stages built by buildah, and ComfyUI run from them as a container runtime would.
+"""deploy/docker for real.
+
+All three stages built by buildah, and ComfyUI run from them as a container runtime would.
 
 Slow and large (minutes, GBs): `make images`, as root, with Debian's packages buildah and debootstrap.
 """
@@ -110,7 +112,10 @@ def test_stages(built: Built) -> None:
 
 
 def test_app_changes(built: Built, tmp_path: Path) -> None:
-    """Other models, another YAML: both lower stages stay as they are. Another YAML alone leaves the models, too."""
+    """Other models, another YAML: both lower stages stay as they are.
+
+    Another YAML alone leaves the models, too.
+    """
     context = Path(shutil.copytree(built.context, tmp_path / "context"))
     archive = tmp_path / "comfyui.tar.gz"
     archive.symlink_to(built.context.parent / archive.name)
@@ -168,7 +173,10 @@ def test_other_archive(built: Built) -> None:
 
 
 def test_compiled(built: Built, tmp_path: Path) -> None:
-    """Nothing is left to compile at a start, which is what makes it quick: without .pyc files it takes longer."""
+    """Nothing is left to compile at a start, which is what makes it quick.
+
+    Without .pyc files it takes longer.
+    """
     with built.store.container("app") as name:
         root = Path(built.store.buildah("mount", name).strip()) / "opt"
         sources = [*root.glob("ComfyUI/**/*.py"), *root.glob("venv/lib/python*/site-packages/torch/**/*.py")]
@@ -205,7 +213,10 @@ def test_description(built: Built) -> None:
 
 
 def test_ready(built: Built, tmp_path: Path) -> None:
-    """Read-only root, not root, process 1: refused and 503, then 200 with a warmed-up workflow; SIGTERM ends it well."""
+    """Read-only root, not root, process 1.
+
+    Refused and 503, then 200 with a warmed-up workflow; SIGTERM ends it well.
+    """
     with running(built.store, tmp_path) as comfy:
         seen = [wait_for(lambda: r if (r := comfy.ready(9188))[0] else None, "answering early")]
         assert (1, (None, "unreachable")) == (comfy.health(), comfy.ready(8188))

@@ -1,4 +1,7 @@
-"""A pod's life by the rendered numbers, with a real ComfyUI in it: no kill while it loads, no early traffic, no lost prompt."""
+"""A pod's life by the rendered numbers, with a real ComfyUI in it.
+
+No kill while it loads, no early traffic, no lost prompt.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ class Clients(threading.Thread):
 
 
 def test_a_pod_from_start_to_end(run: Run) -> None:
-    """A slow load is not killed and gets no traffic; then prompts come without a pause until the pod is gone: none is lost."""
+    """A slow load is not killed and gets no traffic; then prompts come without a pause until the pod is gone.
+
+    None is lost.
+    """
     models = [
         {"unet": "tiny.safetensors"},
         {"loader": "TestGateLoader", "inputs": {"gate": "open"}, "name": "slow"},
@@ -150,7 +156,10 @@ def test_a_pod_from_start_to_end(run: Run) -> None:
 
 
 def test_a_model_fails(run: Run) -> None:
-    """`on_error: exit`, the chart's own: the container ends with 70 and the reason, long before the kubelet would give up."""
+    """`on_error: exit`, the chart's own.
+
+    The container ends with 70 and the reason, long before the kubelet would give up.
+    """
     rendered = chart(values(models=[{"vae": "nowhere.safetensors"}]))
     with run(rendered, "loaders") as (kubelet, _):
         at = kubelet.wait("container ended with 70: ", 60)

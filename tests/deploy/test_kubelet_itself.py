@@ -1,4 +1,7 @@
-"""The kubelet that is played: one that never kills would prove nothing. A process that costs nothing, at fifty times the pace."""
+"""The kubelet that is played: one that never kills would prove nothing.
+
+A process that costs nothing, at fifty times the pace.
+"""
 
 from __future__ import annotations
 

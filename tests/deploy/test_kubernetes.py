@@ -1,4 +1,7 @@
-"""deploy/kubernetes and deploy/helm: rendered by the real programs, valid for the API, and one object fits the other."""
+"""deploy/kubernetes and deploy/helm.
+
+Rendered by the real programs, valid for the API, and one object fits the other.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from tests.deploy.manifests import (
 from tools.chart import COPIES
 
 VERSIONS = ("1.30", "1.33", "1.37")
-"""The oldest that has `preStop.sleep` without a feature gate, one between, and the newest that kubernetes-validate knows."""
+"""The oldest with `preStop.sleep` ungated, one between, and the newest of kubernetes-validate."""
 YOURS = {
     *(("PersistentVolumeClaim", name) for name in ("models", "pictures")),
     *(("Secret", name) for name in ("comfyui-token", "hub", "more")),
@@ -148,7 +151,10 @@ def selected(manifest: Manifest, rendered: list[Manifest]) -> list[Manifest]:
 
 
 def test_selectors(rendered: list[Manifest]) -> None:
-    """Each selects something, a Deployment its own pods and nobody else's; a Service only pods that have its ports."""
+    """Each selects something, a Deployment its own pods and nobody else's.
+
+    A Service only pods that have its ports.
+    """
     for manifest in rendered:
         if manifest["kind"] not in SELECTING:
             continue
@@ -178,7 +184,7 @@ def test_every_image_of_a_pool_is_the_same(rendered: list[Manifest]) -> None:
 
 
 def test_ports(rendered: list[Manifest]) -> None:
-    """Probes, Services and NetworkPolicies mean the ports that are there, and the plugin listens on the second."""
+    """Probes, Services and NetworkPolicies mean ports that are there; the plugin listens on the second."""
     texts = {
         m["metadata"]["name"]: m["data"]["preload.yaml"]
         for m in rendered
@@ -262,7 +268,7 @@ def test_no_gpu_for_helpers(rendered: list[Manifest]) -> None:
 
 
 def test_disk(rendered: list[Manifest]) -> None:
-    """Every emptyDir has a size, the pod asks for that room, and pictures are pruned before theirs is full."""
+    """Every emptyDir has a size, the pod asks for it, and pictures are pruned before theirs is full."""
     for one in deployments(rendered):
         spec = one["spec"]["template"]["spec"]
         assert all("sizeLimit" in v["emptyDir"] for v in spec["volumes"] if "emptyDir" in v)
@@ -311,7 +317,7 @@ def test_copies() -> None:
 
 @pytest.mark.parametrize("way", RENDERED)
 def test_scripts(way: str) -> None:
-    """A container that runs a script mounts the ConfigMap that holds it, and it is the one that the other tests try."""
+    """A container that runs a script mounts its ConfigMap, and it is the script that other tests try."""
     scripts = {
         name: m["data"]
         for m in RENDERED[way]()
@@ -335,7 +341,10 @@ def test_scripts(way: str) -> None:
 
 
 def test_new_settings_start_new_pods() -> None:
-    """A change of preload.yaml or a workflow changes the pod; nothing else of the release does. So too with kustomize."""
+    """A change of preload.yaml or a workflow changes the pod; nothing else of the release does.
+
+    So too with kustomize.
+    """
 
     def annotations(**values: Any) -> dict[str, str]:
         found: dict[str, str] = deployment(chart(values))["spec"]["template"]["metadata"]["annotations"]

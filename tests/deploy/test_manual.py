@@ -1,4 +1,6 @@
-"""The commands of docs/kubernetes.md and docs/docker.md: what needs no cluster is run, what is applied is rendered and validated.
+"""The commands of docs/kubernetes.md and docs/docker.md.
+
+What needs no cluster is run, what is applied is rendered and validated.
 
 Every command must be one that this file knows how to check, so a new one in the manual needs a check here.
 """

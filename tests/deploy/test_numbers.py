@@ -1,4 +1,7 @@
-"""The numbers of probes and grace periods: the formula of docs/kubernetes.md, in the chart and in the overlays."""
+"""The numbers of probes and grace periods.
+
+The formula of docs/kubernetes.md, in the chart and in the overlays.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def test_own_timeout(timeout: float) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "hpa", "keda"])
 def test_numbers_of_the_overlays(name: str) -> None:
-    """The numbers are those that the comment works out, and the comment works them out as the formula does."""
+    """The numbers are those that the comment works out, and the comment follows the formula."""
     text = (KUSTOMIZE / "base" / "deployment.yaml").read_text(encoding="utf-8")
     facts = {
         key: float(value)

@@ -110,7 +110,10 @@ def test_prometheus_is_away() -> None:
 
 
 def test_another_prometheus() -> None:
-    """Thanos, Mimir and the like: headers, authentication, a query of one's own; then no ServiceMonitor is needed."""
+    """Thanos, Mimir and the like.
+
+    Headers, authentication, a query of one's own; then no ServiceMonitor is needed.
+    """
     auto = {
         "kind": "keda",
         "query": 'sum(q{x="1"})',
@@ -125,7 +128,10 @@ def test_another_prometheus() -> None:
 
 
 def test_queries(tmp_path: Path) -> None:
-    """The metric is one that we have, under the name that the HPA asks for; Prometheus takes both expressions."""
+    """The metric is one that we have, under the name that the HPA asks for.
+
+    Prometheus takes both expressions.
+    """
     (rule,) = yaml.safe_load((KUSTOMIZE / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"][
         "custom"
     ]

@@ -1,7 +1,7 @@
 """checkov on what is applied: nothing is found that is not answered here.
 
-checkov is not in requirements-dev.txt: it wants other versions of packages than ComfyUI. This runs where it is
-installed beside (pipx install checkov).
+checkov is not in requirements-dev.txt: it wants other versions of packages than ComfyUI. This runs where it
+is installed beside (pipx install checkov).
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from tests.deploy.manifests import RENDERED
 
 ANSWERED = {
     "CKV_K8S_11": "no CPU limit: it would throttle a loader that no one else on the node hinders",
-    "CKV_K8S_15": "IfNotPresent: a digest or a version does not change, and a start must not wait for a registry",
-    "CKV_K8S_25": "CHOWN and FOWNER for the container that prepares the node cache's folder, and nothing else",
+    "CKV_K8S_15": (
+        "IfNotPresent: a digest or a version does not change, and a start must not wait for a registry"
+    ),
+    "CKV_K8S_25": (
+        "CHOWN and FOWNER for the container that prepares the node cache's folder, and nothing else"
+    ),
     "CKV_K8S_28": "as CKV_K8S_25",
     "CKV_K8S_37": "as CKV_K8S_25",
     "CKV_K8S_6": "that container is root: only root may give a hostPath to another user",

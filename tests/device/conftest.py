@@ -1,4 +1,7 @@
-"""Owns the servers of these tests: real ComfyUIs on a simulated accelerator. Skipped where there can be none."""
+"""Owns the servers of these tests: real ComfyUIs on a simulated accelerator.
+
+Skipped where there can be none.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def on_device(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDevice]:
-    """Start a ComfyUI on a device: `on_device(preload="…", megabytes=300, args=["--highvram"])`. Stopped after the test."""
+    """Start a ComfyUI on a device: `on_device(preload="…", megabytes=300, args=["--highvram"])`.
+
+    Stopped after the test.
+    """
     with _factory(models, tmp_path_factory) as start:
         yield start
 

@@ -1,4 +1,7 @@
-"""Runs torch's operators on the simulated device and on the CPU, and prints what differs. For test_simulated_device.py."""
+"""Runs torch's operators on the simulated device and on the CPU, and prints what differs.
+
+For test_simulated_device.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Dynamic VRAM (ComfyUI 0.33.0): only a forward pass brings weights to the device, so a state is what was measured after one."""
+"""Dynamic VRAM (ComfyUI 0.33.0).
+
+Only a forward pass brings weights to the device, so a state is what was measured after one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def agree(device: Device) -> bool:
 
 
 def test_warm_is_measured(on_device: OnDevice, tmp_path: Path) -> None:
-    """Gone after sleep and after POST /free; `wake` runs the warm-up again, and is done when all of it is back."""
+    """Gone after sleep and after POST /free.
+
+    `wake` runs the warm-up again, and is done when all of it is back.
+    """
     (tmp_path / "preload.yaml").write_text(
         f"{MODELS}workflows:\n  - {{path: warm-up.json, warmup: true}}\n", encoding="utf-8"
     )

@@ -1,4 +1,7 @@
-"""A lost device is found wherever it is met, on every platform; running out of memory is not one, and costs one model."""
+"""A lost device is found wherever it is met, on every platform.
+
+Running out of memory is not one, and costs one model.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,10 @@ def test_lost_device(on_device: OnDevice, met_by: str, platform: str) -> None:
 
 
 def test_lost_while_nothing_runs(on_device: OnDevice) -> None:
-    """ComfyUI asks the device after each prompt, outside of it: what that raises ends the thread that runs prompts."""
+    """ComfyUI asks the device after each prompt, outside of it.
+
+    What that raises ends the thread that runs prompts.
+    """
     device = at_gate(on_device)
     open_gate(device)
     device.server.wait_ready()
@@ -77,7 +83,10 @@ def test_lost_while_nothing_runs(on_device: OnDevice) -> None:
 
 
 def test_out_of_memory_costs_one_model(on_device: OnDevice) -> None:
-    """A push that fails once is tried again; one that fails for good leaves that model in RAM, and the others are there."""
+    """A push that fails once is tried again.
+
+    One that fails for good leaves that model in RAM, and the others are there.
+    """
     device = at_gate(on_device)
     device.set(fail_allocs=1000, fail_min=50 * MB)  # the text encoder's vocabulary alone is as large
     open_gate(device)
@@ -93,7 +102,10 @@ def test_out_of_memory_costs_one_model(on_device: OnDevice) -> None:
 
 
 def test_full_device(on_device: OnDevice) -> None:
-    """Another process takes the memory between the plan and the push: nothing fails, nothing is there; later it comes."""
+    """Another process takes the memory between the plan and the push.
+
+    Nothing fails, nothing is there; later it comes.
+    """
     device = at_gate(on_device)
     device.set(other=16380 * MB)
     open_gate(device)
@@ -116,7 +128,10 @@ def test_full_device(on_device: OnDevice) -> None:
 
 
 def test_card_smaller_than_a_model(on_device: OnDevice) -> None:
-    """The text encoder alone is larger than the device: it stays in RAM, and prompts run as without the plugin."""
+    """The text encoder alone is larger than the device.
+
+    It stays in RAM, and prompts run as without the plugin.
+    """
     device = at_gate(on_device, megabytes=200)
     open_gate(device)
     device.server.wait_ready()

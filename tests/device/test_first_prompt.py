@@ -1,4 +1,7 @@
-"""The promise on an accelerator: after the preload the first prompt finds its weights there, and copies none."""
+"""The promise on an accelerator.
+
+After the preload the first prompt finds its weights there, and copies none.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def device(module_on_device: OnDevice) -> Device:
 
 
 def test_first_prompt_copies_no_weights(device: Device) -> None:
-    """Three models are held; a prompt copies its inputs, less than 2 %; the same after a workflow without them."""
+    """Three models are held.
+
+    A prompt copies its inputs, less than 2 %; the same after a workflow without them.
+    """
     held = device.held
     assert held > 300 * MB
     for seed in (1, 2):

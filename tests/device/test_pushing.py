@@ -33,7 +33,9 @@ def states(device: Device) -> dict[str, str]:
 
 @pytest.mark.parametrize("start", [1, 2])
 def test_first_entries_win(on_device: OnDevice, start: int) -> None:
-    """With 1460 MB, of which ComfyUI keeps 1.2 GB free, the text encoder does not fit behind the first: the rest does.
+    """With 1460 MB, of which ComfyUI keeps 1.2 GB free, the text encoder does not fit behind the first.
+
+    The rest does.
 
     The same at each start: nothing that is there makes room for what comes later.
     """
@@ -45,7 +47,10 @@ def test_first_entries_win(on_device: OnDevice, start: int) -> None:
 
 
 def test_nothing_is_pushed_that_comes_back_at_once(on_device: OnDevice) -> None:
-    """Under --disable-smart-memory ComfyUI unloads after every prompt, our job included: not a byte is copied for nothing."""
+    """Under --disable-smart-memory ComfyUI unloads after every prompt, our job included.
+
+    Not a byte is copied for nothing.
+    """
     device = on_device(preload=ORDERED, args=["--disable-smart-memory"])
     device.server.wait_ready()
     assert device["h2d_bytes"] < 8 * MB
@@ -73,7 +78,10 @@ def large(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_peak_memory_is_that_of_the_largest(on_device: OnDevice, large: Path) -> None:
-    """Each model goes to the device before the next is loaded: five of them never need the memory of three."""
+    """Each model goes to the device before the next is loaded.
+
+    Five of them never need the memory of three.
+    """
     preload = "when: background\nmodels:\n" + "".join(f"  - unet: large{n}.safetensors\n" for n in range(5))
     device = on_device(preload=preload + "prefetch: {pretouch: false}\n", models=large)
     highest, over = [device.host_bytes], threading.Event()
@@ -111,7 +119,10 @@ def test_twenty_rounds_of_sleep_and_wake(on_device: OnDevice) -> None:
 def test_released_memory_is_free_when_the_job_is_done(
     on_device: OnDevice, models: Path, tmp_path: Path, flags: str
 ) -> None:
-    """Right after a prompt, under every cache of the executor; and a replaced file's new weights are the ones that are used."""
+    """Right after a prompt, under every cache of the executor.
+
+    And a replaced file's new weights are the ones that are used.
+    """
     own = Path(shutil.copytree(models, tmp_path / "own"))
     device = on_device(preload=ORDERED, args=flags.split(), models=own)
     server = device.server

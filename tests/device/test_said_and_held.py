@@ -1,4 +1,6 @@
-"""One rule under every memory flag and after every step: what is reported is what the allocator holds, to 2 %, by device.
+"""One rule under every memory flag and after every step.
+
+What is reported is what the allocator holds, to 2 %, by device.
 
 And a job is done exactly if its effect is there.
 """
@@ -45,7 +47,10 @@ def prompt(unet: str = "first", seed: int = 0) -> prompts.Prompt:
 
 
 def run_out_of_memory(device: Device) -> None:
-    """A prompt in which every allocation of 100 kB fails; afterwards ComfyUI takes everything off the device."""
+    """A prompt in which every allocation of 100 kB fails.
+
+    Afterwards ComfyUI takes everything off the device.
+    """
     device.set(fail_allocs=1 << 40, fail_min=100_000)
     try:
         with pytest.raises(PromptFailedError, match=r"(?i)memory"):
@@ -85,7 +90,10 @@ def started(request: pytest.FixtureRequest, module_on_device: OnDevice) -> Itera
 
 
 def agree(device: Device) -> tuple[int, int]:
-    """Wait until what is said is what is held, and return both: a prompt's own tensors are let go of in a moment."""
+    """Wait until what is said is what is held, and return both.
+
+    A prompt's own tensors are let go of in a moment.
+    """
     end = time.monotonic() + 5
     while True:
         said, held = device.said, device.held

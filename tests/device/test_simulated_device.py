@@ -1,4 +1,7 @@
-"""The simulated device itself: it computes what the CPU computes, counts what it holds and copies, and fails as ordered."""
+"""The simulated device itself.
+
+It computes what the CPU computes, counts what it holds and copies, and fails as ordered.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def test_it_computes_as_the_cpu_does(found: dict[str, Any]) -> None:
 
 
 def test_it_counts(found: dict[str, Any]) -> None:
-    """Nothing is left of tensors that are gone; a weight is held in steps of 512 bytes and counted as copied exactly."""
+    """Nothing is left of tensors that are gone.
+
+    A weight is held in steps of 512 bytes and counted as copied exactly.
+    """
     assert (0, 4_000_000, 4_000_256) == (found["left"], found["copied"], found["held"])
 
 

@@ -1,4 +1,7 @@
-"""Owns what these tests ask: our routes in a bare aiohttp application, as in ComfyUI, and the early listener; in every state."""
+"""Owns what these tests ask.
+
+Our routes in a bare aiohttp application, as in ComfyUI, and the early listener; in every state.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ JSON = {"Content-Type": "application/json"}
 TOKEN = "s3crét"  # noqa: S105 — of these tests
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 LARGE = json.dumps({"model": "a" * MAX_BYTES}).encode()
-HEAD = b"POST /preload/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+HEAD = (
+    b"POST /preload/reload HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: close\r\nContent-Type: application/json\r\n"
+)
 COMMANDS = [command.value for command in Command]
 
 
@@ -37,7 +40,10 @@ async def client(serve: Serve, door: OpenDoor, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def send(client: Client, text: bytes) -> bytes:
-    """Say exactly this, and return the head of the answer: aiohttp waits for the rest of a body before it closes."""
+    """Say exactly this, and return the head of the answer.
+
+    Aiohttp waits for the rest of a body before it closes.
+    """
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(text)
     await writer.drain()
@@ -156,7 +162,10 @@ async def test_slow_body(client: Client, door: OpenDoor, monkeypatch: pytest.Mon
 
 async def test_type_is_wanted(client: Client) -> None:
     """A body without a type is refused: every form of a page has one, JSON needs one."""
-    head = b"POST /preload/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    head = (
+        b"POST /preload/reload HTTP/1.1\r\nHost: localhost\r\n"
+        b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
+    )
 
     assert (await send(client, head)).startswith(b"HTTP/1.1 415 ")
 

@@ -165,7 +165,10 @@ def test_token_from(environment: dict[str, str], token: bytes) -> None:
 
 
 def test_token_from_a_file(tmp_path: Path) -> None:
-    """The file counts more than the variable, and is read again each time: a token can be changed without a restart."""
+    """The file counts more than the variable, and is read again each time.
+
+    A token can be changed without a restart.
+    """
     file = tmp_path / "token"
     environment = {"PRELOAD_TOKEN_FILE": str(file), "PRELOAD_TOKEN": "other"}
     assert b"" == token_from(environment), "a file that is not there is no token"

@@ -1,4 +1,7 @@
-"""docs/openapi.yaml is true: requests made from it, right ones and wrong ones, get the answers that it promises."""
+"""docs/openapi.yaml is true.
+
+Requests made from it, right ones and wrong ones, get the answers that it promises.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ STATES: dict[str, tuple[Snapshot, OpenDoor]] = {
 
 @pytest.fixture(params=STATES.values(), ids=list(STATES))
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Serve that state from a thread, since schemathesis asks from this one: one server for all examples of a test."""
+    """Serve that state from a thread, since schemathesis asks from this one.
+
+    One server for all examples of a test.
+    """
     now, door = request.param
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -62,5 +68,8 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 @schema.parametrize()  # pyright: ignore[reportUntypedFunctionDecorator]
 @EXAMPLES
 def test_promises(case: Any, url: str) -> None:
-    """Status, headers and body of every answer are as written, in every state. 503 is one of them, where it is written."""
+    """Status, headers and body of every answer are as written, in every state.
+
+    503 is one of them, where it is written.
+    """
     case.call_and_validate(base_url=url, excluded_checks=[not_a_server_error])

@@ -47,7 +47,17 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
     assert (200, "no-store") == (reply.status, reply.headers["Cache-Control"])
     assert {
         *READY_KEYS,
-        *("hits", "misses", "sleeping", "prefetch", "host", "warmups", "not_preloaded", "jobs", "queue_remaining"),
+        *(
+            "hits",
+            "misses",
+            "sleeping",
+            "prefetch",
+            "host",
+            "warmups",
+            "not_preloaded",
+            "jobs",
+            "queue_remaining",
+        ),
     } == body.keys()
     assert (2 * len(now.models), {"VAELoader": 3}) == (body["hits"], body["misses"])
     assert len(now.models) == len(body["models"]["items"])

@@ -143,7 +143,10 @@ def test_at_once(start: Start) -> None:
 
 
 def test_closing(start: Start) -> None:
-    """Closed, it leaves neither port nor thread, also in the middle of a question; closing twice is no fault."""
+    """Closed, it leaves neither port nor thread, also in the middle of a question.
+
+    Closing twice is no fault.
+    """
     where = start()
     with socket.create_connection(where.addresses[0], timeout=30) as connection:
         connection.sendall(b"GET /re")

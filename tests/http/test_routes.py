@@ -1,4 +1,7 @@
-"""What is answered, for every state: code, headers, body. Served by a bare aiohttp application, as in ComfyUI."""
+"""What is answered, for every state: code, headers, body.
+
+Served by a bare aiohttp application, as in ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -248,7 +251,10 @@ async def test_absurd_names(serve: Serve, name: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
 @pytest.mark.parametrize(("now", "_code"), STATES.values(), ids=STATES)
 async def test_livez(serve: Serve, now: Snapshot, _code: int, prefix: str) -> None:
-    """The process lives in every state but one: a restart would not mend a missing file, it does mend a lost device."""
+    """The process lives in every state but one.
+
+    A restart would not mend a missing file, it does mend a lost device.
+    """
     reply = await (await serve(now)).get(f"{prefix}/livez")
     body = await reply.json()
 
@@ -260,7 +266,7 @@ async def test_livez(serve: Serve, now: Snapshot, _code: int, prefix: str) -> No
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
 @pytest.mark.parametrize(("now", "code"), STATES.values(), ids=STATES)
 async def test_kserve(serve: Serve, now: Snapshot, code: int, prefix: str) -> None:
-    """The aliases of the Open Inference Protocol have the codes of /livez and /ready, and that protocol's bodies."""
+    """The Open Inference Protocol's aliases have the codes of /livez and /ready, and its bodies."""
     client = await serve(now)
     live, ready = await client.get(f"{prefix}/v2/health/live"), await client.get(f"{prefix}/v2/health/ready")
 

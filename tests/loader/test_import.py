@@ -1,4 +1,7 @@
-"""ComfyUI imports the plugin's folder: it always succeeds, costs next to nothing, and `/ready` is there to tell the rest."""
+"""ComfyUI imports the plugin's folder.
+
+It always succeeds, costs next to nothing, and `/ready` is there to tell the rest.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load(folder: Path, tmp_path: Path) -> Load:
-    """Imports the plugin in a fresh interpreter, with these settings or as shipped, and asks it these paths."""
+    """Import the plugin in a fresh interpreter, with these settings or as shipped, and ask these paths."""
 
     def run(*words: str, settings: str | bytes | Path | None = None) -> dict[str, Any]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PRELOAD_")}
@@ -60,7 +63,10 @@ def load(folder: Path, tmp_path: Path) -> Load:
     ids=["shipped", "empty", "none", "others"],
 )
 def test_nothing_to_preload(load: Load, settings: str | None) -> None:
-    """With an empty list: mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable."""
+    """With an empty list.
+
+    Mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable.
+    """
     found = load("/ready", "/livez", "/preload", "/ready/x", "/api/ready", settings=settings)
 
     assert {"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"} <= found["mappings"].keys()
@@ -72,7 +78,10 @@ def test_nothing_to_preload(load: Load, settings: str | None) -> None:
 
 
 def test_cost(load: Load) -> None:
-    """With an empty list few modules are imported, none from outside Python's library. `bench.costs` shows the time."""
+    """With an empty list few modules are imported, none from outside Python's library.
+
+    `bench.costs` shows the time.
+    """
     imported: list[str] = load()["imported"]
     others = {name.partition(".")[0] for name in imported if "comfyui-preload" not in name}
 
@@ -123,7 +132,10 @@ def test_no_server(load: Load, settings: str | None) -> None:
     ],
 )
 def test_broken_settings(load: Load, settings: str | bytes, code: str) -> None:
-    """Settings that cannot be used never break ComfyUI's start; `/ready` is 503 and says why, and so does the log."""
+    """Settings that cannot be used never break ComfyUI's start.
+
+    `/ready` is 503 and says why, and so does the log.
+    """
     found = load("/ready", "/livez", "/api/ready", settings=settings)
 
     status, body = found["answers"]["/ready"]
@@ -154,7 +166,10 @@ def test_settings_file_missing(load: Load, tmp_path: Path) -> None:
     ],
 )
 def test_host_cannot_be_imported(load: Load, settings: str) -> None:
-    """If what we need of ComfyUI is not there, ComfyUI still starts; `/ready` is 503 and the log has the traceback."""
+    """If what we need of ComfyUI is not there, ComfyUI still starts.
+
+    `/ready` is 503 and the log has the traceback.
+    """
     found = load("/ready", settings=settings)
 
     status, body = found["answers"]["/ready"]

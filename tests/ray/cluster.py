@@ -1,4 +1,6 @@
-"""Owns a running Ray of one node with the application of deploy/ray: a real head node, real ComfyUI processes, tiny models.
+"""Owns a running Ray of one node with the application of deploy/ray.
+
+A real head node, real ComfyUI processes, tiny models.
 
 Ray is not imported here: its own programs in `.venv-ray` run it, as users run them.
 """
@@ -135,7 +137,10 @@ class Cluster:
         wait: bool = True,
         **options: Any,
     ) -> None:
-        """Run the application, in place of an earlier one; `options` are its `args`, `deployments` change Serve's own."""
+        """Run the application, in place of an earlier one.
+
+        `options` are its `args`, `deployments` change Serve's own.
+        """
         (self.folder / "sets.yaml").write_text(json.dumps(sets), encoding="utf-8")
         own = {"Comfy": {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}}
         own["Front"] = {"ray_actor_options": {"num_cpus": 0.1}}

@@ -25,7 +25,10 @@ def set_of(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A head node. Two replicas are on it, which hold one set each of `a`, `b`, `c` and two that cannot be loaded."""
+    """A head node.
+
+    Two replicas are on it, which hold one set each of `a`, `b`, `c` and two that cannot be loaded.
+    """
     if not venv_bin("serve", RAY_VENV).exists():
         pytest.skip("Ray Serve is not installed: run `make setup`")
     with Cluster(tmp_path_factory.mktemp("ray")) as one:

@@ -106,7 +106,10 @@ def test_upload(cluster: Cluster) -> None:
     png = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     )
-    head = '--x\r\nContent-Disposition: form-data; name="image"; filename="dot.png"\r\nContent-Type: image/png\r\n\r\n'
+    head = (
+        '--x\r\nContent-Disposition: form-data; name="image"; filename="dot.png"\r\nContent-Type: '
+        "image/png\r\n\r\n"
+    )
     request = urllib.request.Request(  # noqa: S310 — http to loopback
         f"{cluster.url}/upload/image",
         data=head.encode() + png + b"\r\n--x--\r\n",
@@ -123,7 +126,10 @@ def test_upload(cluster: Cluster) -> None:
 
 
 def test_queue_delete_and_interrupt(cluster: Cluster) -> None:
-    """/queue has the prompts of all replicas; one is deleted by its id, one that runs is interrupted by its own."""
+    """/queue has the prompts of all replicas.
+
+    One is deleted by its id, one that runs is interrupted by its own.
+    """
     sent = {
         mark: cluster.post("/prompt", {"prompt": nap(mark, 3.0)}, {SET: "a"}).json["prompt_id"]
         for mark in ("runs", "waits")

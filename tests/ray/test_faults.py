@@ -1,4 +1,7 @@
-"""What is lost when something dies, and what comes back: nothing is run twice, and everyone who waits hears of it."""
+"""What is lost when something dies, and what comes back.
+
+Nothing is run twice, and everyone who waits hears of it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def run(cluster: Cluster, mark: str, seconds: float, name: str = "a") -> Reply:
 def begin(
     cluster: Cluster, users: ThreadPoolExecutor, mark: str, seconds: float
 ) -> tuple[Future[Reply], str]:
-    """A prompt that runs, another that its replica has accepted and that waits for it: the answer to come, the id."""
+    """A prompt that runs, another that its replica has accepted and that waits for it.
+
+    The answer to come, the id.
+    """
     running = users.submit(run, cluster, mark, seconds)
     cluster.wait(lambda: mark in cluster.naps, "the prompt runs")
     waiting = cluster.post("/prompt", {"prompt": nap(f"{mark}-waits", 0.0)}, {SET: "a"})
@@ -52,7 +58,10 @@ def assert_lost(cluster: Cluster, running: Future[Reply], waiting: str, why: str
 
 @pytest.mark.parametrize(("what", "why"), [("ComfyUI", "signal 9"), ("replica", "its replica ended")])
 def test_killed_in_a_prompt(cluster: Cluster, users: ThreadPoolExecutor, what: str, why: str) -> None:
-    """What it had is lost and said so; what nobody had accepted is run by another; Serve starts a new replica."""
+    """What it had is lost and said so.
+
+    What nobody had accepted is run by another; Serve starts a new replica.
+    """
     tag, other = cluster.holder("a"), cluster.holder("b")
     mark = f"killed-{what}"
     running, waiting = begin(cluster, users, mark, 60.0)
@@ -124,7 +133,10 @@ def test_does_not_start(cluster: Cluster) -> None:
 
 
 def test_head_restarted(cluster: Cluster, users: ThreadPoolExecutor) -> None:
-    """After a power cut nothing of the old replicas is left; their ids are answered; a request is held for the first replica."""
+    """After a power cut nothing of the old replicas is left.
+
+    Their ids are answered; a request is held for the first replica.
+    """
     old = "00000000-0000-4000-8000-000000000000"
     cluster.stop()
 

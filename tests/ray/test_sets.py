@@ -119,7 +119,10 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_shipped_configurations() -> None:
-    """Serve's own schema and our options take serve.yaml and the RayService's configuration; the sets can be used."""
+    """Serve's own schema and our options take serve.yaml and the RayService's configuration.
+
+    The sets can be used.
+    """
     folder = ROOT / "deploy" / "ray"
     documents = list(yaml.safe_load_all((folder / "rayservice.yaml").read_text(encoding="utf-8")))
     (service,) = [one for one in documents if one["kind"] == "RayService"]

@@ -35,7 +35,10 @@ SPEAKERS: dict[str, Speaker] = {
 
 
 class BrokenServer:
-    """Says the same to everyone, whatever is asked. `every`: seconds between two pieces; `silent`: nothing, and stays."""
+    """Says the same to everyone, whatever is asked.
+
+    `every`: seconds between two pieces; `silent`: nothing, and stays.
+    """
 
     def __init__(self, speak: Speaker, *, every: float = 0.0, silent: bool = False) -> None:
         self._speak = speak

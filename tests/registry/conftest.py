@@ -1,4 +1,7 @@
-"""Owns the Redis servers of these tests: real ones on free ports, started by a factory and stopped whatever happens."""
+"""Owns the Redis servers of these tests.
+
+Real ones on free ports, started by a factory and stopped whatever happens.
+"""
 
 from __future__ import annotations
 

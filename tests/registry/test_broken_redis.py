@@ -28,7 +28,10 @@ SECRETS = ("hunter2", "127.0.0.1", "redis://", "rediss://", "passwd", "example.o
 
 @pytest.fixture
 def join(monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
-    """A started registry; neither starting nor ending one speaks to Redis in the thread that does it: it holds up nothing."""
+    """A started registry; neither starting nor ending one speaks to Redis in the thread that does it.
+
+    It holds up nothing.
+    """
     here = threading.current_thread()
     speakers: set[threading.Thread] = set()
 

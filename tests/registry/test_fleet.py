@@ -57,7 +57,10 @@ def check(schema: str, body: Any) -> None:
     ],
 )
 def test_locate(models: list[str], expected: list[str]) -> None:
-    """Ready replicas that have loaded all of the models; one with a long queue comes after one that must move weights."""
+    """Ready replicas that have loaded all of the models.
+
+    One with a long queue comes after one that must move weights.
+    """
     assert expected == [row["id"] for row in fleet().locate([{name} for name in models])["replicas"]]
 
 

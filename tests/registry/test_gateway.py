@@ -1,4 +1,7 @@
-"""The gateway in a real nginx: where each request goes, one delivery of each prompt. Real ComfyUIs: test_gateway_fleet.py."""
+"""The gateway in a real nginx: where each request goes, one delivery of each prompt.
+
+Real ComfyUIs: test_gateway_fleet.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from tests.support.reply import Reply, ask
 
 
 class Replica(ThreadingHTTPServer):
-    """As much of one as the gateway sees, with the faults that a real one has only by accident. `fleet` is shared by all."""
+    """As much of one as the gateway sees, with the faults that a real one has only by accident.
+
+    `fleet` is shared by all.
+    """
 
     daemon_threads = True
 
@@ -231,7 +237,10 @@ def test_dead(gateway: str, replicas: list[Replica]) -> None:
 
 
 def test_draining(gateway: str, replicas: list[Replica]) -> None:
-    """A replica that refuses a prompt is not the last one; if all refuse, so does the gateway, and says when to come again."""
+    """A replica that refuses a prompt is not the last one.
+
+    If all refuse, so does the gateway, and says when to come again.
+    """
     replicas[1].fault = "503"
     replicas[0].fault = "503"
     assert {"c"} == {send(gateway, prompts.image())[0] for _ in range(4)}

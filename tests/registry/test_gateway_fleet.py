@@ -1,4 +1,7 @@
-"""The gateway before three real ComfyUIs with a real Redis: browsers, programs, one replica killed, one drained."""
+"""The gateway before three real ComfyUIs with a real Redis.
+
+Browsers, programs, one replica killed, one drained.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,10 @@ def fleet(redis: Redis, tmp_path: Path, models: Path) -> Iterator[Fleet]:
 
 
 async def watched(url: str, jar: aiohttp.CookieJar, prompt: Any, client: str) -> tuple[str, list[str]]:
-    """What a browser does: the page, its WebSocket, a prompt, the messages until it is done. Its replica and the messages."""
+    """What a browser does: the page, its WebSocket, a prompt, the messages until it is done.
+
+    Its replica and the messages.
+    """
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
         async with session.get(url) as page:
             replica = page.headers["X-Replica"]
@@ -121,7 +127,10 @@ async def watched(url: str, jar: aiohttp.CookieJar, prompt: Any, client: str) ->
 
 
 def test_the_life_of_a_fleet(fleet: Fleet) -> None:
-    """Warm routing, browsers, a killed replica, a drained one: no prompt runs twice, no announced result is lost."""
+    """Warm routing, browsers, a killed replica, a drained one.
+
+    No prompt runs twice, no announced result is lost.
+    """
     url = fleet.url
     # a program's prompts go where the model is, and X-Replica leads to the result
     for _ in range(3):  # one after the other: a long queue would spill over

@@ -83,7 +83,10 @@ def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
 
 
 def test_cluster(cluster: list[RedisServer], join: Join) -> None:
-    """Through any of its nodes, with all keys in one slot; a node that is away at the start does not matter."""
+    """Through any of its nodes, with all keys in one slot.
+
+    A node that is away at the start does not matter.
+    """
     nodes = [f"127.0.0.1:{one.port}" for one in cluster]
     one = join(f"redis+cluster://{nodes[0]},{nodes[1]}", "a")
     two = join(f"redis+cluster://127.0.0.1:1,{nodes[2]}", "b", lambda: ready("other"))
@@ -126,7 +129,10 @@ def sentinel(redis: Redis, tmp_path: Path) -> Iterator[tuple[int, RedisServer]]:
 
 
 def test_sentinel(sentinel: tuple[int, RedisServer], join: Join) -> None:
-    """The watchers say who is the master; when he dies and the copy takes over, the fleet finds itself there."""
+    """The watchers say who is the master.
+
+    When he dies and the copy takes over, the fleet finds itself there.
+    """
     port, master = sentinel
     url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/mine/0"
     one, two = join(url, "a"), join(url, "b")

@@ -1,4 +1,7 @@
-"""Owns the servers that these tests talk to: real ComfyUIs, started by a factory and stopped whatever happens."""
+"""Owns the servers that these tests talk to.
+
+Real ComfyUIs, started by a factory and stopped whatever happens.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ Comfy = Callable[..., ComfyServer]
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with one tiny model of each kind. Shared by all servers: do not write to it, see `own_models`."""
+    """A models folder with one tiny model of each kind.
+
+    Shared by all servers: do not write to it, see `own_models`.
+    """
     return fill(tmp_path_factory.mktemp("shared") / "models")
 
 
@@ -32,13 +38,19 @@ def module_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_models(models: Path, tmp_path: Path) -> Path:
-    """The same models for one test alone, which may replace, remove and add files, not write into one (hard links)."""
+    """The same models for one test alone, which may replace, remove and add files, not write into one.
+
+    The files are hard links.
+    """
     return Path(shutil.copytree(models, tmp_path / "own" / "models", copy_function=os.link))
 
 
 @pytest.fixture
 def comfy(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
-    """Start a ComfyUI: `comfy(preload="…", args=["--cache-none"])`, arguments as for ComfyServer. Stopped after the test."""
+    """Start a ComfyUI: `comfy(preload="…", args=["--cache-none"])`, arguments as for ComfyServer.
+
+    Stopped after the test.
+    """
     with _factory(models, tmp_path_factory) as start:
         yield start
 
@@ -55,7 +67,10 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with ExitStack() as servers:
 
         def start(*, wait: bool = True, **options: Any) -> ComfyServer:
-            """Wait until it listens, unless told not to. Every server has the Sink node and the shared models."""
+            """Wait until it listens, unless told not to.
+
+            Every server has the Sink node and the shared models.
+            """
             nodes = {"sink": SINK, **options.pop("custom_nodes", {})}
             arguments: dict[str, Any] = {"models": models, "custom_nodes": nodes, **options}
             base = tmp_path_factory.mktemp("comfy")

@@ -1,4 +1,7 @@
-"""`when: background`: the port opens at once, /ready tells how far it is, prompts wait and hit. And a loader that hangs."""
+"""`when: background`: the port opens at once, /ready tells how far it is, prompts wait and hit.
+
+And a loader that hangs.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def _open_gate(server: ComfyServer) -> None:
 
 
 def test_background(comfy: Comfy) -> None:
-    """503 with progress while it loads; prompts wait behind it and hit; no prompt's place in the queue is lost."""
+    """503 with progress while it loads.
+
+    Prompts wait behind it and hit; no prompt's place in the queue is lost.
+    """
     server = comfy(preload=BACKGROUND, custom_nodes=LOADERS)
     _at_gate(server)
 
@@ -72,7 +78,10 @@ def test_background(comfy: Comfy) -> None:
 
 
 def test_cancelled(comfy: Comfy) -> None:
-    """Cancel in the interface ends the loading, says so, and harms nothing: what is missing is loaded on its first use."""
+    """Cancel in the interface ends the loading, says so, and harms nothing.
+
+    What is missing is loaded on its first use.
+    """
     server = comfy(preload=BACKGROUND, custom_nodes=LOADERS)
     _at_gate(server)
     assert 200 == server.post("/interrupt", {}).status
@@ -98,7 +107,10 @@ def test_cancelled(comfy: Comfy) -> None:
 
 
 def test_hanging_loader(comfy: Comfy) -> None:
-    """After `timeout` the port opens and /ready tells which models are late; when the loader comes back they become ready."""
+    """After `timeout` the port opens and /ready tells which models are late.
+
+    When the loader comes back they become ready.
+    """
     server = comfy(preload=HANGING, custom_nodes=LOADERS, wait=False)
     _at_gate(server)
     with socket.socket() as probe:

@@ -1,4 +1,7 @@
-"""One server with every entry that can be wrong, between good ones: each gets code, sentence and hint, none costs another."""
+"""One server with every entry that can be wrong, between good ones.
+
+Each gets code, sentence and hint, none costs another.
+"""
 
 from __future__ import annotations
 
@@ -188,7 +191,10 @@ def server(seen: Seen) -> ComfyServer:
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_entry_is_explained(seen: Seen, name: str) -> None:
-    """Code, sentence with what was found, hint, and its line; the model is failed, and its own route says the same."""
+    """Code, sentence with what was found, hint, and its line.
+
+    The model is failed, and its own route says the same.
+    """
     wanted, error = BAD[name], seen.failing[name]
 
     assert wanted.code == error["code"]
@@ -229,7 +235,10 @@ def test_no_code_was_run(seen: Seen) -> None:
 
 
 def test_answers_hold_no_path(server: ComfyServer) -> None:
-    """Not even where a loader's own words, or the settings, hold one. What was written with `..` is shown as it stands."""
+    """Not even where a loader's own words, or the settings, hold one.
+
+    What was written with `..` is shown as it stands.
+    """
     told = every_body(server).replace("../checkpoints/tiny", "")
 
     assert [] == [
@@ -240,7 +249,7 @@ def test_answers_hold_no_path(server: ComfyServer) -> None:
 
 
 def test_log_explains_each(server: ComfyServer) -> None:
-    """A line for each in the log, with its place in the settings, and a summary that names them at the end."""
+    """A line for each in the log, with its place in the settings, and a summary at the end."""
     lines = own_lines(server)
 
     for name, bad in BAD.items():

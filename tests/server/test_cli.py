@@ -1,4 +1,7 @@
-"""The command line against a real ComfyUI: it waits for one, writes down what one was asked, and makes files that one loads."""
+"""The command line against a real ComfyUI.
+
+It waits for one, writes down what one was asked, and makes files that one loads.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ PRELOAD = "models: [{unet: tiny.safetensors}, {vae: taesd3}]"
 
 
 def test_wait(comfy: Comfy) -> None:
-    """Begun before ComfyUI is: refused at first, 0 as soon as it is ready, and a health check agrees each time."""
+    """Begun before ComfyUI is.
+
+    Refused at first, 0 as soon as it is ready, and a health check agrees each time.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     assert 1 == run("wait", url, "--once").code
@@ -111,7 +117,10 @@ def test_capture(asked: ComfyServer, comfy: Comfy, tmp_path: Path) -> None:
 
 
 def test_capture_to_the_terminal(asked: ComfyServer, tmp_path: Path) -> None:
-    """Without --output the YAML is all that is written to stdout; an existing file is kept without --force."""
+    """Without --output the YAML is all that is written to stdout.
+
+    An existing file is kept without --force.
+    """
     written = tmp_path / "captured.yaml"
     written.write_text("mine", encoding="utf-8")
 
@@ -152,7 +161,7 @@ def test_capture_of_nothing(comfy: Comfy) -> None:
 
 
 def test_table_of_core_loaders(asked: ComfyServer) -> None:
-    """The table that `check` goes by has the inputs that this ComfyUI's own classes have, and the values where it lists them."""
+    """The table of `check` has the inputs of this ComfyUI's own classes, and the values that it lists."""
     known: dict[str, Any] = asked.get("/object_info").json
     for row in LOADERS:
         loader = row.name
@@ -177,7 +186,7 @@ def test_table_of_core_loaders(asked: ComfyServer) -> None:
     ("dtype", "tolerance"), [pytest.param("fp16", 1e-3, id="fp16"), pytest.param("bf16", 1e-2, id="bf16")]
 )
 def test_converted_gives_the_same(comfy: Comfy, own_models: Path, dtype: str, tolerance: float) -> None:
-    """A diffusion model of fp32 weights and its converted copy sample the same latent, and half the bytes are read."""
+    """An fp32 diffusion model and its converted copy sample the same latent from half the bytes."""
     folder = own_models / "diffusion_models"
     _widen(folder / "tiny.safetensors", folder / "wide.safetensors")
     assert (

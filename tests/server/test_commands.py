@@ -1,4 +1,7 @@
-"""reload, release, sleep and wake on a real ComfyUI: what is loaded afterwards, what /ready says, and what a failure leaves."""
+"""reload, release, sleep and wake on a real ComfyUI.
+
+What is loaded afterwards, what /ready says, and what a failure leaves.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def states(server: ComfyServer) -> dict[str, str]:
 
 
 def test_sleep_and_wake(server: ComfyServer) -> None:
-    """Weights leave the device and come back; nothing is loaded anew, and /ready says that no traffic is wanted meanwhile."""
+    """Weights leave the device and come back.
+
+    Nothing is loaded anew, and /ready says that no traffic is wanted meanwhile.
+    """
     before = server.sink(UNET)["any"]["id"]
     loaded = sum("loaded tiny" in line for line in own_lines(server))
     assert "done" == carry_out(server, "sleep")["state"]
@@ -76,7 +82,10 @@ def test_sleep_and_wake(server: ComfyServer) -> None:
 
 
 def test_release_and_reload(server: ComfyServer) -> None:
-    """A released model is gone from memory: optional, 200 degraded; required, 503. `reload` brings both back."""
+    """A released model is gone from memory: optional, 200 degraded; required, 503.
+
+    `reload` brings both back.
+    """
     first = server.sink(VAE)["any"]["id"]
     assert ["taesd3"] == carry_out(server, "release", "taesd3")["released"]
     assert (200, "degraded") == status(server)
@@ -190,7 +199,10 @@ def test_reload_where_nothing_was_listed(comfy: Comfy) -> None:
 
 
 def test_same_command_twice_is_one_job(server: ComfyServer) -> None:
-    """A command waits for the prompt that runs; the same one again gets the same id; a cleared queue does not lose it."""
+    """A command waits for the prompt that runs.
+
+    The same one again gets the same id; a cleared queue does not lose it.
+    """
     gate = server.queue(prompts.load("TestGateLoader", gate="open", heeds_cancel=True))
     server.wait(lambda: "waiting at gate open" in server.log, "at the gate")
     first, second, other = order(server, "sleep"), order(server, "sleep"), order(server, "release", "taesd3")
@@ -210,7 +222,10 @@ def test_same_command_twice_is_one_job(server: ComfyServer) -> None:
 
 def test_too_early(comfy: Comfy) -> None:
     """While models are being loaded a command is refused, with the time to wait."""
-    text = "when: background\nmodels:\n  - {loader: TestGateLoader, inputs: {gate: open, heeds_cancel: true}, name: gate}\n"
+    text = (
+        "when: background\nmodels:\n  - {loader: TestGateLoader, inputs: {gate: open, heeds_cancel: "
+        "true}, name: gate}\n"
+    )
     server = comfy(preload=text, custom_nodes=LOADERS)
     server.wait(lambda: "waiting at gate open" in server.log, "at the gate")
     refused = order(server, "reload")

@@ -1,4 +1,7 @@
-"""Workflows and nodes as community packs have them, on a real ComfyUI with a stand-in pack (custom_nodes/community)."""
+"""Workflows and nodes as community packs have them, on a real ComfyUI with a stand-in pack.
+
+The pack is custom_nodes/community.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +57,19 @@ def lines(server: ComfyServer, text: str) -> int:
 
 
 def test_fed_loader(comfy: Comfy, tmp_path: Path) -> None:
-    """A loader that settings, lists and other models are linked to: run with them, once, and its prompts hit."""
+    """A loader that settings, lists and other models are linked to.
+
+    Run with them, once, and its prompts hit.
+    """
     server = comfy(
         env=place(tmp_path, {"preload.yaml": "workflows: [{path: w.json}]", "w.json": fed()}),
         custom_nodes=PACK,
     )
     server.wait_ready()
-    said = "community: loads tiny.safetensors with {'blocks': 20}, [('tiny.safetensors', 1.0), ('tiny.safetensors', 1.0)], object"
+    said = (
+        "community: loads tiny.safetensors with {'blocks': 20}, [('tiny.safetensors', 1.0), "
+        "('tiny.safetensors', 1.0)], object"
+    )
     assert (1, 1) == (lines(server, said), lines(server, "community: loads voice"))
     assert {"clip_l", "tiny", "tiny-2"} == set(rows(server))
     assert [] == server.get("/preload").json["not_preloaded"]
@@ -112,7 +121,10 @@ def test_not_preloaded(comfy: Comfy, tmp_path: Path) -> None:
 
 def test_sampler_is_warmed(comfy: Comfy, tmp_path: Path) -> None:
     """A sampler at the end of a graph runs in the warm-up, and neither it nor its preview leaves a file."""
-    text = "workflows: [{path: w.json, warmup: true, overrides: {CommunitySampler.steps: 1}, shapes: [{width: 128}]}]"
+    text = (
+        "workflows: [{path: w.json, warmup: true, overrides: {CommunitySampler.steps: 1}, shapes: "
+        "[{width: 128}]}]"
+    )
     server = comfy(env=place(tmp_path, {"preload.yaml": text, "w.json": sampling()}), custom_nodes=PACK)
     server.wait_ready()
     (row,) = warmups(server).values()
@@ -190,13 +202,26 @@ workflows:
 
 
 def test_editor_only_nodes(comfy: Comfy, tmp_path: Path) -> None:
-    """A file with labels, a reroute and a class that is not installed: its models are loaded, nothing fails."""
+    """A file with labels, a reroute and a class that is not installed.
+
+    Its models are loaded, nothing fails.
+    """
     data = {
         "version": 0.4,
         "nodes": [
-            {"id": 1, "type": "UNETLoader", "widgets_values": ["tiny.safetensors", "default"], "outputs": [{"type": "MODEL"}]},
+            {
+                "id": 1,
+                "type": "UNETLoader",
+                "widgets_values": ["tiny.safetensors", "default"],
+                "outputs": [{"type": "MODEL"}],
+            },
             {"id": 2, "type": "Label (rgthree)"},
-            {"id": 3, "type": "Reroute (rgthree)", "inputs": [{"name": "", "type": "*", "link": 1}], "outputs": [{"type": "*"}]},
+            {
+                "id": 3,
+                "type": "Reroute (rgthree)",
+                "inputs": [{"name": "", "type": "*", "link": 1}],
+                "outputs": [{"type": "*"}],
+            },
             {"id": 4, "type": "Sink", "inputs": [{"name": "model", "link": 2}, {"name": "any", "link": 3}]},
             {"id": 5, "type": "Their Node", "widgets_values": [1], "outputs": [{"type": "THING"}]},
         ],

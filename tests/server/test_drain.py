@@ -1,4 +1,7 @@
-"""SIGTERM at each phase: /ready turns away at once, prompts finish, the process ends by itself; a second one ends it now."""
+"""SIGTERM at each phase.
+
+/ready turns away at once, prompts finish, the process ends by itself; a second one ends it now.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def test_idle(comfy: Comfy) -> None:
 
 
 def test_prompts_finish(comfy: Comfy) -> None:
-    """The running and the waiting prompt finish, their results can be fetched; one that comes late is refused."""
+    """The running and the waiting prompt finish, their results can be fetched.
+
+    One that comes late is refused.
+    """
     server = comfy(preload=PRELOAD, custom_nodes=LOADERS)
     server.wait_ready()
     accepted = [server.queue(GATE), server.queue(UNET)]
@@ -143,7 +149,10 @@ def test_without_models_it_is_left_alone(comfy: Comfy) -> None:
 
 
 def test_prompts_are_counted(comfy: Comfy) -> None:
-    """How long prompts ran and waited, and how long the start took, is in the metrics; our own jobs are not."""
+    """How long prompts ran and waited, and how long the start took, is in the metrics.
+
+    Our own jobs are not.
+    """
     server = comfy(preload=PRELOAD, custom_nodes=LOADERS)
     server.wait_ready()
     held, waiting = server.queue(GATE), server.queue(UNET)

@@ -1,4 +1,7 @@
-"""`probe.port`: answers from the first second, before torch is imported, and the same as the main port afterwards."""
+"""`probe.port`.
+
+Answers from the first second, before torch is imported, and the same as the main port afterwards.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def start(comfy: Comfy, port: int, text: str, **options: Any) -> ComfyServer:
 
 
 def test_from_the_first_second(comfy: Comfy) -> None:
-    """503 starting while torch is imported, loading with progress, ready no sooner than the port is open; alive all the time."""
+    """503 starting while torch is imported, loading with progress, ready no sooner than the port is open.
+
+    Alive all the time.
+    """
     port = free_port()
     server = start(comfy, port, GATED, custom_nodes={"loaders": CUSTOM_NODES / "loaders"})
 

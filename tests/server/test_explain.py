@@ -30,7 +30,10 @@ def explain(server: ComfyServer, prompt: dict[str, Any]) -> tuple[str, str | Non
 
 
 def test_every_answer(comfy: Comfy, own_models: Path) -> None:
-    """A hit, ComfyUI's cache, and each reason of a miss; the row of the model has what it served and its last miss."""
+    """A hit, ComfyUI's cache, and each reason of a miss.
+
+    The row of the model has what it served and its last miss.
+    """
     server = comfy(preload=PRELOAD, models=own_models)
     server.wait_ready()
 

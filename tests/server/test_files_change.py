@@ -1,4 +1,7 @@
-"""A model file that is replaced is loaded anew on its next use; one that is gone is still served from memory."""
+"""A model file that is replaced is loaded anew on its next use.
+
+One that is gone is still served from memory.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ def test_replaced_by_a_broken_file(server: ComfyServer) -> None:
 
 
 def test_file_gone_is_still_served(server: ComfyServer) -> None:
-    """The name is listed but leads nowhere, as with a volume that went away: what is in memory is what was asked for."""
+    """The name is listed but leads nowhere, as with a volume that went away.
+
+    What is in memory is what was asked for.
+    """
     path = server.models / "diffusion_models" / "other.safetensors"
     old = server.sink(OTHER)["any"]["id"]
     path.unlink()
@@ -93,7 +99,10 @@ def test_file_gone_is_still_served(server: ComfyServer) -> None:
 
 
 def test_file_no_longer_listed_is_refused_by_comfyui(server: ComfyServer) -> None:
-    """Without the name in the folder ComfyUI's own check of the prompt refuses it, as ever; the model stays loaded."""
+    """Without the name in the folder ComfyUI's own check of the prompt refuses it, as ever.
+
+    The model stays loaded.
+    """
     (server.models / "vae_approx" / "taesd3_encoder.safetensors").unlink()
 
     with pytest.raises(PromptFailedError, match="value_not_in_list"):

@@ -1,6 +1,9 @@
-"""The promise: once the port is open, stock loader nodes hand out what is loaded, and no prompt reads a model file.
+"""The promise.
 
-As soon as the server is ready the header of every preloaded file is broken in place, so that whoever opened one would fail.
+Once the port is open, stock loader nodes hand out what is loaded, and no prompt reads a model file.
+
+As soon as the server is ready the header of every preloaded file is broken in place, so that whoever opened
+one would fail.
 """
 
 from __future__ import annotations
@@ -146,7 +149,7 @@ def test_routes_are_there_twice(server: ComfyServer) -> None:
     ],
 )
 def test_stock_loader_hits(server: ComfyServer, name: str, prompt: Prompt) -> None:
-    """The same object each time, also after a workflow that has nothing to do with it, and each time a hit."""
+    """The same object each time, also after a workflow without it, and each time a hit."""
     before, missed = hits(server)[name], misses(server)
 
     first = server.sink(prompt)["any"]["id"]
@@ -177,7 +180,7 @@ def test_node_ids_make_no_difference(server: ComfyServer) -> None:
 
 
 def test_image_without_reading(server: ComfyServer) -> None:
-    """A whole workflow, text to image, runs on models whose files can no longer be read, and again after another one."""
+    """Text to image runs on models whose files can no longer be read, and again after another workflow."""
     names = ("tiny", "clip_l", "taesd3")
     before = hits(server)
 
@@ -210,7 +213,7 @@ def test_broken_header_would_be_noticed(server: ComfyServer) -> None:
 
 
 def test_job_leaves_no_trace(started: Started) -> None:
-    """The preload ran on the prompt queue, but the history holds users' prompts only, and the queue is empty."""
+    """The preload ran on the prompt queue, but the history holds users' prompts only; the queue is empty."""
     server = started.server
     user = server.queue(prompts.unrelated())
     server.result(user)

@@ -39,7 +39,7 @@ def server(flags: list[str], module_comfy: Comfy, tmp_path_factory: pytest.TempP
 
 
 def test_images_without_reading(server: ComfyServer, flags: list[str]) -> None:
-    """Prompts run on models whose files can no longer be read, each a hit, one after the other and after other workflows.
+    """Prompts run on models whose files can no longer be read, each a hit, also after other workflows.
 
     A cache of ten outputs answers the second time by itself.
     """
@@ -56,7 +56,10 @@ def test_images_without_reading(server: ComfyServer, flags: list[str]) -> None:
 
 
 def test_weights_are_where_the_flag_wants_them(server: ComfyServer, flags: list[str]) -> None:
-    """--disable-smart-memory takes all weights off the device after each prompt, so none were moved there; others leave them."""
+    """--disable-smart-memory takes all weights off the device after each prompt, so none were moved there.
+
+    Others leave them.
+    """
     server.run(prompts.image(vae="taesd3", seed=9))
     away = "--disable-smart-memory" in flags
 

@@ -1,4 +1,7 @@
-"""A model that failed heals when a prompt can load it: its row and /ready show it. A reload reports what it lacks."""
+"""A model that failed heals when a prompt can load it: its row and /ready show it.
+
+A reload reports what it lacks.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def test_failed_models_heal_and_reload_reports(server: ComfyServer) -> None:
 
 
 def test_reload_while_failed(server: ComfyServer) -> None:
-    """Nothing worked as a whole before, so the new plan is taken on: the job says what it lacks, each reason once."""
+    """Nothing worked as a whole before, so the new plan is taken on.
+
+    The job says what it lacks, each reason once.
+    """
     (server.base / "preload.yaml").write_text(AGAIN, encoding="utf-8")
 
     job = carry_out(server, "reload")

@@ -1,4 +1,7 @@
-"""With nothing to preload the plugin is not there: ComfyUI is as it was, but for the routes, and /ready is 200."""
+"""With nothing to preload the plugin is not there.
+
+ComfyUI is as it was, but for the routes, and /ready is 200.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ def test_is_ready_at_once(server: ComfyServer) -> None:
 
 
 def test_nothing_is_touched(server: ComfyServer, without: dict[str, Any]) -> None:
-    """No node class has another function, and every node is described as before; only our own nodes are new."""
+    """No node class has another function, and every node is described as before.
+
+    Only our own nodes are new.
+    """
     assert {"touched": [], "wrapped": without["window"]["wrapped"]} == server.get("/window").json
     nodes = server.get("/object_info").json
     assert {"ComfyPreload_Model", "ComfyPreload_Status"} == nodes.keys() - without["nodes"].keys()

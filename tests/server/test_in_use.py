@@ -1,4 +1,7 @@
-"""Preloaded models in use: LoRA on and off, weights moved away, nodes that misbehave. What is kept stays right."""
+"""Preloaded models in use: LoRA on and off, weights moved away, nodes that misbehave.
+
+What is kept stays right.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,10 @@ def _latent(server: ComfyServer, prompt: Prompt) -> bytes:
 
 
 def test_lora_comes_off_without_a_trace(server: ComfyServer) -> None:
-    """With none, one, two, one, none, one LoRA: equal chains give equal latents, to the bit, and the base has no patch left."""
+    """With none, one, two, one, none, one LoRA.
+
+    Equal chains give equal latents, to the bit, and the base has no patch left.
+    """
     base = server.sink(UNET)["any"]
 
     latents: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
@@ -83,7 +89,10 @@ def test_lora_comes_off_without_a_trace(server: ComfyServer) -> None:
 
 
 def test_free_moves_but_loses_nothing(server: ComfyServer) -> None:
-    """POST /free takes the weights off the device; /ready says so and stays 200; the next prompt hits and brings them back."""
+    """POST /free takes the weights off the device.
+
+    /ready says so and stays 200; the next prompt hits and brings them back.
+    """
     first = _latent(server, _chain(0))
     before = server.sink(UNET)["any"]["id"]
     missed = misses(server)
@@ -101,7 +110,10 @@ def test_free_moves_but_loses_nothing(server: ComfyServer) -> None:
 
 
 def test_dead_entry_is_mended(server: ComfyServer) -> None:
-    """Clones collected in one reference cycle leave ComfyUI a dead entry, of which it complains at each load; a hit mends it."""
+    """Clones collected in one reference cycle leave ComfyUI a dead entry, of which it complains at each load.
+
+    A hit mends it.
+    """
     loader = prompts.load("UNETLoader", unet_name="other.safetensors", weight_dtype="default")["loader"]
     cycle = {"unet": loader, "cycle": {"class_type": "TestCycle", "inputs": {"model": ["unet", 0]}}}
     assert [1] == server.run(cycle)["outputs"]["cycle"]["dead"]
@@ -117,7 +129,10 @@ def test_dead_entry_is_mended(server: ComfyServer) -> None:
 
 
 def test_change_in_place_persists(server: ComfyServer) -> None:
-    """A node that changes the model itself changes it for good, as with ComfyUI's own cache; nothing else is touched by it."""
+    """A node that changes the model itself changes it for good, as with ComfyUI's own cache.
+
+    Nothing else is touched by it.
+    """
     before, other = server.sink(CHECKPOINT)["any"], server.sink(UNET)["any"]
     prompt = {
         "loader": CHECKPOINT["loader"],

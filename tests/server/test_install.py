@@ -1,4 +1,7 @@
-"""As ComfyUI-Manager installs it: the folder in custom_nodes, `pip install -r requirements.txt`, a first start."""
+"""As ComfyUI-Manager installs it.
+
+The folder in custom_nodes, `pip install -r requirements.txt`, a first start.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ PRELOAD = "models: [{unet: tiny.safetensors}]\n"
 
 
 def test_managers_steps(comfy: Comfy, tmp_path: Path) -> None:
-    """Its requirements are met without changing anything, and ComfyUI imports it from a folder of any name."""
+    """Its requirements are met without a change, and ComfyUI imports it from a folder of any name."""
     steps = [str(comfyui_python()), "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-"]
     found = subprocess.run(
         [*steps, "-r", str(ROOT / "requirements.txt")], capture_output=True, text=True, check=True

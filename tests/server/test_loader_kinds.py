@@ -1,4 +1,4 @@
-"""Every kind of loader node that ComfyUI can run is preloaded and handed out, whatever brings it and whenever it is imported."""
+"""Every kind of loader node is preloaded and handed out, whatever pack has it, whenever it is imported."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ ALL_DEFAULTS = {"mode": "slow", "size": 0.5, "text": "as it comes", "strict": Tr
 
 @pytest.fixture(scope="module")
 def server(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> ComfyServer:
-    """ComfyUI lists a folder in no promised order, so these stand in folders that it reads before and after the plugin's."""
+    """In folders that ComfyUI reads before and after the plugin's: within one, no order is promised."""
     base = tmp_path_factory.mktemp("strangers")
     for place, name in (("first", "loaders"), ("last", "loaders_v3")):
         shutil.copytree(CUSTOM_NODES / name, base / place / name)
     paths = base / "paths.yaml"
     paths.write_text(
-        f"first:\n  is_default: true\n  custom_nodes: {base / 'first'}\nlast:\n  custom_nodes: {base / 'last'}\n",
+        f"first:\n  is_default: true\n  custom_nodes: {base / 'first'}\nlast:\n  custom_nodes: "
+        f"{base / 'last'}\n",
         encoding="utf-8",
     )
     names = [PLUGIN, "sink", "loaders", "loaders_v3"]
@@ -47,7 +48,7 @@ def server(module_comfy: Comfy, tmp_path_factory: pytest.TempPathFactory) -> Com
 
 
 def test_import_order(server: ComfyServer) -> None:
-    """Loaders of a plugin that is imported before this one are found, and so are those of one imported after it."""
+    """Loaders of a plugin that is imported before this one are found, and those of one imported after it."""
     assert "loaders: imported before the plugin" in server.log
     assert "loaders_v3: imported after the plugin" in server.log
     assert {"resident"} == {row["state"] for row in rows(server).values()}
@@ -80,7 +81,10 @@ def test_import_order(server: ComfyServer) -> None:
     ],
 )
 def test_is_built_once(server: ComfyServer, name: str, loader: str, inputs: dict[str, Any]) -> None:
-    """Before the port opened, and never again: two prompts with another workflow between get the same object."""
+    """Before the port opened, and never again.
+
+    Two prompts with another workflow between get the same object.
+    """
     before, built = hits(server)[name], server.log.count(f"{loader} built")
     prompt = prompts.load(loader, **inputs)
 
@@ -109,7 +113,7 @@ def test_is_built_once(server: ComfyServer, name: str, loader: str, inputs: dict
 def test_class_that_inherits_is_another_node(
     server: ComfyServer, name: str, loader: str, heir: str, inputs: dict[str, Any]
 ) -> None:
-    """What was preloaded for a class is not handed out for one that inherits its function, watched itself or not."""
+    """What was preloaded for a class is not handed out for one that inherits its function."""
     own = server.sink(prompts.load(loader, **inputs))["any"]["id"]
     before = hits(server)[name]
 
@@ -118,7 +122,7 @@ def test_class_that_inherits_is_another_node(
 
 
 def test_same_call_twice_is_one_model(server: ComfyServer) -> None:
-    """An entry that comes to the same call as another, defaults filled in, is left out, and the log says of which."""
+    """An entry that comes to the same call as another is left out, and the log says which."""
     assert "twice" not in rows(server)
     assert "twice is the same call as defaults and is ignored" in server.log
 

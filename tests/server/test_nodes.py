@@ -1,4 +1,7 @@
-"""The nodes that a user can put in a graph, run by a real ComfyUI: what they hand out, when they run again, what they say."""
+"""The nodes that a user can put in a graph, run by a real ComfyUI.
+
+What they hand out, when they run again, what they say.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,10 @@ def test_hands_out_what_a_stock_loader_would(server: ComfyServer) -> None:
 
 
 def test_is_cached_until_the_object_is_another(server: ComfyServer) -> None:
-    """Identical objects stay in the executor's cache; after `release` and after another file under the name it runs again."""
+    """Identical objects stay in the executor's cache.
+
+    After `release` and after another file under the name it runs again.
+    """
     first = server.sink(take("base"))["any"]
     assert "preloaded" in cached(server.run(take("base")))
 
@@ -103,7 +109,7 @@ def test_is_cached_until_the_object_is_another(server: ComfyServer) -> None:
 
 
 def test_replaced_file(server: ComfyServer) -> None:
-    """A file that was replaced is loaded anew, as by a stock loader, and what comes after the node runs again."""
+    """A replaced file is loaded anew, as by a stock loader, and what comes after the node runs again."""
     file = server.models / "diffusion_models" / "tiny.safetensors"
     kept = file.with_suffix(".kept")
     old = server.sink(take("base"))["any"]["weights"]
@@ -124,13 +130,19 @@ def test_replaced_file(server: ComfyServer) -> None:
     ],
 )
 def test_what_is_not_there(server: ComfyServer, model: str, output: int, says: str) -> None:
-    """The prompt fails at this node, with a sentence that says what to do; outputs that nobody uses may be missing."""
+    """The prompt fails at this node, with a sentence that says what to do.
+
+    Outputs that nobody uses may be missing.
+    """
     with pytest.raises(PromptFailedError, match=says):
         server.run(take(model, output))
 
 
 def test_missing_output_of_a_cached_node(server: ComfyServer) -> None:
-    """The node is in the cache from a graph that only took the model: what another graph takes from it in vain does not run."""
+    """The node is in the cache from a graph that only took the model.
+
+    What another graph takes from it in vain does not run.
+    """
     server.run(take("base"))
     graph = {**take("base"), "decode": {"class_type": "Sink", "inputs": {"vae": ["preloaded", 2]}}}
     assert {"sink"} == server.run(graph)["outputs"].keys()
@@ -188,7 +200,10 @@ def test_status_lets_anything_through(server: ComfyServer) -> None:
 
 
 def test_in_a_warm_up(comfy: Comfy, tmp_path: Path) -> None:
-    """A workflow that stops where the preload is not ready can be the warm-up; a model taken by name adds nothing to the plan."""
+    """A workflow that stops where the preload is not ready can be the warm-up.
+
+    A model taken by name adds nothing to the plan.
+    """
     graph = prompts.image() | status(stop_if_not_ready=True, through=["unet", 0])
     graph["unet"] = {"class_type": "ComfyPreload_Model", "inputs": {"model": "base"}}
     graph["sampler"]["inputs"]["model"] = ["status", 0]

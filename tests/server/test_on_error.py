@@ -1,4 +1,7 @@
-"""What the whole server does when a model, or the settings file, is bad: the four policies and every way a file can be broken."""
+"""What the whole server does when a model, or the settings file, is bad.
+
+The four policies and every way a file can be broken.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def exits(module_comfy: Comfy) -> dict[str, ComfyServer]:
 
 @pytest.mark.parametrize("name", DEGRADED)
 def test_degraded(degraded: dict[str, ComfyServer], name: str) -> None:
-    """An optional model that failed, or any under `serve`: 200, `degraded`, the failure told, the others loaded."""
+    """An optional model that failed, or any under `serve`.
+
+    200, `degraded`, the failure told, the others loaded.
+    """
     server = degraded[name]
     server.wait_listening()
     ready = server.get("/ready?verbose")
@@ -119,7 +125,10 @@ def test_broken_settings(comfy: Comfy) -> None:
 
 
 def test_one_bad_key(comfy: Comfy) -> None:
-    """A key that is not known, one that stands twice and one of a wrong type: the models are loaded all the same, but 503."""
+    """A key that is not known, one that stands twice and one of a wrong type.
+
+    The models are loaded all the same, but 503.
+    """
     settings = "tiemout: 5\nwhen: startup\nwhen: off\non_error: 7\nmodels:\n  - unet: tiny.safetensors\n"
     server = comfy(preload=settings)
     ready = server.get("/ready")

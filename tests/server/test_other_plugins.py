@@ -1,4 +1,7 @@
-"""Other plugins wrap the same loader nodes, below the plugin and above it: all get their calls, and our wrapper comes off."""
+"""Other plugins wrap the same loader nodes, below the plugin and above it.
+
+All get their calls, and our wrapper comes off.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,8 @@ def test_wrappers_of_others(server: ComfyServer) -> None:
     assert {"below": 1, "above": 1} == server.get("/outer").json
     assert 2 == hits(server)["tiny"]
 
-    # Ours come off: those on top vanish, the one with a stranger above it stays and only passes calls through.
+    # Ours come off: those on top vanish, the one with a stranger above it stays and only passes calls
+    # through.
     assert ["UNETLoader"] == server.post("/window/unwatch").json
     assert ["UNETLoader"] == server.get("/window").json["touched"]
     server.run(prompts.unrelated())

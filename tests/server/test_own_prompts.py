@@ -1,4 +1,7 @@
-"""What others do to the prompts that are ours: clear the history or the queue, press cancel, watch the editor's socket."""
+"""What others do to the prompts that are ours.
+
+Clear the history or the queue, press cancel, watch the editor's socket.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def test_history_cleared_while_a_warm_up_runs(comfy: Comfy, tmp_path: Path) -> N
 
 
 def test_history_cleared_all_the_time(comfy: Comfy, tmp_path: Path) -> None:
-    """A result that nobody can see is no reason to go on for ever: warm if it was seen after all, else failed."""
+    """A result that nobody can see is no reason to go on for ever.
+
+    Warm if it was seen after all, else failed.
+    """
     server = pausing(comfy, tmp_path)
     over = threading.Event()
 
@@ -216,7 +222,7 @@ EDITOR: dict[str, Any] = {
 
 
 def test_nodes_that_look_into_the_workflow(comfy: Comfy, tmp_path: Path) -> None:
-    """A warm-up from a file of the editor runs with the workflow at hand, as it does when the editor sends it.
+    """A warm-up from an editor file runs with the workflow at hand, as it does when the editor sends it.
 
     And folders of models that are registered in a form that cannot be listed cost no entry.
     """
@@ -230,7 +236,7 @@ def test_nodes_that_look_into_the_workflow(comfy: Comfy, tmp_path: Path) -> None
 
 
 def test_classes_that_were_replaced(comfy: Comfy, tmp_path: Path) -> None:
-    """Where ComfyUI replaces a class that is gone (0.33.0), the plan and the warm-up follow, as `POST /prompt` does."""
+    """Where ComfyUI replaces a class that is gone (0.33.0), plan and warm-up follow, as POST /prompt does."""
     if not (comfyui_path() / "app" / "node_replace_manager.py").exists():
         pytest.skip("this ComfyUI replaces no classes (COMFYUI_PATH names another)")
     replaces = {

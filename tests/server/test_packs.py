@@ -1,4 +1,7 @@
-"""Loader nodes as widely used packs write them: each is preloaded, and handed out to prompts, like one of ComfyUI's own."""
+"""Loader nodes as widely used packs write them.
+
+Each is preloaded, and handed out to prompts, like one of ComfyUI's own.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ PRELOAD = """
 models:
   - {loader: TestFactoryOne, inputs: {file: tiny.safetensors}, name: one}
   - {loader: TestFactoryTwo, inputs: {file: tiny.safetensors}, name: two}
-  - {loader: TestGraphLoader, inputs: {file: tiny.safetensors, text: a dog, vae_name: Baked VAE, lora_name: None}, name: graph}
+  - loader: TestGraphLoader
+    inputs: {file: tiny.safetensors, text: a dog, vae_name: Baked VAE, lora_name: None}
+    name: graph
   - {loader: TestHashLoader, inputs: {path: content.txt}, name: hash}
   - {loader: TestV3HashLoader, inputs: {path: content.txt}, name: v3-hash}
   - {loader: TestRandomLoader, inputs: {file: tiny.safetensors}, name: random, required: false}
@@ -50,7 +55,7 @@ def test_all_are_loaded(server: ComfyServer) -> None:
 
 @pytest.mark.parametrize(("name", "loader"), [("one", "TestFactoryOne"), ("two", "TestFactoryTwo")])
 def test_classes_of_one_factory(server: ComfyServer, name: str, loader: str) -> None:
-    """Two classes with the same qualified name, function and inputs are two loaders, and none gets the other's model."""
+    """Two classes of one qualified name, function and inputs are two loaders; none gets the other's model."""
     server.run(prompts.unrelated())
     before = hits(server)
 
@@ -65,12 +70,18 @@ def test_classes_of_one_factory(server: ComfyServer, name: str, loader: str) -> 
 
 
 def test_hidden_inputs(server: ComfyServer) -> None:
-    """The executor's: the node's id, a prompt that has it, no workflow here; what it does not know keeps the default."""
+    """The executor's.
+
+    The node's id, a prompt that has it, no workflow here; what it does not know keeps the default.
+    """
     assert "TestGraphLoader ran as node 1 of 1, saved as None, 25 ('none',)" in server.log
 
 
 def test_ui_and_result(server: ComfyServer) -> None:
-    """`{"ui": …, "result": …}` is kept and handed out whole: both outputs arrive, and what is to be shown is shown."""
+    """`{"ui": …, "result": …}` is kept and handed out whole.
+
+    Both outputs arrive, and what is to be shown is shown.
+    """
     before = server.log.count("TestGraphLoader ran")
     prompt = prompts.load("TestGraphLoader", **GRAPH)
     prompt["sink"]["inputs"]["model"] = ["loader", 1]
@@ -83,7 +94,10 @@ def test_ui_and_result(server: ComfyServer) -> None:
 
 
 def test_value_for_a_hidden_input(server: ComfyServer) -> None:
-    """A program may send one of a kind that the executor does not fill in: then it is an argument like any other."""
+    """A program may send one of a kind that the executor does not fill in.
+
+    Then it is an argument like any other.
+    """
     before = misses(server).get("TestGraphLoader", 0)
 
     server.run(prompts.load("TestGraphLoader", **GRAPH, length=99))
@@ -93,7 +107,10 @@ def test_value_for_a_hidden_input(server: ComfyServer) -> None:
 
 @pytest.mark.parametrize(("name", "loader"), [("hash", "TestHashLoader"), ("v3-hash", "TestV3HashLoader")])
 def test_answer_of_the_class_counts(server: ComfyServer, name: str, loader: str) -> None:
-    """What IS_CHANGED and fingerprint_inputs answer is part of the question: another answer loads again, and is kept."""
+    """What IS_CHANGED and fingerprint_inputs answer is part of the question.
+
+    Another answer loads again, and is kept.
+    """
     file = server.base / "input" / "content.txt"
     first = server.sink(prompts.load(loader, path="content.txt"))["any"]["id"]
     server.run(prompts.unrelated())

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real ComfyUI, with the configuration in deploy/monitoring, and knows what /preload says."""
+"""A real Prometheus scrapes a real ComfyUI as deploy/monitoring says, and knows what /preload says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def server(module_comfy: Comfy) -> ComfyServer:
 
 @pytest.fixture(scope="module")
 def prometheus(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Scrape this ComfyUI every half second; the URL. The configuration is ours but for where and how often."""
+    """Scrape this ComfyUI every half second; the URL.
+
+    The configuration is ours but for where and how often.
+    """
     folder = tmp_path_factory.mktemp("prometheus")
     config: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]

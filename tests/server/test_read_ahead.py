@@ -1,4 +1,7 @@
-"""Reading ahead in a real ComfyUI: begun before torch is imported, over when models are loaded, harmless when it fails."""
+"""Reading ahead in a real ComfyUI.
+
+Begun before torch is imported, over when models are loaded, harmless when it fails.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> N
 
 
 def test_it_comes_before_the_imports(server: ComfyServer) -> None:
-    """The files are read when ComfyUI has not even said which torch it runs on, and the memory is back before loading."""
+    """The files are read before ComfyUI has logged its torch, and the memory is back before loading."""
     log = server.log
 
     assert log.index("[preload] prefetched") < log.index("Import times for custom nodes")
@@ -89,7 +92,10 @@ def test_torch_asks_for_huge_pages(comfy: Comfy, *, pretouch: bool) -> None:
     "options", ["{enabled: false}", "{memory: 0}", "{enabled: perhaps}"], ids=["off", "no-memory", "wrong"]
 )
 def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None:
-    """Switched off, without memory to fill, or with settings that are wrong: nothing is read ahead, everything is loaded."""
+    """Switched off, without memory to fill, or with settings that are wrong.
+
+    Nothing is read ahead, everything is loaded.
+    """
     server = comfy(preload=f"prefetch: {options}\n{MODELS}")
 
     ready = server.get("/ready").json

@@ -21,7 +21,10 @@ from tests.support.redis_server import RedisServer, missing
 
 pytestmark = pytest.mark.redis
 NAME = '模型 "XL" it\'s + 100 %'
-TINY = f"models:\n  - {{unet: tiny.safetensors, name: {json.dumps(NAME)}}}\n  - {{clip: clip_l.safetensors, type: sd3}}\n"
+TINY = (
+    f"models:\n  - {{unet: tiny.safetensors, name: {json.dumps(NAME)}}}\n  - {{clip: clip_l.safetensors, "
+    "type: sd3}}\n"
+)
 OTHER = "models:\n  - unet: other.safetensors\n  - {clip: clip_l.safetensors, type: sd3}\n"
 PASSWORD = "hunter2"  # noqa: S105 — of a server that lives for this test
 
@@ -58,7 +61,10 @@ def wait_for(server: ComfyServer, count: int, deadline: float = 15.0) -> None:
 
 
 def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
-    """A burst is sent where the models are: no loader runs again. Who dies is gone in seconds; without Redis all goes on."""
+    """A burst is sent where the models are: no loader runs again.
+
+    Who dies is gone in seconds; without Redis all goes on.
+    """
     one, two, other = servers = [replica(comfy, redis, models) for models in (TINY, TINY, OTHER)]
     by_url = {server.url: server for server in servers}
     for server in servers:

@@ -1,4 +1,7 @@
-"""Commands on a real ComfyUI: taken from here or with the token, from nobody else; and the token is told to nobody."""
+"""Commands on a real ComfyUI.
+
+Taken from here or with the token, from nobody else; and the token is told to nobody.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The ground the other tests stand on: a plain ComfyUI, without the plugin, accepts the generated models and prompts."""
+"""The ground the other tests stand on.
+
+A plain ComfyUI, without the plugin, accepts the generated models and prompts.
+"""
 
 from __future__ import annotations
 

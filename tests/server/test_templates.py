@@ -1,7 +1,7 @@
 """ComfyUI's own workflow templates come to what ComfyUI's own editor makes of them.
 
-What the editor makes of them was recorded in a browser (tools/template_truth.py); here a real ComfyUI's node classes are asked,
-without a server. The templates are downloaded once.
+What the editor makes of them was recorded in a browser (tools/template_truth.py); here a real ComfyUI's node
+classes are asked, without a server. The templates are downloaded once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def found() -> dict[str, dict[str, Any]]:
     host = comfyui_path()
     if templates.pinned(host) != RECORDED["templates"]:
         pytest.skip(
-            f"recorded with ComfyUI {RECORDED['comfyui']}: this one has other templates and other node classes"
+            f"recorded with ComfyUI {RECORDED['comfyui']}: this one has other templates and other node "
+            "classes"
         )
     return templates.facts(host, comfyui_python(), templates.fetch(RECORDED["templates"]))
 
@@ -37,7 +38,7 @@ def test_recorded() -> None:
 
 @pytest.mark.parametrize("what", ["loaders", "prompt"])
 def test_templates(found: dict[str, dict[str, Any]], what: str) -> None:
-    """At least 99 of 100 templates have the same loader calls, and the same prompt, down to the last value."""
+    """At least 99 of 100 templates have the same loader calls and the same prompt, to the last value."""
     differ = [name for name, facts in EXPECTED.items() if found.get(name, {}).get(what) != facts[what]]
 
     assert len(differ) <= len(EXPECTED) / 100, differ

@@ -1,4 +1,7 @@
-"""Behind ComfyUI's own TLS: the main port answers over HTTPS, the early probe stays plain HTTP for the kubelet."""
+"""Behind ComfyUI's own TLS.
+
+The main port answers over HTTPS, the early probe stays plain HTTP for the kubelet.
+"""
 
 from __future__ import annotations
 

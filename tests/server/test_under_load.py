@@ -1,4 +1,7 @@
-"""Prompts back to back, while models are reloaded, released, put to sleep and woken: none is lost or wrong."""
+"""Prompts back to back, while models are reloaded, released, put to sleep and woken.
+
+None is lost or wrong.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ MORE = FEW + "  - {unet: other.safetensors, required: false}\n  - {vae: taesd3, 
 
 WORK = {f"image {seed}": prompts.image(seed=seed) for seed in range(4)}
 WORK["weights"] = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")
-"""After it the executor has forgotten what the loaders of the images returned, so that they are asked again."""
+"""After it the executor has forgotten what the images' loaders returned, so that they are asked again."""
 
 
 class Traffic:
-    """Posts prompts, always a few ahead, and compares each result with what the same prompt gave before the commands came."""
+    """Posts prompts, always a few ahead, and compares each result with that from before the commands."""
 
     def __init__(self, server: ComfyServer) -> None:
         self._server = server

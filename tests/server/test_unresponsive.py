@@ -1,4 +1,7 @@
-"""A blocked event loop and a prompt worker that has ended are seen; what only takes long is not taken for them."""
+"""A blocked event loop and a prompt worker that has ended are seen.
+
+What only takes long is not taken for them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`commands:` and PRELOAD_TOKEN_FILE in a real ComfyUI: who may, what is logged, what is counted, a token that is replaced."""
+"""`commands:` and PRELOAD_TOKEN_FILE in a real ComfyUI.
+
+Who may, what is logged, what is counted, a token that is replaced.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def test_token_only(comfy: Comfy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["off", "tokn"])
 def test_off(comfy: Comfy, word: str) -> None:
-    """Off, and what is no word of the settings: nobody, whatever he sends, with models in the file and without."""
+    """Off, and what is no word of the settings.
+
+    Nobody, whatever he sends, with models in the file and without.
+    """
     server = comfy(
         preload=f"commands: {word}\nmodels: [{{unet: tiny.safetensors}}]", env={"PRELOAD_TOKEN": "x"}
     )

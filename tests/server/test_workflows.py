@@ -1,4 +1,7 @@
-"""`workflows:`: every loader in a workflow is preloaded with its very inputs, and a warm-up leaves nothing behind but speed."""
+"""`workflows:`.
+
+Every loader in a workflow is preloaded with its very inputs, and a warm-up leaves nothing behind but speed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ def left_behind(server: ComfyServer) -> list[str]:
 
 
 def test_warmed_workflow(comfy: Comfy, tmp_path: Path) -> None:
-    """Loaders preloaded, the workflow run once at each size, no file and no history; then its prompt hits everywhere."""
+    """Loaders preloaded, the workflow run once at each size, no file and no history.
+
+    Then its prompt hits everywhere.
+    """
     text = """
 models:
   - {unet: tiny.safetensors, name: base}
@@ -80,7 +86,10 @@ workflows:
 
 
 def test_editor_file_of_the_user(comfy: Comfy, tmp_path: Path) -> None:
-    """As ComfyUI's editor saves it, where it saves it; a bypassed loader is not loaded; without a warm-up nothing runs."""
+    """As ComfyUI's editor saves it, where it saves it.
+
+    A bypassed loader is not loaded; without a warm-up nothing runs.
+    """
     server = comfy(env=place(tmp_path, {"preload.yaml": "workflows: [{path: workflows}]"}), wait=False)
     saved = server.base / "user" / "default" / "workflows" / "mine.json"
     saved.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Run a real ComfyUI as a child process, in its own base directory, with or without the plugin.
 
-    with ComfyServer(tmp_path, host=comfyui_path(), python=comfyui_python(), preload="models: [{vae: taesd}]") as comfy:
+    with ComfyServer(tmp_path, host=comfyui_path(), python=comfyui_python(), preload="models: [{vae: taesd}]")
+    as comfy:
         comfy.wait_ready()
         comfy.run(prompts.image())
 
@@ -130,7 +131,10 @@ class ComfyServer:
 
     @property
     def log_file(self) -> Path:
-        """Return the log file of the last launch. Every launch has its own, so that old lines cannot satisfy a test."""
+        """Return the log file of the last launch.
+
+        Every launch has its own, so that old lines cannot satisfy a test.
+        """
         return self.base / f"comfyui-{self._launches}.log"
 
     @property
@@ -250,7 +254,8 @@ class ComfyServer:
     def stop(self, grace: float = 0.0) -> None:
         """End the process that `start` spawned, and see that its port is free. May be called twice.
 
-        It is killed, since most tests are over by then; `grace` is how many seconds it has to end by SIGTERM before that.
+        It is killed, since most tests are over by then; `grace` is how many seconds it has to end by SIGTERM
+        before that.
         """
         if self._process is None:
             return
@@ -298,5 +303,6 @@ def _failure(messages: list[tuple[str, dict[str, Any]]]) -> str:
     for event, facts in messages:
         if event == "execution_error":
             place = f"{facts['node_type']} (node {facts['node_id']})"
-            return f"{place}: {facts['exception_type']}: {facts['exception_message']}\n{''.join(facts['traceback'])}"
+            raised = f"{facts['exception_type']}: {facts['exception_message']}"
+            return f"{place}: {raised}\n{''.join(facts['traceback'])}"
     return f"not finished: {[event for event, _ in messages]}"

@@ -1,4 +1,6 @@
-"""Owns the simulated accelerator of a test: how a ComfyUI is started on one, and what its allocator says while it runs.
+"""Owns the simulated accelerator of a test.
+
+How a ComfyUI is started on one, and what its allocator says while it runs.
 
 What it shows and what it does not: docs/device.md.
 """

@@ -13,8 +13,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 FP16_BYTES = 2
 _BLOCK = 1 << 24
-# The high byte of an fp16 is sign (1), exponent (5), mantissa (2). Keeping sign and mantissa and forcing the exponent
-# to 8..11 makes any random byte one of a number between 2**-7 and 2**-3: finite, small, never zero.
+# The high byte of an fp16 is sign (1), exponent (5), mantissa (2). Keeping sign and mantissa and forcing the
+# exponent to 8..11 makes any random byte one of a number between 2**-7 and 2**-3: finite, small, never zero.
 _SMALL = bytes((byte & 0x83) | ((8 + (byte >> 2 & 3)) << 2) for byte in range(256))
 
 

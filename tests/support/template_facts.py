@@ -1,6 +1,7 @@
-"""Convert workflows with real node classes: run by a ComfyUI's Python, in its folder.
+r"""Convert workflows with real node classes: run by a ComfyUI's Python, in its folder.
 
-    python template_facts.py <plugin root> <templates folder, or file with prompts> <answer file> <base directory>
+    python template_facts.py <plugin root> <templates folder, or file with prompts> \
+        <answer file> <base directory>
 
 Nothing of ComfyUI runs but its imports: no server, no custom node, no model.
 """

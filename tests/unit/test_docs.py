@@ -1,4 +1,7 @@
-"""The documents say what the code does: every name is there, every example works, every link leads somewhere."""
+"""The documents say what the code does.
+
+Every name is there, every example works, every link leads somewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a GGUF file is, told from its header. The files are written by the `gguf` package, whose reader loaders use."""
+"""What a GGUF file is, told from its header.
+
+The files are written by the `gguf` package, whose reader loaders use.
+"""
 
 from __future__ import annotations
 

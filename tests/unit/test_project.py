@@ -1,4 +1,7 @@
-"""The project's own files: workflows that GitHub understands, one version, no registry's address, three modules at the root."""
+"""The project's own files.
+
+Workflows that GitHub understands, one version, no registry's address, three modules at the root.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,8 @@ def test_a_bad_workflow_is_found(tmp_path: Path) -> None:
     """The test above can fail."""
     bad = tmp_path / "bad.yml"
     bad.write_text(
-        "on: pushed\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ nothing.x }}\n"
+        "on: pushed\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ nothing.x "
+        "}}\n"
     )
 
     assert 2 == len(actionlint(bad))

@@ -25,7 +25,10 @@ BROKEN = "on_error: unready\nmodels: [{vae: pixel_space}]\nfoo: 1"
 
 
 class OneThread(Catalogue):
-    """A fake of the protocol `Host`, not of ComfyUI: each job has run when `submit` returns, so the loop comes second."""
+    """A fake of the protocol `Host`, not of ComfyUI.
+
+    Each job has run when `submit` returns, so the loop comes second.
+    """
 
     async def call(self, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode) -> Outputs:  # noqa: ARG002 — of the protocol
         outputs = (object(),)
@@ -82,7 +85,10 @@ async def two_reloads(*texts: str, models: tuple[str | None, str | None]) -> tup
 
 
 async def test_broken_settings_are_not_adopted() -> None:
-    """The second finds a broken file and fails; the first keeps what it read, and does not adopt the other's."""
+    """The second finds a broken file and fails.
+
+    The first keeps what it read, and does not adopt the other's.
+    """
     first, second, preloader = await two_reloads(GOOD, BROKEN, models=(None, "pixel_space"))
 
     assert (JobState.DONE, JobState.FAILED) == (first.state, second.state)

@@ -21,7 +21,10 @@ class HeadStart:
         """The libraries are to be read ahead, and there was no record of an earlier start that fits."""
 
     def end_imports(self) -> None:
-        """Stop reading libraries ahead: ComfyUI has imported everything. The prefetch of the models goes on."""
+        """Stop reading libraries ahead: ComfyUI has imported everything.
+
+        The prefetch of the models goes on.
+        """
         if self.libraries:
             self.libraries.stop()
 
@@ -30,7 +33,10 @@ class HeadStart:
         return self.prefetch.progress() if self.prefetch else None
 
     def wait_for(self, paths: Iterable[Path]) -> float | None:
-        """Wait until these files are cached or given up. Return the seconds it took, or None without a prefetch."""
+        """Wait until these files are cached or given up.
+
+        Return the seconds it took, or None without a prefetch.
+        """
         return self.prefetch.wait(paths) if self.prefetch else None
 
     def free_memory(self) -> None:

@@ -1,4 +1,6 @@
-"""Mounted file systems: which one a file is in, and whether it is reached over a network. Linux only; elsewhere none is known.
+"""Mounted file systems: which one a file is in, and whether it is reached over a network.
+
+Linux only; elsewhere none is known.
 
 Format of mountinfo: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
 """
@@ -16,7 +18,10 @@ _NETWORK = re.compile(
     r"(nfs|cifs|smb|ceph|lustre|beegfs|glusterfs|gpfs|afs|9p|virtiofs|wekafs|ocfs2|vboxsf|drvfs)"
     r"|fuse($|\.(?!(ext|ntfs|exfat|zfs|unionfs|mergerfs)))"
 )
-"""Start of a file system's type: reached over a network, or through the host of a virtual machine; FUSE mostly is."""
+"""Start of a file system's type.
+
+Reached over a network, or through the host of a virtual machine; FUSE mostly is.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ def mount_of(path: Path, table: Path = MOUNTINFO) -> Mount | None:
 def keeps_inodes(device: int, table: Path = MOUNTINFO) -> bool:
     """Return whether files on this device (`st_dev`) have the same inode number for as long as they exist.
 
-    Network and FUSE file systems may number them again when their cache is dropped: rclone does after five minutes.
+    Network and FUSE file systems may number them again when their cache is dropped: rclone does after five
+    minutes.
     """
     name = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
     return not any(mount.is_network for mount in _mounts(table) if mount.device == name)

@@ -234,8 +234,9 @@ def _rate(before: tuple[float, int], after: tuple[float, int]) -> float:
 def _read(handle: int, size: int, offset: int, nowhere: int) -> int:
     """Have a chunk of an open file in the page cache. Returns how many bytes it turned out to have.
 
-    On Linux the bytes are sent to /dev/null (`nowhere`), which copies none of them: reading them instead costs a processor
-    that ComfyUI's imports need (docs/performance.md). Where that does not work, in some sandboxes say, they are read.
+    On Linux the bytes are sent to /dev/null (`nowhere`), which copies none of them: reading them instead
+    costs a processor that ComfyUI's imports need (docs/performance.md). Where that does not work, in some
+    sandboxes say, they are read.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # whatever is wrong with the file, reading it will say so

@@ -1,8 +1,8 @@
 """Memory that loading is about to need: written to once while Python still imports torch, then given back.
 
-On a virtual machine the first write to a page is many times more expensive than later ones, because the hypervisor
-has yet to find memory for it. Without this, most of a first load is spent so (docs/performance.md).
-With huge pages, 1/512 as many first writes are needed, here and in torch.
+On a virtual machine the first write to a page is many times more expensive than later ones, because the
+hypervisor has yet to find memory for it. Without this, most of a first load is spent so
+(docs/performance.md). With huge pages, 1/512 as many first writes are needed, here and in torch.
 """
 
 from __future__ import annotations
@@ -65,9 +65,12 @@ class Pretouch:
         self.release()
 
     def renew(self) -> None:
-        """Write to the spare memory and give it back, at once before the first prompt. Returns when it is free.
+        """Write to the spare memory and give it back, at once before the first prompt.
 
-        Later than the rest, for hypervisors take back what has lain idle (Linux' free page reporting: after 2 s).
+        Returns when it is free.
+
+        Later than the rest, for hypervisors take back what has lain idle (Linux' free page reporting: after 2
+        s).
         """
         halves = [
             Pretouch(self._spare // 2) for _ in range(2)
@@ -105,10 +108,13 @@ class Pretouch:
 
 
 def prefer_huge_pages() -> None:
-    """Have torch ask the kernel for huge pages for every tensor in RAM of 2 MB or more. To be called before torch is imported.
+    """Have torch ask the kernel for huge pages for every tensor in RAM of 2 MB or more.
 
-    Torch's own switch (c10/core/impl/alloc_cpu.cpp, since 2.2; older ones do not look at it). Linux only; where transparent
-    huge pages are off (`never`), nothing changes. If the variable is set already, whoever set it has decided.
+    To be called before torch is imported.
+
+    Torch's own switch (c10/core/impl/alloc_cpu.cpp, since 2.2; older ones do not look at it). Linux only;
+    where transparent huge pages are off (`never`), nothing changes. If the variable is set already, whoever
+    set it has decided.
     """
     if sys.platform == "linux":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -117,8 +123,8 @@ def prefer_huge_pages() -> None:
 def sized_for(size: int, room: int, *, in_ram: bool) -> Pretouch:
     """Return a pre-touch for loading files of `size` bytes with `room` bytes to spare for them.
 
-    `in_ram`: models are computed with in main memory (`--cpu`). Weights of fp16 then become fp32, twice as large, and a first
-    prompt needs working memory: WORKING_MEMORY, or a quarter of small models.
+    `in_ram`: models are computed with in main memory (`--cpu`). Weights of fp16 then become fp32, twice as
+    large, and a first prompt needs working memory: WORKING_MEMORY, or a quarter of small models.
     """
     if not in_ram:
         return Pretouch(min(size, room - size))

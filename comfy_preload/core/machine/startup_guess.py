@@ -1,7 +1,10 @@
-"""What a start surely reads of torch, for a first start without a record: the parts of its libraries that linking touches.
+"""What a start surely reads of torch, for a first start without a record.
 
-The dynamic linker reads symbol and relocation tables (the first segment of a library) and writes to its data segments; how
-much of the code is used, only a record shows. Format: ELF64, little-endian, as on every Linux that torch has wheels for.
+The parts of its libraries that linking touches.
+
+The dynamic linker reads symbol and relocation tables (the first segment of a library) and writes to its data
+segments; how much of the code is used, only a record shows. Format: ELF64, little-endian, as on every Linux
+that torch has wheels for.
 """
 
 from __future__ import annotations

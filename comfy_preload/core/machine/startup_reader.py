@@ -2,8 +2,9 @@
 
     python -I -S startup_reader.py FOLDER TORCH VERSIONS BUDGET READERS RECORD [RECORD …]
 
-A thread in ComfyUI's own process would wait for the interpreter's lock before each of some ten thousand small files, and the
-imports would wait for it. The process prints one line of JSON: which record it read and how much, or why it read none.
+A thread in ComfyUI's own process would wait for the interpreter's lock before each of some ten thousand small
+files, and the imports would wait for it. The process prints one line of JSON: which record it read and how
+much, or why it read none.
 """
 
 from __future__ import annotations
@@ -145,7 +146,10 @@ def _read_all(parts: Sequence[Part], readers: int) -> int:
 
 
 def _read_part(part: Part, nowhere: int) -> int:
-    """Send one part to /dev/null: nothing is copied. Return how many bytes there were; 0 for what is not a file."""
+    """Send one part to /dev/null: nothing is copied.
+
+    Return how many bytes there were; 0 for what is not a file.
+    """
     path, first, last = part
     at = first
     try:

@@ -1,7 +1,7 @@
 """The record of what a start of ComfyUI reads from the disk, in the order of use: its file, and when it fits.
 
-One line of JSON that says for which Python, torch and ComfyUI the record was made, then one line for each file:
-`path<TAB>first-last,first-last` in bytes, `last` excluded.
+One line of JSON that says for which Python, torch and ComfyUI the record was made, then one line for each
+file: `path<TAB>first-last,first-last` in bytes, `last` excluded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def versions(comfyui: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> StartupRecord:
-    """Raises RecordError if it is absent, somebody else's, too large or not a record. Never blocks on a FIFO."""
+    """Raises RecordError if it is absent, somebody else's, too large or not a record.
+
+    Never blocks on a FIFO.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
@@ -111,7 +114,10 @@ def write(path: Path, content: str) -> None:
 
 
 def merged(parts: Iterable[tuple[int, int]], gap: int) -> Ranges:
-    """Sort parts and join those that lie less than `gap` bytes apart: one longer read beats two short ones."""
+    """Sort parts and join those that lie less than `gap` bytes apart.
+
+    One longer read beats two short ones.
+    """
     found: list[tuple[int, int]] = []
     for first, last in sorted(parts):
         if found and first - found[-1][1] < gap:

@@ -1,7 +1,9 @@
-"""Which files, and which parts of them, this process has read since it began: Python's modules and mapped libraries.
+"""Which files, and which parts of them, this process has read since it began.
 
-Reads `/proc/self/maps` and `/proc/self/pagemap` (Linux; one needs no rights for one's own process). `mincore` is not used:
-for a file that this process may not write to it reports every page as cached.
+Python's modules and mapped libraries.
+
+Reads `/proc/self/maps` and `/proc/self/pagemap` (Linux; one needs no rights for one's own process). `mincore`
+is not used: for a file that this process may not write to it reports every page as cached.
 """
 
 from __future__ import annotations
@@ -46,13 +48,16 @@ def _take_with_its_libraries(module: str, libraries: dict[str, Ranges], files: d
 
 
 def package_of(path: str) -> str:
-    """Return the name of the installed package that a file belongs to, or the folder of a file outside of site-packages."""
+    """Return the installed package that a file belongs to; outside of site-packages, the file's folder."""
     _, found, after = path.partition("/site-packages/")
     return after.partition("/")[0] if found else os.path.dirname(path)  # noqa: PTH120 — thousands of them
 
 
 def _folder_of(path: str) -> str:
-    """`…/site-packages/torch/lib/x.so` -> `…/site-packages/torch`; torch's CUDA libraries are separate packages."""
+    """`…/site-packages/torch/lib/x.so` -> `…/site-packages/torch`.
+
+    Torch's CUDA libraries are separate packages.
+    """
     before, found, after = path.partition("/site-packages/")
     name = after.partition("/")[0]
     return f"{before}{found}{'torch' if name == 'nvidia' else name.removesuffix('.libs')}" if found else ""
@@ -71,7 +76,10 @@ def _module_files() -> Iterator[str]:
 
 
 def _mapped() -> dict[str, Ranges]:
-    """The parts of each mapped file that were touched, in the order of mapping: later ones have lower addresses."""
+    """The parts of each mapped file that were touched, in the order of mapping.
+
+    Later ones have lower addresses.
+    """
     found: dict[str, list[tuple[int, int]]] = {}
     with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as maps:
         lines = maps.read().splitlines()

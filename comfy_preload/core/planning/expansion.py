@@ -51,7 +51,10 @@ class Expansion:
 def expand(
     sources: Sequence[WorkflowSource], folders: Sequence[Path], types: NodeTypes, taken: Sequence[str] = ()
 ) -> Expansion:
-    """Read every workflow file. `taken`: names of models that there are already. Bad files become failed rows."""
+    """Read every workflow file.
+
+    `taken`: names of models that there are already. Bad files become failed rows.
+    """
     names = set(taken)
     entries: list[Entry] = []
     runs: list[Runs] = []

@@ -1,7 +1,8 @@
 """What is wrong with a GGUF file, from its header; the weights are not read.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md: the magic `GGUF`, a version, the counts of tensors and of
-key-value pairs, the pairs, then a name, a shape, a type and an offset for each tensor, then the data.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md: the magic `GGUF`, a version, the counts of
+tensors and of key-value pairs, the pairs, then a name, a shape, a type and an offset for each tensor, then
+the data.
 """
 
 from __future__ import annotations
@@ -106,7 +107,10 @@ class _Header:
         return None
 
     def _tensor(self) -> int:
-        """Return where its data ends, counted from where all data begins; its begin where its type is not known."""
+        """Return where its data ends, counted from where all data begins.
+
+        If its type is not known: where it begins.
+        """
         self._bytes()
         shape = [self._number("Q") for _ in range(self._number("I"))]
         kind, offset = self._number("I"), self._number("Q")

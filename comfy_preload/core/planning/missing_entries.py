@@ -28,7 +28,9 @@ def entries(
 
 
 def lines_for(prompt: Mapping[str, Any], types: NodeTypes, settings: str = "") -> str:
-    """Return YAML list items for the loaders that `settings` does not list yet; a comment for what cannot be written.
+    """Return YAML list items for the loaders that `settings` does not list yet.
+
+    A comment for what cannot be written.
 
     Raises PreloadError if the graph is not a workflow, or the settings are not YAML.
     """

@@ -30,7 +30,10 @@ class Target:
     inputs: Mapping[str, Any]
     files: tuple[ModelFile, ...]
     key: str
-    """Same key, same result: the class and its arguments, defaults applied. With links: and the nodes they come from."""
+    """Same key, same result: the class and its arguments, defaults applied.
+
+    With links: and the nodes they come from.
+    """
     node: GraphNode
     """Where in a graph the call is made."""
     changes: str = ""
@@ -93,7 +96,10 @@ def call_key(
 
 
 def plain_form(value: Any) -> Any:
-    """Return what a settings object holds, for comparison. Raises TypeError for objects that hold more than settings."""
+    """Return what a settings object holds, for comparison.
+
+    Raises TypeError for objects that hold more than settings.
+    """
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, Enum):
         return [kind, value.value]
@@ -111,7 +117,8 @@ def plain_form(value: Any) -> Any:
 def build(entries: Iterable[Entry], host: Loaders) -> Plan:
     """Turn entries into calls. Only once all custom nodes are registered.
 
-    Entries that come to the same call are one, also where the call cannot be made: it is required if one of them is.
+    Entries that come to the same call are one, also where the call cannot be made: it is required if one of
+    them is.
     """
     calls: dict[str, LoaderCall] = {}
     duplicates: list[tuple[str, str]] = []
@@ -178,7 +185,10 @@ def _call(entry: Entry, host: Loaders, specs: dict[str, LoaderSpec | None]) -> L
 def _files(
     entry: Entry, spec: LoaderSpec, inputs: Mapping[str, Any], node: GraphNode, host: Loaders
 ) -> tuple[ModelFile, ...]:
-    """Return the files that the call reads, and those that the nodes before it name: LoRAs of a list, other models."""
+    """Return the files that the call reads, and those that the nodes before it name.
+
+    LoRAs of a list, other models.
+    """
     found = {file.path: file for file in host.files(spec, inputs)}
     for name in reached_from(node.prompt, [source for source, _ in entry.links.values()]):
         before = host.loader(node.prompt[name]["class_type"])
@@ -216,7 +226,10 @@ def _unknown(entry: Entry, host: Loaders) -> Problem:
 
 
 def _is_variant(name: str, known: str) -> bool:
-    """Return whether `name` is the name of another node made from `known`: UNETLoaderMultiGPU, CLIPLoaderGGUF."""
+    """Return whether `name` is the name of another node made from `known`.
+
+    Such as UNETLoaderMultiGPU, CLIPLoaderGGUF.
+    """
     return known.lower() in name.lower() and len(name) > len(known) + 2
 
 
@@ -261,7 +274,10 @@ _CASTS: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING":
 
 
 def _cast(value: Any, kind: str) -> Any:
-    """Convert a value as `validate_inputs` of ComfyUI (execution.py) does: the editor writes 1 for the FLOAT 1.0."""
+    """Convert a value as `validate_inputs` of ComfyUI (execution.py) does.
+
+    The editor writes 1 for the FLOAT 1.0.
+    """
     try:
         return _CASTS[kind](value) if kind in _CASTS and value is not None else value
     except (TypeError, ValueError):  # the node will say so
@@ -304,7 +320,10 @@ def _file_hint(value: str, near: Sequence[str], searched: Sequence[str], kinds: 
 
 
 def _where(searched: Sequence[str], kinds: Sequence[str]) -> str:
-    """Return the hint where a missing file belongs: the folder named like its kind, or else each one that is searched."""
+    """Return the hint where a missing file belongs.
+
+    The folder named like its kind, or else each one that is searched.
+    """
     own = [place for place in searched if place.startswith("models/")] or list(searched)
     named = [place for place in own if place.rpartition("/")[2] in kinds]
     return (

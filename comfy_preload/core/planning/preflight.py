@@ -30,8 +30,8 @@ class Checked:
 def check(plan: Plan, inspect: Inspect, room: int, *, pickles: bool = True, mapped: bool = False) -> Checked:
     """Look into every file. `room`: bytes of main and device memory that can be had together.
 
-    `pickles`: this ComfyUI opens pickles without running the code in them. `mapped`: it keeps weights in their files
-    until they are used, so that what does not fit is read again at each use: slow, no failure.
+    `pickles`: this ComfyUI opens pickles without running the code in them. `mapped`: it keeps weights in
+    their files until they are used, so that what does not fit is read again at each use: slow, no failure.
 
     Files are counted at the size they have on disk, once each, in the plan's order: what no longer
     fits is refused rather than have the kernel kill the process. A model may need more in memory

@@ -1,4 +1,6 @@
-"""What a model file is, read from its first bytes; the weights are not read. The only reader of safetensors headers.
+"""What a model file is, read from its first bytes; the weights are not read.
+
+The only reader of safetensors headers.
 
 Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian header length, a JSON object
 {tensor: {dtype, shape, data_offsets: [begin, end]}}, then the data.
@@ -55,7 +57,10 @@ class RawHeader:
         return 8 + len(self.text)
 
     def offsets(self) -> list[tuple[int, int]]:
-        """Return (begin, end) of each tensor, counted from `data_start`. Raises one of many errors if unsound."""
+        """Return (begin, end) of each tensor, counted from `data_start`.
+
+        Raises one of many errors if unsound.
+        """
         rows = (row["data_offsets"] for name, row in self.table.items() if name != "__metadata__")
         return [(int(begin), int(end)) for begin, end in rows]
 
@@ -102,7 +107,9 @@ class Header:
 
 
 def inspect(path: Path, name: str) -> tuple[int, Problem | None]:
-    """Return the size in bytes, and what is wrong: file_unreadable, _empty, _not_safetensors, _not_gguf, _truncated.
+    """Return the size in bytes, and what is wrong.
+
+    `file_unreadable`, `file_empty`, `file_not_safetensors`, `file_not_gguf`, `file_truncated`.
 
     `name` stands for the file in messages. Reads at most the header; blocks as the storage does.
     """
@@ -147,7 +154,9 @@ def read_header(path: Path, name: str) -> Header:
 
 
 def read_raw(stream: BinaryIO, size: int, limit: int = MAX_HEADER) -> RawHeader | None:
-    """Read the header of a file of `size` bytes; None if it is not a safetensors file, or if the header exceeds `limit` bytes.
+    """Read the header of a file of `size` bytes.
+
+    None if it is not a safetensors file, or if the header exceeds `limit` bytes.
 
     Raises OSError. The stream may stand anywhere.
     """

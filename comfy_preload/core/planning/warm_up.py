@@ -1,4 +1,7 @@
-"""A workflow -> the prompts of its warm-up: overrides and sizes applied, nothing saved or shown, all other work done."""
+"""A workflow -> the prompts of its warm-up.
+
+Overrides and sizes applied, nothing saved or shown, all other work done.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,9 @@ def override(
 
 
 def sized(prompt: Prompt, shape: Shape, types: NodeTypes) -> bool:
-    """Set the size in place where a node makes a latent of a size. False if something of `shape` found no place.
+    """Set the size in place where a node makes a latent of a size.
+
+    False if something of `shape` found no place.
 
     A size that comes from a node which only hands on a value is set there.
     """
@@ -144,7 +149,10 @@ def _set(prompt: Prompt, node: str, key: str, value: Any, types: NodeTypes) -> b
 
 
 def _sizes(prompt: Prompt, types: NodeTypes) -> Iterator[dict[str, tuple[str, str]]]:
-    """Of every node that starts from a size and from no image: the inputs for width, height and batch_size."""
+    """Of every node that starts from a size and from no image.
+
+    The inputs for width, height and batch_size.
+    """
     for name, node in prompt.items():
         spec = types.node(node["class_type"])
         if spec is None or "LATENT" not in spec.outputs:
@@ -202,8 +210,9 @@ def _written(shape: Shape | None) -> str:
 def quiet(prompt: Prompt, types: NodeTypes) -> Prompt:
     """A copy that saves and shows nothing, of the nodes that are left to run.
 
-    Nodes that only save or show become sinks; who used the output of one gets its input of that type. Output nodes that do
-    other work, such as samplers, stay, and their widgets for saving and previews are turned off.
+    Nodes that only save or show become sinks; who used the output of one gets its input of that type. Output
+    nodes that do other work, such as samplers, stay, and their widgets for saving and previews are turned
+    off.
     """
     changed = copy.deepcopy(prompt)
     specs = {name: types.node(node["class_type"]) for name, node in changed.items()}
@@ -262,7 +271,7 @@ def _before(prompt: Prompt, savers: Mapping[str, NodeSpec], link: list[Any]) -> 
 
 
 def _silence(node: Mapping[str, Any], spec: NodeSpec) -> None:
-    """Turn off the widgets by which an output node that works saves or shows what it made, where their lists allow it."""
+    """Turn off the widgets by which an output node that works saves or shows, where their lists allow it."""
     for given in spec.inputs:
         value = node["inputs"].get(given.name)
         if linked(value) is not None:

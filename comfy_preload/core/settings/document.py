@@ -220,15 +220,20 @@ class _Reader:
 
 
 def _quoted(value: str) -> str:
-    """Quote a user or password for a URL: `#`, `/`, `?` and `@` in it would end it. One that is quoted stays as it is."""
+    """Quote a user or password for a URL: `#`, `/`, `?` and `@` in it would end it.
+
+    One that is quoted stays as it is.
+    """
     is_quoted = unquote(value) != value and quote(value, safe="%") == value
     return value if is_quoted else quote(value, safe="")
 
 
 def is_idle_worker() -> bool:
-    """Return whether this is a worker of ComfyUI-Distributed, which gets its master's environment and so its settings file.
+    """Return whether this is a worker of ComfyUI-Distributed.
 
-    The pack marks it with COMFYUI_IS_WORKER (workers/process/lifecycle.py). It loads nothing unless PRELOAD_WORKERS is 1:
-    every worker would load the master's whole list.
+    Workers get their master's environment, and so its settings file.
+
+    The pack marks it with COMFYUI_IS_WORKER (workers/process/lifecycle.py). It loads nothing unless
+    PRELOAD_WORKERS is 1: every worker would load the master's whole list.
     """
     return os.environ.get("COMFYUI_IS_WORKER") == "1" and os.environ.get("PRELOAD_WORKERS") != "1"

@@ -79,8 +79,8 @@ class PrefetchOptions(_Base):
     pretouch: bool = True
     """Write once to the memory that loading will need: on virtual machines the first write is slow."""
     libraries: bool = True
-    """Read the libraries that ComfyUI imports ahead, from the record of an earlier start (`python preload.py trace`), and
-    keep Python's garbage collector off while they are imported."""
+    """Read the libraries that ComfyUI imports ahead, from the record of an earlier start (`python preload.py
+    trace`), and keep Python's garbage collector off while they are imported."""
     memory: float = Field(default=DEFAULT_MEMORY_SHARE, ge=0, le=1)
     """Share of the available memory (container limits count) that the prefetch may fill."""
 
@@ -117,7 +117,10 @@ class Options(_Base):
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds for the whole preload. After that, models that are not loaded count as failed."""
     drain: float = Field(default=300, ge=0, le=86_400)
-    """Seconds for running and queued prompts to finish after SIGTERM. Keep it below the pod's grace period."""
+    """Seconds for running and queued prompts to finish after SIGTERM.
+
+    Keep it below the pod's grace period.
+    """
     commands: Annotated[Literal["loopback", "token", "off"], BeforeValidator(_yaml_off)] = "loopback"
     """Who may send commands. loopback: this machine, or with the token. token: only with it. off: nobody."""
     memory_floor: float = Field(default=0.05, ge=0, lt=1)

@@ -1,8 +1,10 @@
-"""Whether ComfyUI's event loop runs and its prompt worker lives: what a probe port with its own thread cannot see.
+"""Whether ComfyUI's event loop runs and its prompt worker lives.
 
-A thread of ours counts its own seconds without a beat of the loop. It needs the interpreter as the loop does. So time
-in which nothing of the process could run (a loader holds the interpreter, the container is frozen, the clock jumps)
-is not counted; a clock would count it.
+What a probe port with its own thread cannot see.
+
+A thread of ours counts its own seconds without a beat of the loop. It needs the interpreter as the loop does.
+So time in which nothing of the process could run (a loader holds the interpreter, the container is frozen,
+the clock jumps) is not counted; a clock would count it.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ class Slot:
     """Bytes that `sleep` took off its device, and that `wake` is to bring back."""
     hits: int = 0
     used: float = field(default_factory=time.monotonic)
-    """When it was last used or loaded: if memory runs short, the least recently used model is released first."""
+    """When it was last used or loaded.
+
+    If memory runs short, the least recently used model is released first.
+    """
     evictions: int = 0
     warm_seconds: float | None = None
     """Duration of the warm-up that used it; None if no warm-up did."""
@@ -89,8 +92,8 @@ class Slot:
     def is_there(self, at: Placement) -> bool:
         """On its device: as much of it as after its warm-up, or all of it if there was none.
 
-        A warm-up is the better measure, since with dynamic
-        VRAM weights may be larger on the device than in their file, and those of parts that are never used stay away.
+        A warm-up is the better measure, since with dynamic VRAM weights may be larger on the device than in
+        their file, and those of parts that are never used stay away.
         """
         return all_there(at.bytes_on_device, self.warm_bytes or at.bytes)
 

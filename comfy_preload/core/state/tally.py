@@ -1,4 +1,7 @@
-"""What happened in this process so far: counters and histograms. Written from any thread, read by the metrics."""
+"""What happened in this process so far: counters and histograms.
+
+Written from any thread, read by the metrics.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The workflow that ComfyUI writes into the images it saves. Reads metadata only: no pixel, no image library.
 
-PNG: text chunks named `prompt` and `workflow` (SaveImage, nodes.py), and in animated ones `comf` chunks (SaveAnimatedPNG,
-comfy_extras/nodes_images.py). WebP: EXIF texts that begin with the same names (SaveAnimatedWEBP, same file).
+PNG: text chunks named `prompt` and `workflow` (SaveImage, nodes.py), and in animated ones `comf` chunks
+(SaveAnimatedPNG, comfy_extras/nodes_images.py). WebP: EXIF texts that begin with the same names
+(SaveAnimatedWEBP, same file).
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from comfy_preload.core.errors import PreloadError, problem
 
 PNG, RIFF, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
 NAMES = ("prompt", "workflow")
-"""What ComfyUI ran, before what the editor had open: the first of the two needs no node classes to be read."""
+"""What ComfyUI ran, before what the editor had open.
+
+The first of the two needs no node classes to be read.
+"""
 MAX_BYTES = 20 << 20
 """Of one workflow file, and of one text in an image."""
 MAX_CHUNKS = 100_000
@@ -26,7 +30,10 @@ _ASCII = 2
 
 
 def text_of(stream: BinaryIO) -> bytes:
-    """Return the text of a workflow: all of a JSON file, or what an image has in it. Raises PreloadError and OSError."""
+    """Return the text of a workflow: all of a JSON file, or what an image has in it.
+
+    Raises PreloadError and OSError.
+    """
     head = stream.read(12)
     if head.startswith(PNG):
         stream.seek(len(PNG))

@@ -1,7 +1,7 @@
 """The model files that a workflow names, read straight from the JSON: before there are node classes to ask.
 
-Takes every value of an active node that looks like a model's name. So it may list a file too many (a value that another one
-stands in for), never one too few of those that are loaded.
+Takes every value of an active node that looks like a model's name. So it may list a file too many (a value
+that another one stands in for), never one too few of those that are loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from comfy_preload.core.workflow.subgraphs import NOTES
 
 
 def files_of(text: bytes | str) -> tuple[str, ...]:
-    """Names of model files as loaders take them ("sub/model.safetensors"), in order, each once. Raises as `parse` does."""
+    """Names of model files as loaders take them ("sub/model.safetensors"), in order, each once.
+
+    Raises as `parse` does.
+    """
     data = load(text)
     if is_editor_file(data):
         graph, subgraphs, _ = read(data)

@@ -1,7 +1,8 @@
 """A workflow of ComfyUI's editor -> the prompt that the editor would send.
 
-Does what `graphToPrompt` does (src/utils/executionUtil.ts and ExecutableNodeDTO.ts of ComfyUI_frontend): subgraphs are laid
-out, muted nodes left out, bypassed ones bridged, and nodes that only the editor knows replaced by what they stand for.
+Does what `graphToPrompt` does (src/utils/executionUtil.ts and ExecutableNodeDTO.ts of ComfyUI_frontend):
+subgraphs are laid out, muted nodes left out, bypassed ones bridged, and nodes that only the editor knows
+replaced by what they stand for.
 """
 
 from __future__ import annotations
@@ -64,10 +65,16 @@ class Flatten:
         """The nodes whose classes are unknown. They are in the prompt, with what is linked to them."""
         self._unknown: dict[str, Node] = {}
         self.unsent: dict[str, tuple[str, ...]] = {}
-        """By node: model files in the file and not in the prompt: another node decides, or a plugin's own script."""
+        """By node: model files in the file and not in the prompt.
+
+        Another node decides, or a plugin's own script.
+        """
 
     def prompt(self) -> Prompt:
-        """Every node that runs, with its inputs. Links to nodes that do not run are left out, as the editor does."""
+        """Every node that runs, with its inputs.
+
+        Links to nodes that do not run are left out, as the editor does.
+        """
         made: Prompt = {}
         todo = [self._layouts.root]
         while todo:
@@ -204,7 +211,10 @@ class Flatten:
         return _At(inner, origin, link.slot, kind, output=True) if origin is not None else None
 
     def _bridge(self, at: _At, slot: int) -> str | None:
-        """The input that a bypassed node hands on at an output (#getBypassSlotIndex, ExecutableNodeDTO.ts)."""
+        """The input that a bypassed node hands on at an output.
+
+        Source: #getBypassSlotIndex, ExecutableNodeDTO.ts.
+        """
         ports, wanted = tuple(self._layouts.ports(at.scope, at.node).values()), at.kind
         if not ports:
             return None
@@ -237,7 +247,10 @@ def _set_node(scope: Scope, setter: str, name: list[Any], kind: str) -> _At | No
 
 
 def _setter_of(kind: str) -> str | None:
-    """The class, in small letters, that sets what a class gets: `GetNode` of KJNodes, `easy getNode`, and their kin."""
+    """The class, in small letters, that sets what a class gets.
+
+    `GetNode` of KJNodes, `easy getNode`, and their kin.
+    """
     return _GETTER.sub("set", kind).lower() if _GETTER.search(kind) else None
 
 

@@ -1,7 +1,7 @@
 """A workflow as ComfyUI's editor saves it, as typed nodes and links. Reads shapes; knows no node class.
 
-Tolerant: what is no node or no link is left out with a problem, and links may be arrays (schema 0.4) or objects
-(schema 1) anywhere.
+Tolerant: what is no node or no link is left out with a problem, and links may be arrays (schema 0.4) or
+objects (schema 1) anywhere.
 """
 
 from __future__ import annotations
@@ -154,7 +154,10 @@ def _graph(data: Mapping[str, Any], problems: list[Problem]) -> Graph:
 
 
 def _in_order(slot: Mapping[str, Any], links: Mapping[str, Link], otherwise: list[Link]) -> tuple[Link, ...]:
-    """The links in the order of the slot's own list, which says who comes first; the links themselves if it has none."""
+    """The links in the order of the slot's own list, which says who comes first.
+
+    The links themselves if it has none.
+    """
     listed = [links[key] for key in map(identifier, items(slot.get("linkIds"))) if key in links]
     return tuple(listed or otherwise)
 

@@ -1,7 +1,9 @@
-"""Group nodes, which subgraphs replaced: the definitions in a file's `extra.groupNodes` -> subgraphs like any other.
+"""Group nodes, which subgraphs replaced.
 
-A group node shows widgets of the nodes inside, and its file has their values by position. Which there are, and in which
-order, follows src/extensions/core/groupNode.ts of ComfyUI_frontend (`GroupNodeConfig`).
+The definitions in a file's `extra.groupNodes` -> subgraphs like any other.
+
+A group node shows widgets of the nodes inside, and its file has their values by position. Which there are,
+and in which order, follows src/extensions/core/groupNode.ts of ComfyUI_frontend (`GroupNodeConfig`).
 """
 
 from __future__ import annotations
@@ -93,7 +95,10 @@ class _Group:
         )
 
     def _add(self, index: int) -> Iterator[tuple[int, str]]:
-        """Show what a node inside has that nothing inside is linked to. Yields its widgets that were made into inputs."""
+        """Show what a node inside has that nothing inside is linked to.
+
+        Yields its widgets that were made into inputs.
+        """
         node = self._nodes[index]
         inputs = self._declared(index)
         saved = {port.name for port in node.inputs if port.widget}
@@ -185,7 +190,10 @@ class _Group:
         return shown
 
     def _outputs(self) -> Iterator[tuple[str, int]]:
-        """The outputs inside that the group shows, in its order: those not used inside, or used outside too."""
+        """The outputs inside that the group shows, in its order.
+
+        Those not used inside, or used outside too.
+        """
         used = {(int(link.origin), link.slot) for link in self._links.values()} - self._external.keys()
         for index, node in enumerate(self._nodes):
             spec = self._spec(node.type)
@@ -212,7 +220,10 @@ class _Group:
         return sockets[slot].name if slot < len(sockets) else ""
 
     def _linked(self, node: Node) -> Node:
-        """The node with its links as they are inside the group; those in the file are of the graph it was made in."""
+        """The node with its links as they are inside the group.
+
+        Those in the file are of the graph it was made in.
+        """
         names = dict.fromkeys(
             (*(port.name for port in node.inputs), *(n for i, n in self._fed if i == node.id))
         )

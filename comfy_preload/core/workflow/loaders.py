@@ -1,7 +1,10 @@
-"""The loader calls in a workflow: which nodes read model files and give models, with which values, and what they need first.
+"""The loader calls in a workflow.
 
-What a node is follows from what it does. A loader has a model file among its values (or is made to have one: its lists offer
-model files), gives something that is neither a plain value nor data such as an image, and needs no model of another node.
+Which nodes read model files and give models, with which values, and what they need first.
+
+What a node is follows from what it does. A loader has a model file among its values (or is made to have one:
+its lists offer model files), gives something that is neither a plain value nor data such as an image, and
+needs no model of another node.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ MODEL_TYPES = frozenset(
     {"BACKGROUND_REMOVAL", "CLIP", "CLIP_VISION", "CONTROL_NET", "GLIGEN", "MODEL_PATCH", "PHOTOMAKER"}
 )
 MODEL_ENDINGS = ("MODEL", "VAE", "ENCODER")
-"""What types of models are called, where a node has no model file among its values to go by: `taesd`, `pixel_space`."""
+"""What types of models are called, where a node has no model file among its values to go by.
+
+`taesd`, `pixel_space`.
+"""
 _RESULTS = frozenset({"IMAGE", "MASK", "LATENT", "AUDIO", "VIDEO", "WEBCAM", "SVG", "MESH", "VOXEL"})
 _BETWEEN = frozenset(
     {"CONDITIONING", "NOISE", "SIGMAS", "SAMPLER", "GUIDER", "SEGS", "BBOX", "POSE_KEYPOINT"}
@@ -74,12 +80,15 @@ def is_model(kind: str) -> bool:
 
 
 def is_loader(spec: NodeSpec, inputs: Mapping[str, Any] | None = None) -> bool:
-    """A class that gives a model and needs no other node. `inputs`: the values of one, which may name a model file."""
+    """A class that gives a model and needs no other node.
+
+    `inputs`: the values of one, which may name a model file.
+    """
     return _gives_model(spec, inputs or {}) and not any(i.required and _is_link(i) for i in spec.inputs)
 
 
 def _gives_model(spec: NodeSpec, inputs: Mapping[str, Any]) -> bool:
-    """Does it read a model file, or load without one being named, and give something that may be the model?"""
+    """Does it read a model file, or load without one named, and give something that may be the model?"""
     given = [kind for kind in spec.outputs if not _is_data(kind)]
     if (
         not given or spec.name.startswith("ComfyPreload_") or spec.api_node
@@ -142,7 +151,10 @@ class _Search:
         return Loaders(tuple(calls.values()), (*others, *foreign))
 
     def _is_loader(self, name: str) -> bool:
-        """As `is_loader`, by what the node is given here: settings, or a model that it does more with than to change it."""
+        """As `is_loader`, by what the node is given here.
+
+        Settings, or a model that it does more with than to change it.
+        """
         if name not in self._loads:
             spec, node = self._specs[name], self._prompt[name]
             self._loads[name] = (

@@ -11,12 +11,14 @@ MOST_FILES = 100
 
 
 def locate(path: str, folders: Sequence[Path], most: int = MOST_FILES) -> tuple[tuple[str, Path], ...]:
-    """(name to show, file) of each workflow that `path` means: a file, a directory of JSON files, or a pattern.
+    """(name to show, file) of each workflow that `path` means.
 
-    Searched for in `folders`; the first that has any wins. A directory means the files in it, not those in folders below it
-    (`**/*.json` means those too). Files whose name begins with a dot are left out: editors and macOS write them. Sorted by
-    name, so that the order does not change from start to start. The name is relative to that folder: it holds no path of
-    this machine.
+    A file, a directory of JSON files, or a pattern.
+
+    Searched for in `folders`; the first that has any wins. A directory means the files in it, not those in
+    folders below it (`**/*.json` means those too). Files whose name begins with a dot are left out: editors
+    and macOS write them. Sorted by name, so that the order does not change from start to start. The name is
+    relative to that folder: it holds no path of this machine.
     """
     for folder in folders:
         target = folder / path  # an absolute path replaces the folder

@@ -1,7 +1,8 @@
 """A workflow file -> the prompt that ComfyUI's editor would send for it.
 
-Reads both formats: the prompt itself ("API format"), and what the editor saves. Bad input raises nothing but PreloadError,
-and that only if the whole file is no workflow; one bad node costs what hangs on it, and is told.
+Reads both formats: the prompt itself ("API format"), and what the editor saves. Bad input raises nothing but
+PreloadError, and that only if the whole file is no workflow; one bad node costs what hangs on it, and is
+told.
 """
 
 from __future__ import annotations
@@ -49,14 +50,20 @@ class Workflow:
     editor: Mapping[str, Any] | None = None
     """The workflow as the editor saved it, where the file holds that."""
     unsent: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """By node: model files in the file and not in the prompt: another node decides, or a plugin's own script."""
+    """By node: model files in the file and not in the prompt.
+
+    Another node decides, or a plugin's own script.
+    """
 
 
 _Read = tuple[Prompt, dict[str, Foreign], dict[str, tuple[str, ...]]]
 
 
 def read_file(path: Path, name: str) -> bytes:
-    """Read the text of a workflow: a JSON file, or what an image has in it. Raises PreloadError, for `name`."""
+    """Read the text of a workflow: a JSON file, or what an image has in it.
+
+    Raises PreloadError, for `name`.
+    """
     try:
         with path.open("rb") as stream:
             return text_of(stream)
@@ -84,7 +91,10 @@ def parse(text: bytes | str, types: NodeTypes) -> Workflow:
 
 
 def load(text: bytes | str) -> dict[str, Any]:
-    """The JSON object of a workflow in either format, taken out of what is around it. Raises as `parse` does."""
+    """The JSON object of a workflow in either format, taken out of what is around it.
+
+    Raises as `parse` does.
+    """
     size = len(text) if isinstance(text, bytes) else len(text.encode(errors="replace"))
     if size > MAX_BYTES:
         raise PreloadError(problem("workflow_too_large", found=f"{size} bytes", expected=f"{MAX_BYTES}"))

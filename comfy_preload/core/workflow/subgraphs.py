@@ -1,7 +1,8 @@
 """Every graph of a file laid out: the file's own, and each subgraph once for every node that stands for it.
 
-A node that stands for a subgraph may show widgets of nodes inside ("promoted"). Their values stand outside and count more
-than those inside. Source: SubgraphNode.ts, proxyWidget.ts and proxyWidgetMigration.ts of ComfyUI_frontend.
+A node that stands for a subgraph may show widgets of nodes inside ("promoted"). Their values stand outside
+and count more than those inside. Source: SubgraphNode.ts, proxyWidget.ts and proxyWidgetMigration.ts of
+ComfyUI_frontend.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _PREFIX = re.compile(r"^\s*\d+\s*:\s*")
 
 
 class Known:
-    """The node classes, each asked for once. A class that raises is as good as none, and costs one problem."""
+    """The node classes, each asked for once.
+
+    A class that raises is as good as none, and costs one problem.
+    """
 
     def __init__(self, types: NodeTypes) -> None:
         self._types = types
@@ -163,7 +167,10 @@ class Layouts:
             yield child
 
     def _promote(self, scope: Scope) -> None:
-        """Find the widgets that the inputs of a subgraph stand for, and the values outside. Inner ones come first."""
+        """Find the widgets that the inputs of a subgraph stand for, and the values outside.
+
+        Inner ones come first.
+        """
         host = scope.host
         if host is None:
             return
@@ -238,7 +245,10 @@ class Layouts:
 
 
 def proxies(host: Node) -> list[tuple[str, str]]:
-    """The widgets inside that a subgraph node shows: (node inside, or -1 for its own input; name of the widget)."""
+    """The widgets inside that a subgraph node shows.
+
+    (node inside, or -1 for its own input; name of the widget).
+    """
     rows = host.properties.get("proxyWidgets")
     if isinstance(rows, str):
         try:
@@ -251,5 +261,8 @@ def proxies(host: Node) -> list[tuple[str, str]]:
 
 
 def _target(ports: Mapping[str, Port], link: Link) -> str | None:
-    """The name of the input that a link leads to: by the link's own id, since slot numbers change with the class."""
+    """The name of the input that a link leads to.
+
+    By the link's own id, since slot numbers change with the class.
+    """
     return next((port.name for port in ports.values() if port.link == link.id), None)

@@ -1,7 +1,8 @@
 """Nodes of classes that this ComfyUI does not have: passed through, dropped, or named as what others hang on.
 
-A file holds many that exist in the editor only: labels, switches, reroutes of plugins. The editor does not send them, so the
-prompt is right without them. Which is which no file says; it follows from what a node is linked to.
+A file holds many that exist in the editor only: labels, switches, reroutes of plugins. The editor does not
+send them, so the prompt is right without them. Which is which no file says; it follows from what a node is
+linked to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class Foreign:
     type: str
     plugin: str = ""
     hands_on: bool = False
-    """One input and one output of the same type and no value of its own: what is linked to it passes through."""
+    """One input and one output of the same type and no value of its own.
+
+    What is linked to it passes through.
+    """
     may_end: bool = False
     """It takes data of a certain type. So it may be a node that saves or shows what others make."""
     files: tuple[str, ...] = ()
@@ -36,7 +40,10 @@ class Settled:
 
     prompt: Prompt
     problems: dict[str, Problem] = field(default_factory=dict[str, Problem])
-    """By unknown node: those that may be part of the prompt, as others hang on them or they save what others make."""
+    """By unknown node.
+
+    Those that may be part of the prompt, as others hang on them or they save what others make.
+    """
     lost: dict[str, dict[str, Problem]] = field(default_factory=dict[str, dict[str, Problem]])
     """By known node and input: what is not there to be linked to."""
     live: frozenset[str] = frozenset()
@@ -44,7 +51,10 @@ class Settled:
 
 
 def settle(prompt: Prompt, foreign: Mapping[str, Foreign], is_output: Callable[[str], bool]) -> Settled:
-    """Take the unknown nodes out of a prompt. `is_output`: does a node of that class save or show something?"""
+    """Take the unknown nodes out of a prompt.
+
+    `is_output`: does a node of that class save or show something?
+    """
     _pass_through(prompt, foreign)
     users = users_of(prompt)
     ends = [

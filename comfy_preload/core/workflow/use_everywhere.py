@@ -1,7 +1,8 @@
 """Links that cg-use-everywhere draws: from its nodes to every input of the same type that has none.
 
-The editor makes them as it sends a prompt, so a file has no links, but a list of them in `extra.ue_links` (js/ of that
-plugin, use_everywhere_graph_analysis.js). Files of versions before 5 lack the list; there the types decide.
+The editor makes them as it sends a prompt, so a file has no links, but a list of them in `extra.ue_links`
+(js/ of that plugin, use_everywhere_graph_analysis.js). Files of versions before 5 lack the list; there the
+types decide.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which widgets the editor gives a node, in which order, and what each of them sends.
 
-A file stores the values of a node's widgets by position. So what counts is which widgets there are: inputs that are widgets,
-and others that the editor adds by itself, some of which are stored but not sent.
-Source: src/services/litegraphService.ts, src/scripts/widgets.ts and src/extensions/core of ComfyUI_frontend.
+A file stores the values of a node's widgets by position. So what counts is which widgets there are: inputs
+that are widgets, and others that the editor adds by itself, some of which are stored but not sent. Source:
+src/services/litegraphService.ts, src/scripts/widgets.ts and src/extensions/core of ComfyUI_frontend.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
 WIDGET_TYPES = PLAIN_TYPES | frozenset(
-    "MARKDOWN TEXTAREA COLOR COLORS CHART GALLERIA IMAGECOMPARE CURVE RANGE BOUNDING_BOX "
-    f"BOUNDING_BOXES PAINTER COMPOSITOR VIDEO_EDIT WEBCAM AUDIO_RECORD LOAD_3D PREVIEW_3D {DYNAMIC_COMBO}".split()
+    "MARKDOWN TEXTAREA COLOR COLORS CHART GALLERIA IMAGECOMPARE CURVE RANGE BOUNDING_BOX BOUNDING_BOXES "
+    f"PAINTER COMPOSITOR VIDEO_EDIT WEBCAM AUDIO_RECORD LOAD_3D PREVIEW_3D {DYNAMIC_COMBO}".split()
 )
 """Types that the editor has a widget for; an input of any other is a socket only."""
 
@@ -122,7 +122,10 @@ def filled(spec: NodeSpec, values: Any) -> dict[str, Widget]:
 
 
 def _add_options(widgets: dict[str, Widget], values: list[Any]) -> None:
-    """CustomCombo's options are in the file alone, behind the place of `index`, which is counted anew (customWidgets.ts)."""
+    """CustomCombo's options are in the file alone, behind the place of `index`, which is counted anew.
+
+    Source: customWidgets.ts.
+    """
     options = values[1:]
     choice = next(iter(widgets.values())).value if widgets else UNSET
     widgets["index"] = Widget("index", options.index(choice) if choice in options else -1)
@@ -178,7 +181,10 @@ def _opened(widget: Widget) -> list[Widget]:
 
 
 def _without_dummies(spec: NodeSpec, values: list[Any]) -> list[Any]:
-    """Old editors stored a value for `forceInput` inputs too (migrateWidgetsValues, src/utils/litegraphUtil.ts)."""
+    """Old editors stored a value for `forceInput` inputs too.
+
+    Source: migrateWidgetsValues, src/utils/litegraphUtil.ts.
+    """
     dummies: list[bool] = []
     for declared in spec.inputs:
         if declared.flag("forceInput"):
@@ -234,7 +240,10 @@ def boxed(value: Any) -> Any:
 
 
 def first_choice(text: str, depth: int = 0) -> str:
-    """`{a|b}` -> a, comments cut out (processDynamicPrompt). The editor draws lots; here the first one always wins."""
+    """`{a|b}` -> a, comments cut out (processDynamicPrompt).
+
+    The editor draws lots; here the first one always wins.
+    """
     text = _without_comments(text)
     if "{" not in text or depth > _DEPTH:
         return re.sub(r"\\([{}|])", r"\1", text)
@@ -255,7 +264,10 @@ def first_choice(text: str, depth: int = 0) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Both kinds of C comments cut out. By hand: a regular expression takes quadratic time on comments that never end."""
+    """Both kinds of C comments cut out.
+
+    By hand: a regular expression takes quadratic time on comments that never end.
+    """
     kept: list[str] = []
     at = 0
     while (begin := _COMMENT.search(text, at)) is not None:

@@ -1,4 +1,7 @@
-"""What deploy/monitoring asks for is there: every metric and every label, and Prometheus understands every expression."""
+"""What deploy/monitoring asks for is there.
+
+Every metric and every label, and Prometheus understands every expression.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def dashboard() -> dict[str, Any]:
 
 @pytest.mark.parametrize("expression", list(expressions()))
 def test_names(expression: str) -> None:
-    """Every metric, and every label it is chosen by, is one that we have; what is grouped by, one of theirs."""
+    """Every metric, and every label it is chosen by, is one that we have.
+
+    What is grouped by, one of theirs.
+    """
     names = set(_METRIC.findall(expression))
 
     assert names or "kube" in expression, "a metric of ours, or of Kubernetes"
@@ -113,7 +119,10 @@ def test_expressions_of_the_dashboard(tmp_path: Path) -> None:
 
 
 def test_dashboard() -> None:
-    """Grafana 10 takes it: ids are unique, panels do not overlap, and every data source is the one that is chosen above."""
+    """Grafana 10 takes it.
+
+    Ids are unique, panels do not overlap, and every data source is the one that is chosen above.
+    """
     board = dashboard()
     cells = [
         (x, y)

@@ -172,7 +172,10 @@ def test_nobody_waits_for_storage_that_does_not_answer(
 def test_a_file_that_is_not_prefetched_is_not_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Loading may ask for any file; a wait for this one would last until the patience ends, with a warning."""
+    """Loading may ask for any file.
+
+    A wait for this one would last until the patience ends, with a warning.
+    """
     run().wait([tmp_path / "other.bin"])
     assert "loading continues without prefetch" not in caplog.text
 

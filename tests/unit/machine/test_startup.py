@@ -1,4 +1,7 @@
-"""What a start reads is written down, and read ahead by the next one; a record that does not fit is left alone."""
+"""What a start reads is written down, and read ahead by the next one.
+
+A record that does not fit is left alone.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ print(text(trace({})), end="")
 
 @LINUX
 def test_trace() -> None:
-    """The record holds the bytecode of modules and the touched parts of libraries, an extension after its libraries."""
+    """The record holds modules' bytecode and libraries' touched parts, an extension after its libraries."""
     root = Path(__file__).resolve().parents[3]
     said = subprocess.run(
         [sys.executable, "-c", CHILD, str(root)], check=True, capture_output=True, timeout=60
@@ -178,7 +181,10 @@ def _read_ahead(tmp_path: Path, *records: StartupRecord, budget: int = 1 << 30) 
 
 @LINUX
 def test_read_ahead(tmp_path: Path) -> None:
-    """The recorded parts are in the page cache afterwards; what is gone, a FIFO or a directory costs nothing."""
+    """The recorded parts are in the page cache afterwards.
+
+    What is gone, a FIFO or a directory costs nothing.
+    """
     file = _evicted(tmp_path / "library.so", 4 << 20)
     os.mkfifo(tmp_path / "fifo")
     files = {str(tmp_path / name): ((0, 100),) for name in ("gone", "fifo", ".")}
@@ -190,7 +196,10 @@ def test_read_ahead(tmp_path: Path) -> None:
 
 @LINUX
 def test_another_python(tmp_path: Path) -> None:
-    """A record for another Python, torch or ComfyUI is refused; the next that fits is read, else there is a guess."""
+    """A record for another Python, torch or ComfyUI is refused.
+
+    The next that fits is read, else there is a guess.
+    """
     file = _evicted(tmp_path / "library.so", 1 << 20)
     parts = {str(file): ((0, 1 << 20),)}
     others = [StartupRecord({**HERE, key: "9"}, parts) for key in HERE]

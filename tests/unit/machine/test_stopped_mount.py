@@ -1,4 +1,7 @@
-"""Storage that stops to answer in the middle of a read, as a network mount does: a real FUSE file system, its process stopped."""
+"""Storage that stops to answer in the middle of a read, as a network mount does.
+
+A real FUSE file system, its process stopped.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Mount:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """A folder with two files of eight chunks each, seen through bindfs, which reads nothing ahead and caches nothing."""
+    """Two files of eight chunks each, seen through bindfs, which reads nothing ahead and caches nothing."""
     bindfs, unmount = shutil.which("bindfs"), shutil.which("fusermount") or shutil.which("fusermount3")
     if bindfs is None or unmount is None or not os.access("/dev/fuse", os.W_OK):
         pytest.skip("needs bindfs and /dev/fuse")
@@ -62,7 +65,10 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 
 def test_inode_numbers(mount: Mount, tmp_path: Path) -> None:
-    """A file system that numbers its files again does not make them new ones; on a local disk the number tells."""
+    """A file system that numbers its files again does not make them new ones.
+
+    On a local disk the number tells.
+    """
     above, below = mount.folder / "a.bin", tmp_path / "below" / "a.bin"
     before, seen = below.stat(), above.stat()
     through, local = file_stamp([above]), file_stamp([below])
@@ -90,7 +96,10 @@ def _until(condition: Callable[[], bool]) -> None:
 def test_mount_that_stops(
     mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Loading goes on after STALL_TIMEOUT, only the reader hangs; when the mount comes back nothing goes wrong."""
+    """Loading goes on after STALL_TIMEOUT, only the reader hangs.
+
+    When the mount comes back nothing goes wrong.
+    """
     monkeypatch.setattr(prefetch, "STALL_TIMEOUT", 0.5)
     files = [mount.folder / "a.bin", mount.folder / "b.bin"]
     job = Prefetch(files, budget=PLENTY, readers=1)

@@ -152,7 +152,7 @@ workflows:
 
 
 def test_nothing_is_saved(tmp_path: Path) -> None:
-    """Savers become sinks, what a saver hands on is taken from before it, and what only shows a text is left out."""
+    """Savers become sinks, what a saver hands on is taken from before it, what only shows is left out."""
     (runs,) = expanded(tmp_path, "workflows: [{path: f.json, warmup: true}]", f=workflow()).runs
     (prompt,) = runs.prompts
     assert {"class_type": warmup.SINK, "inputs": {"any0": ["5", 0]}} == prompt["6"] == prompt["7"]

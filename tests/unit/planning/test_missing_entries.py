@@ -113,7 +113,10 @@ def test_only_what_is_not_listed() -> None:
 
 
 def test_add(tmp_path: Path) -> None:
-    """The file is replaced whole, keeps its mode, and a link to it stays a link; comments among the lines are not written."""
+    """The file is replaced whole, keeps its mode, and a link to it stays a link.
+
+    Comments among the lines are not written.
+    """
     file, link = tmp_path / "real.yaml", tmp_path / "preload.yaml"
     file.write_text("# mine\nmodels:\n  - vae: a\n", encoding="utf-8")
     file.chmod(0o640)

@@ -204,7 +204,7 @@ def test_entry_is_kept() -> None:
     ],
 )
 def test_problem(text: str, code: str, message: str, hint: str) -> None:
-    """What this ComfyUI does not have or take is a problem with what was found, what was wanted, and a hint."""
+    """What this ComfyUI lacks or refuses is a problem with what was found, what was expected, and a hint."""
     found = call(text)
     [problem] = found.problems
 
@@ -218,7 +218,8 @@ def test_problem(text: str, code: str, message: str, hint: str) -> None:
 def test_all_at_once() -> None:
     """One entry reports all that is wrong with it, and costs no other entry."""
     plan = planned(
-        "  - {unet: a, weight_dtype: b, c: 1}\n  - vae: ae.safetensors\n  - loader: BrokenLoader\n  - vae: taesd\n"
+        "  - {unet: a, weight_dtype: b, c: 1}\n  - vae: ae.safetensors\n  - loader: BrokenLoader\n  - vae: "
+        "taesd\n"
     )
 
     assert ["input_unknown", "file_missing", "value_not_allowed"] == [p.code for p in plan.calls[0].problems]
@@ -276,7 +277,8 @@ def test_duplicates(entries: str, duplicates: list[tuple[str, str]]) -> None:
     [
         pytest.param("  - vae: gone.sft\n  - {loader: VAELoader, inputs: {vae_name: gone.sft}}\n", id="file"),
         pytest.param(
-            "  - unet: gone.sft\n  - {loader: UNETLoader, inputs: {unet_name: gone.sft, weight_dtype: default}}\n",
+            "  - unet: gone.sft\n  - {loader: UNETLoader, inputs: {unet_name: gone.sft, weight_dtype: "
+            "default}}\n",
             id="file-and-default",
         ),
         pytest.param("  - {loader: Zz, inputs: {a: 1}}\n" * 2, id="class"),
@@ -362,7 +364,10 @@ def test_node_of_a_pack_is_not_a_typo(name: str, hint: str) -> None:
 
 @pytest.mark.parametrize("value", [r'"SDXL\new.safetensors"', r'"a\boo.safetensors"', r'"\turbo.sft"'])
 def test_backslash_that_yaml_took_for_an_escape(value: str) -> None:
-    """A name from Windows in double quotes may be valid YAML, and then holds a line break: the hint says why."""
+    """A name from Windows in double quotes may be valid YAML, and then holds a line break.
+
+    The hint says why.
+    """
     [problem] = call(f"checkpoint: {value}").problems
 
     assert "file_missing" == problem.code
@@ -382,7 +387,10 @@ def test_packs_that_could_not_be_imported() -> None:
 
 
 def test_node_of_a_call() -> None:
-    """An entry of `models:` stands for the one node of a prompt; one of a workflow for that workflow's node."""
+    """An entry of `models:` stands for the one node of a prompt.
+
+    One of a workflow for that workflow's node.
+    """
     given = GraphNode("7", {"7": {"class_type": "VAELoader", "inputs": {}}, "8": {}})
     [entry] = validate(parse("models: [{vae: taesd}]")).entries
     alone, own = (build([one], Catalogue()).calls[0].target for one in (entry, replace(entry, node=given)))
@@ -407,7 +415,10 @@ def test_loader_that_is_never_the_same(*, in_workflow: bool) -> None:
 
 @pytest.mark.parametrize(("written", "same"), [("1", "1.0"), ("'2'", "2.0"), ("true", "1.0")])
 def test_values_as_the_executor_has_them(written: str, same: str) -> None:
-    """ComfyUI converts what a prompt holds to the input's type before the node is called: 1 and 1.0 are the same call."""
+    """ComfyUI converts what a prompt holds to the input's type before the node is called.
+
+    1 and 1.0 are the same call.
+    """
     entries = "".join(
         f"  - {{loader: ScaledLoader, inputs: {{ckpt_name: sd15.safetensors, scale: {value}}}}}\n"
         for value in (written, same)
@@ -507,7 +518,7 @@ def test_linked_inputs() -> None:
 
 @pytest.mark.parametrize("file", ["ae.safetensors", "gone.sft"])
 def test_shared_by_workflows(file: str) -> None:
-    """A call of several workflows is required if one of them is, wherever that one stands, and whether it can be made."""
+    """A call of several workflows is required if one of them is, and its warm-up can be made."""
     graph = {"1": {"class_type": "VAELoader", "inputs": {"vae_name": file}}}
     entries = [
         replace(from_workflow(name, "VAELoader", graph), required=required)

@@ -150,7 +150,10 @@ def test_pickles(folder: Path) -> None:
 
 
 def test_too_big_is_no_failure_where_files_are_mapped(folder: Path) -> None:
-    """With dynamic VRAM weights stay in their files: what does not fit is slow, so it is a warning and nothing more."""
+    """With dynamic VRAM weights stay in their files.
+
+    What does not fit is slow, so it is a warning and nothing more.
+    """
     checked = check(plan(folder, *(f"vae: {n}.safetensors" for n in "abc")), inspect, 1500, mapped=True)
 
     assert [[], [], []] == codes(checked)

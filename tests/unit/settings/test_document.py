@@ -334,7 +334,7 @@ def test_worker_of_another_comfyui(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What ComfyUI-Distributed starts has its master's settings file, and leaves it alone unless it is told."""
+    """A worker of ComfyUI-Distributed has its master's settings, and leaves them alone unless asked."""
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     file = tmp_path / "preload.yaml"

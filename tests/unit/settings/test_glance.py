@@ -59,7 +59,10 @@ def test_same_as_validation(text: str) -> None:
     ],
 )
 def test_bad_value(text: str) -> None:
-    """A value that validation refuses is replaced by its default: start-up goes on, and the mistake is reported later."""
+    """A value that validation refuses is replaced by its default.
+
+    Start-up goes on, and the mistake is reported later.
+    """
     assert validate(parse(text)).problems
     assert (PrefetchGlance(), None) == (seen(text).prefetch, seen(text).probe_port)
 

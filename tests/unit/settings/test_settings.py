@@ -218,7 +218,10 @@ _trees = st.recursive(
     | st.fixed_dictionaries({"models": st.lists(st.dictionaries(_words, _trees, max_size=4), max_size=4)})
 )
 def test_any_data(tree: Any) -> None:
-    """Whatever a YAML file holds, there are settings: each entry has a name of its own and problems have lines."""
+    """Whatever a YAML file holds, there are settings.
+
+    Each entry has a name of its own and problems have lines.
+    """
     try:
         document = parse(yaml.safe_dump(tree, allow_unicode=True))
     except PreloadError:

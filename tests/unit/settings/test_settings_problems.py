@@ -1,4 +1,4 @@
-"""Every mistake in the settings file is found at once, each with its line, what was found and what was wanted."""
+"""Every mistake in the settings is found at once, with its line, what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -238,7 +238,8 @@ def test_entry_problem(text: str, code: str, message: str, hint: str) -> None:
 def test_all_at_once() -> None:
     """One reading reports everything, in the file's order, each under its own line."""
     settings = settled(
-        "when: soon\ntimeout: x\nfoo: 1\nmodels:\n  - checkpoint: 5\n    device: tpu\n    required: 9\n  - {}\n"
+        "when: soon\ntimeout: x\nfoo: 1\nmodels:\n  - checkpoint: 5\n    device: tpu\n    required: 9\n  - "
+        "{}\n"
     )
 
     assert [1, 2, 3] == [p.line for p in settings.problems]

@@ -91,7 +91,10 @@ def test_served() -> None:
 
 
 def test_prompts_of_a_model() -> None:
-    """A hit, an answer of ComfyUI's cache and a load count for the model; a call with another option does not."""
+    """A hit, an answer of ComfyUI's cache and a load count for the model.
+
+    A call with another option does not.
+    """
     call = planned()[0]
     slot = Slot.of(call)
     residency = Residency(repair=lambda _: None, usable=lambda _: "", prompt=lambda: "p")

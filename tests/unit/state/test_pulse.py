@@ -44,7 +44,10 @@ def seen(pulse: Pulse) -> Snapshot:
     ],
 )
 def test_blocked_loop(events: tuple[str, ...], silent: int, status: Status, alive: bool) -> None:  # noqa: FBT001 — a table's column
-    """Seconds without a beat are counted from the last beat; 10 end readiness, 60 liveness, one beat ends both."""
+    """Seconds without a beat are counted from the last beat.
+
+    10 end readiness, 60 liveness, one beat ends both.
+    """
     now = seen(after(*events))
 
     assert (silent, status, status is Status.READY, alive) == (
@@ -66,7 +69,10 @@ def test_late_beat() -> None:
 
 
 async def test_worker() -> None:
-    """A prompt worker that has ended ends readiness and liveness at once; one that is not known is not judged."""
+    """A prompt worker that has ended ends readiness and liveness at once.
+
+    One that is not known is not judged.
+    """
     end = threading.Event()
     worker = threading.Thread(target=end.wait)
     worker.start()

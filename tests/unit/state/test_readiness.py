@@ -202,7 +202,10 @@ def test_progress_leaves_out_what_is_not_loaded() -> None:
 
 
 def test_eta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time to go follows from the speed so far; while there is none, it is not known; at the end it is 0."""
+    """The time to go follows from the speed so far.
+
+    While there is none, it is not known; at the end it is 0.
+    """
     now = [100.0]
     monkeypatch.setattr(readiness_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
     first = slot()
@@ -242,7 +245,10 @@ def test_is_there(on_device: int, there: bool) -> None:  # noqa: FBT001 — a co
 
 
 def test_look_counts_evictions() -> None:
-    """Each time a model is found off its device where it was before; one that never was there is not counted."""
+    """Each time a model is found off its device where it was before.
+
+    One that never was there is not counted.
+    """
     places = {"a": HERE, "b": GONE}
     residency = Residency(repair=lambda _: None, usable=lambda _: "")
     residency.reset([slot("a", Stage.LOADED), slot("b", Stage.LOADED)])

@@ -128,7 +128,7 @@ def test_no_plain_value(stand: Stand, value: object) -> None:
 
 @pytest.mark.parametrize("code", ["file_missing", "file_truncated", "load_failed"])
 def test_failed_row_heals(stand: Stand, path: Path, code: str) -> None:
-    """A prompt that loads it ends the failure, whatever it was, and a file that came later is watched from then on."""
+    """A prompt that loads it ends the failure; a file that came later is watched from then on."""
     wrong = Problem(code, "…", "", 2)
     call = replace(stand.slot.call, problems=(wrong,), target=replace(stand.target, files=()))
     residency = Residency(repair=lambda _: None, usable=lambda _: "", files=lambda *_: stand.target.files)

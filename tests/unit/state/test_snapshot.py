@@ -60,7 +60,10 @@ def _cases() -> list[Any]:
 
 @pytest.mark.parametrize(("phase", "key", "late", "status"), _cases())
 def test_verdict(phase: Phase, key: tuple[str, bool, bool], late: bool, status: Status) -> None:  # noqa: FBT001 — a column
-    """Before the end it is the phase, unless time is over and something required is missing; then it is what failed."""
+    """Before the end it is the phase, unless time is over and something required is missing.
+
+    Then it is what failed.
+    """
     models, wrong, serve = key
     problems = (BROKEN,) if wrong else ()
     found, serves = judge(phase, _MODELS[models], (), problems, Overrides(late=late, serve=serve))

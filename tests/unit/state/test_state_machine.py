@@ -1,4 +1,7 @@
-"""Whatever happens in whatever order, the answer stays true: hypothesis plays ComfyUI, the operator and bad luck."""
+"""Whatever happens in whatever order, the answer stays true.
+
+Hypothesis plays ComfyUI, the operator and bad luck.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is a loader in a workflow follows from what it does: classes as packs declare them, none of their names known."""
+"""What is a loader in a workflow follows from what it does.
+
+Classes as packs declare them, none of their names known.
+"""
 
 from __future__ import annotations
 
@@ -115,13 +118,19 @@ def test_no_loader(made: dict[str, Any]) -> None:
             "loader_takes_model",
             id="lora-optional-model",
         ),
-        pytest.param(node("UnifiedLoader", model=["c", 0], preset="a"), "loader_takes_model", id="names-no-file"),
+        pytest.param(
+            node("UnifiedLoader", model=["c", 0], preset="a"), "loader_takes_model", id="names-no-file"
+        ),
         pytest.param(
             node("Full", ckpt_name="m.safetensors", positive="", model_override=["c", 0]),
             "loader_takes_model",
             id="override",
         ),
-        pytest.param(node("Interpolate", ckpt_name="m.safetensors", frames=["p", 0]), "workflow_file_inside", id="inside"),
+        pytest.param(
+            node("Interpolate", ckpt_name="m.safetensors", frames=["p", 0]),
+            "workflow_file_inside",
+            id="inside",
+        ),
         pytest.param(node("Text", text="m.safetensors"), "workflow_file_inside", id="name-only"),
         pytest.param(node("Checkpoint", ckpt_name=["d", 0]), "workflow_value_computed", id="computed"),
         pytest.param(node("LoraList", lora="l.pt"), "workflow_file_inside", id="list-of-loras"),

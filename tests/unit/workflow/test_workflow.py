@@ -105,7 +105,10 @@ def test_nesting_bomb() -> None:
 
 
 def test_unknown_class() -> None:
-    """A node of a class that is not installed costs the links to it; the plugin is told if the file has it."""
+    """A node of a class that is not installed costs the links to it.
+
+    The plugin is told if the file has it.
+    """
     strange = {**node(1, "IPAdapter", outputs="MODEL"), "properties": {"cnr_id": "comfyui_ipadapter"}}
     found = read(file(strange, node(2, "KSampler", [1, "fixed", 5, 2.5], model=7), links=[[7, 1, 0, 2, 0]]))
 

@@ -239,7 +239,10 @@ def everything(text: str | bytes) -> None:
 
 @given(JSON | FILE | API)
 def test_any_json(data: Any) -> None:
-    """Whatever JSON comes, nothing raises but PreloadError; no link leads out of the prompt, no message breaks a log."""
+    """Whatever JSON comes, nothing raises but PreloadError.
+
+    No link leads out of the prompt, no message breaks a log.
+    """
     everything(json.dumps(data))
 
 

@@ -2,8 +2,8 @@
 
     deletion_cost.py http://127.0.0.1:PORT
 
-So the replica with the fewest prompts goes first when a Deployment shrinks. Standard library only. It patches its own pod and
-only when the number changed, at most every ten seconds.
+So the replica with the fewest prompts goes first when a Deployment shrinks. Standard library only. It patches
+its own pod and only when the number changed, at most every ten seconds.
 """
 
 from __future__ import annotations

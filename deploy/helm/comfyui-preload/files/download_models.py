@@ -3,14 +3,16 @@
     download_models.py models.json /models           download what is missing
     download_models.py --wait models.json /models    only wait until it is all there
 
-models.json is a list of {"url", "path", "sha256"}. URLs are http(s)://…, hf://OWNER/REPO/FILE[@REVISION] and s3://BUCKET/KEY.
-For hf:// the sha256 may be left out: then it is the one that the hub itself names (X-Linked-Etag).
-A file has its name only when its SHA-256 is right; what was broken off goes on where it stopped; a second run at the same time
-waits for the first. At the end SHA256SUMS lists all files, for the node cache.
+models.json is a list of {"url", "path", "sha256"}. URLs are http(s)://…, hf://OWNER/REPO/FILE[@REVISION] and
+s3://BUCKET/KEY. For hf:// the sha256 may be left out: then it is the one that the hub itself names
+(X-Linked-Etag). A file has its name only when its SHA-256 is right; what was broken off goes on where it
+stopped; a second run at the same time waits for the first. At the end SHA256SUMS lists all files, for the
+node cache.
 
-HF_TOKEN and HF_ENDPOINT are used for hf://; with HF_HUB_OFFLINE=1 nothing is fetched from there. AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL are used for s3://; without a key the bucket must be
-public. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as for every program.
+HF_TOKEN and HF_ENDPOINT are used for hf://; with HF_HUB_OFFLINE=1 nothing is fetched from there.
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL are used for
+s3://; without a key the bucket must be public. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as for every
+program.
 """
 
 from __future__ import annotations
@@ -152,7 +154,10 @@ def _s3(model: Model, headers: Mapping[str, str], env: Mapping[str, str]) -> Req
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Sends the token to the host that it is for and to no other: storage behind a hub has signed URLs of its own."""
+    """Sends the token to the host that it is for and to no other.
+
+    Storage behind a hub has signed URLs of its own.
+    """
 
     def __init__(self) -> None:
         self.sha256 = ""

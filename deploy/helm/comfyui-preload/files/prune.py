@@ -1,10 +1,13 @@
-"""Removes the oldest pictures of a folder before its disk is full: a sidecar of the chart. Standard library only.
+"""Removes the oldest pictures of a folder before its disk is full: a sidecar of the chart.
+
+Standard library only.
 
     prune.py --minutes 1440 --percent 80 --size 20Gi /data/output
 
-A file goes when it is older than `--minutes` (0: age does not matter), and the oldest go while the folder holds more than
-`--percent` of `--size`, or, without `--size`, while more than that share of its file system is used. A file younger than a
-minute stays: it may still be written or fetched. Links are not followed; empty folders stay.
+A file goes when it is older than `--minutes` (0: age does not matter), and the oldest go while the folder
+holds more than `--percent` of `--size`, or, without `--size`, while more than that share of its file system
+is used. A file younger than a minute stays: it may still be written or fetched. Links are not followed; empty
+folders stay.
 """
 
 from __future__ import annotations

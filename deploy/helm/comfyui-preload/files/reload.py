@@ -2,8 +2,8 @@
 
     reload.py /etc/comfyui-preload http://127.0.0.1:8188
 
-The token is read from the file that PRELOAD_TOKEN_FILE names, again for each command. What could not be delivered is tried
-again after five seconds. The kubelet updates a mounted ConfigMap within a minute or two.
+The token is read from the file that PRELOAD_TOKEN_FILE names, again for each command. What could not be
+delivered is tried again after five seconds. The kubelet updates a mounted ConfigMap within a minute or two.
 """
 
 from __future__ import annotations

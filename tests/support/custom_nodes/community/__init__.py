@@ -1,4 +1,6 @@
-"""Nodes as community packs have them: loaders with optional inputs, settings, samplers that end a graph, partner nodes.
+"""Nodes as community packs have them.
+
+Loaders with optional inputs, settings, samplers that end a graph, partner nodes.
 
 Runs inside ComfyUI. What loads or samples says so in the log, so a test can count.
 """

@@ -31,7 +31,8 @@ class TestRaisingLoader(_Fault):
 
     def load(self) -> NoReturn:
         raise RuntimeError(
-            f"cannot use '{folder_paths.models_dir}/vae/a file.bin' ({folder_paths.base_path}/models)\nsecond line"
+            f"cannot use '{folder_paths.models_dir}/vae/a file.bin' ({folder_paths.base_path}/models)\n"
+            "second line"
         )
 
 

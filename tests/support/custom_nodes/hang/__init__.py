@@ -1,4 +1,6 @@
-"""What stops one of ComfyUI's threads: a route that blocks the event loop, nodes that hold or end the prompt worker.
+"""What stops one of ComfyUI's threads.
+
+A route that blocks the event loop, nodes that hold or end the prompt worker.
 
 Runs inside ComfyUI.
 """

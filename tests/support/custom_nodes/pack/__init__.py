@@ -1,4 +1,6 @@
-"""Owns loader nodes as widely used packs write them: made by a factory, with a cache of their own, asking about the graph.
+"""Owns loader nodes as widely used packs write them.
+
+Made by a factory, with a cache of their own, asking about the graph.
 
 Runs inside ComfyUI. Each says in the log what it built, so a test can count.
 """
@@ -33,7 +35,10 @@ def _vae(name: str) -> Path:
 
 
 def _made(number: int) -> type[Any]:
-    """Return a class; all of them have the same qualified name, function and inputs (as ComfyUI-MultiGPU's have)."""
+    """Return a class.
+
+    All of them have the same qualified name, function and inputs (as ComfyUI-MultiGPU's have).
+    """
 
     class Override:
         CATEGORY = "tests"
@@ -52,10 +57,11 @@ def _made(number: int) -> type[Any]:
 
 
 class TestGraphLoader:
-    """Looks its own node up in the prompt, keeps what it read for as long as the node is in there, and shows something.
+    """Looks its own node up in the prompt, keeps what it read while the node is there, shows something.
 
-    As Efficient Loader (a cache by node id, cleaned with each prompt) and `easy a1111Loader` (`prompt[my_unique_id]`,
-    `{"ui": …, "result": …}`, hidden inputs that are lists or of a kind of their own) do.
+    As Efficient Loader (a cache by node id, cleaned with each prompt) and `easy a1111Loader`
+    (`prompt[my_unique_id]`, `{"ui": …, "result": …}`, hidden inputs that are lists or of a kind of their own)
+    do.
     """
 
     CATEGORY = "tests"
@@ -117,7 +123,7 @@ class TestGraphLoader:
 
 
 class TestHashLoader:
-    """Declares IS_CHANGED with the content of its file (as ComfyUI's LoadImage does), which no time or size tells."""
+    """Declares IS_CHANGED with the content of its file, as ComfyUI's LoadImage does."""
 
     CATEGORY = "tests"
     FUNCTION = "load"

@@ -16,9 +16,10 @@ FIELDS = (
 )
 """Bytes where it does not say otherwise.
 
-limit: of the device. other: held by other processes. active: held by tensors. reserved: active and what `empty_cache`
-gives back. h2d, d2h: copied from host to device and back. mixed: operators that met tensors of both (they raise).
-fail_allocs: that many allocations of at least fail_min bytes fail. fault: 1 CUDA, 2 HIP, 3 XPU, 4 NPU; 0 for none.
+limit: of the device. other: held by other processes. active: held by tensors. reserved: active and what
+`empty_cache` gives back. h2d, d2h: copied from host to device and back. mixed: operators that met tensors of
+both (they raise). fail_allocs: that many allocations of at least fail_min bytes fail. fault: 1 CUDA, 2 HIP, 3
+XPU, 4 NPU; 0 for none.
 """
 SIZE = 8 * 32
 FAULTS = {"CUDA": 1, "HIP": 2, "XPU": 3, "NPU": 4}

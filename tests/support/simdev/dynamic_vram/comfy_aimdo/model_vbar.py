@@ -1,4 +1,4 @@
-"""Weights in pages of 32 MB that come to the device when they are asked for, and leave it when others need the room."""
+"""Weights in pages of 32 MB that come to the device when asked for, and leave when others need room."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class ModelVBAR:
         self.offset = 0
         self.generation = 0
         self.pages: dict[int, tuple[int, bool]] = {}
-        """Those on the device: (generation, pinned). Pinned is a flag: ComfyUI faults more often than it unpins."""
+        """Those on the device: (generation, pinned).
+
+        Pinned is a flag: ComfyUI faults more often than it unpins.
+        """
         self._ref: weakref.ref[Any] = weakref.ref(self)
         with _lock:
             _bars.append(self._ref)
@@ -61,7 +64,10 @@ class ModelVBAR:
         return self, at, num_bytes
 
     def fault(self, at: int, size: int) -> Any:
-        """Bring a weight's pages to the device and pin them. Returns their generations, or None if there is no room."""
+        """Bring a weight's pages to the device and pin them.
+
+        Returns their generations, or None if there is no room.
+        """
         with _lock:
             span = self._span(at, size)
             for page in span:

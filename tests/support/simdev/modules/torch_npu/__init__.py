@@ -1,7 +1,7 @@
 """The simulated accelerator as `torch.npu`, which an unmodified ComfyUI asks for (comfy/model_management.py).
 
-SIMDEV_LIB: the library built of src/. SIMDEV_MB: the device's memory. SIMDEV_STATE: the file with its counters and
-faults. SIMDEV_SET: faults from the first moment on, such as `fail_allocs=1,fail_min=50000000`.
+SIMDEV_LIB: the library built of src/. SIMDEV_MB: the device's memory. SIMDEV_STATE: the file with its
+counters and faults. SIMDEV_SET: faults from the first moment on, such as `fail_allocs=1,fail_min=50000000`.
 """
 
 from __future__ import annotations
