@@ -1,7 +1,8 @@
 """`ComfyPreload_Model`: return a preloaded model by its name in preload.yaml, so that a graph names no files.
 
 It calls the planned loader with the planned inputs, as a stock loader node would. So it returns the kept
-object and counts a hit; a released model or a replaced file is loaded again.
+object and counts a hit; a released model or a replaced file is loaded again, and so is one whose class
+answers ComfyUI's question whether to run again with something new.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from comfy_preload.core.errors import Problem
+from comfy_preload.core.host import Host
+from comfy_preload.core.planning.plan import Target
 from comfy_preload.core.state.residency import Loaded, Slot, file_stamp
 
 from . import running
@@ -66,7 +69,7 @@ class PreloadedModel:
         target = slot.call.target
         if target is None or slot.call.problems:
             raise PreloadedModelError(f"'{model}' could not be preloaded. {_sentences(slot.problems)}")
-        outputs = await preloader.host.call(target.spec, target.inputs, target.node)
+        outputs = await _outputs(preloader.host, slot, target)
         _generations.note(slot)
         found = _by_kind(
             _types(preloader.host.node_types().node(target.spec.name)), preloader.host.values(outputs)
@@ -77,6 +80,18 @@ class PreloadedModel:
         return tuple(
             found[kind] if kind in found else _blocker(_missing(model, slot, kind, found)) for kind in KINDS
         )
+
+
+async def _outputs(host: Host, slot: Slot, target: Target) -> Any:
+    if not slot.call.entry.links:
+        return await host.call(target.spec, target.inputs, target.node)
+    if slot.loaded is None:  # what other nodes give it is known only where they run
+        raise PreloadedModelError(
+            f"'{slot.call.name}' is not loaded, and its loader takes inputs from other nodes. "
+            f"Run {slot.call.entry.workflow}, or reload it in the panel."
+        )
+    slot.hits += 1
+    return slot.loaded.outputs
 
 
 def _types(spec: Any) -> Sequence[str]:
@@ -143,8 +158,19 @@ class _Generations:
     def due(self, slot: Slot) -> int:
         """Return the number of the object that a call would return: the next one if it would load."""
         number = self.note(slot)
-        is_fresh = slot.loaded is not None and file_stamp(slot.call.paths) in (slot.loaded.stamp, None)
-        return number if is_fresh else number + 1
+        return number if _is_fresh(slot) else number + 1
+
+
+def _is_fresh(slot: Slot) -> bool:
+    """Return whether a call would return what is loaded: as `Residency.recall` decides it."""
+    preloader, target = running.preloader(), slot.call.target
+    if slot.loaded is None or target is None or preloader is None:
+        return False
+    if slot.call.entry.links:
+        return True
+    if file_stamp(slot.call.paths) not in (slot.loaded.stamp, None):
+        return False
+    return preloader.host.changes(target.spec, target.inputs, target.node) == slot.loaded.changes
 
 
 _generations = _Generations()

@@ -1,7 +1,7 @@
 /** The top of the panel: status, how far loading is, and what a screen reader hears of it. */
 
 import { make, put, show, write } from "./parts.js";
-import { isPreloading } from "./watch.js";
+import { failingWorkflows, isPreloading } from "./watch.js";
 import { name, say, size } from "./words.js";
 
 /** Progress is read out in quarters, not with every answer. */
@@ -42,10 +42,11 @@ export class Header {
     write(this.status, name("status", snapshot.status));
     put(this.status, "title", name("statusHelp", snapshot.status));
     write(this.counts, models.total ? say("counts", { ready: models.ready, total: models.total }) : "");
-    // every red box below: models, warm-ups, and the file
+    // every red box below: models, warm-ups, workflows, and the file
     const failed =
       models.failed +
       snapshot.warmups.filter((one) => one.state === "failed").length +
+      failingWorkflows(snapshot).length +
       (snapshot.failing["preload.yaml"] ? 1 : 0);
     show(this.failed, failed > 0);
     write(this.failed, say("failed", { n: failed }));

@@ -4,9 +4,10 @@ import { Access } from "./access.js";
 import { Header } from "./header.js";
 import { rows } from "./models.js";
 import { button, dress, each, make, put, show, write } from "./parts.js";
+import { did, failingFacts, jobFacts, leftFacts, plainRow, warmupFacts } from "./rows.js";
 import { Trouble } from "./trouble.js";
-import { isBusy, isPreloading } from "./watch.js";
-import { clock, language, name, say, seconds } from "./words.js";
+import { failingWorkflows, isBusy, isPreloading } from "./watch.js";
+import { language, name, say } from "./words.js";
 
 /** @typedef {"reload" | "release" | "sleep" | "wake"} Command */
 
@@ -44,7 +45,9 @@ export class Panel {
     this.empty = make("p", { class: "cp-empty" });
     this.models = section("cp-models", "ul");
     this.models.node.insertBefore(this.filter, this.models.list);
+    this.workflows = section("cp-workflows", "ul");
     this.warmups = section("cp-warmups", "ul");
+    this.left = section("cp-left", "ul", { folded: true });
     this.jobs = section("cp-jobs", "ul");
     this.host = make("footer", { class: "cp-fine" });
     this.node = make(
@@ -58,7 +61,9 @@ export class Panel {
       this.file.node,
       this.empty,
       this.models.node,
+      this.workflows.node,
       this.warmups.node,
+      this.left.node,
       this.jobs.node,
       this.host,
     );
@@ -68,8 +73,7 @@ export class Panel {
       () => this.facts(),
       () => isPreloading(this.view.snapshot),
     );
-    this.warmupRow = plainRow(() => this.facts());
-    this.jobRow = plainRow(() => this.facts());
+    this.plainRow = plainRow(() => this.facts());
     /** @type {import("./types.js").View} */
     this.view = { snapshot: null, connected: true, absent: false };
   }
@@ -120,13 +124,25 @@ export class Panel {
       this.modelRow,
       items.length > 0,
     );
+    this.workflows.update(
+      say("workflows"),
+      failingWorkflows(now),
+      ([workflow]) => workflow,
+      this.plainRow.for(failingFacts),
+    );
     this.warmups.update(
       say("warmups"),
       failedFirst(now.warmups),
       (one) => one.name,
-      this.warmupRow.for(warmupFacts),
+      this.plainRow.for(warmupFacts),
     );
-    this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.jobRow.for(jobFacts));
+    this.left.update(
+      say("notPreloaded", { n: now.models.not_preloaded }),
+      now.not_preloaded,
+      (one) => `${one.workflow} ${one.node}`,
+      this.plainRow.for(leftFacts),
+    );
+    this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.plainRow.for(jobFacts));
     const waiting = now.queue_remaining ? say("waiting", { n: now.queue_remaining }) : "";
     write(this.host, [this.facts(), waiting].filter(Boolean).join(" · "));
   }
@@ -180,11 +196,14 @@ function failedFirst(items) {
   return failed.length ? [...failed, ...items.filter((one) => one.state !== "failed")] : items;
 }
 
-/** A heading and a list, gone while there is nothing in it. @param {string} id @param {string} kind */
-function section(id, kind) {
-  const heading = make("h3", { id });
+/**
+ * A heading and a list, gone while there is nothing in it.
+ * @param {string} id @param {string} kind @param {{folded?: boolean}} [options] `folded`: it opens with a click
+ */
+function section(id, kind, { folded = false } = {}) {
+  const heading = make(folded ? "summary" : "h3", { id });
   const list = make(kind, { class: "cp-list", "aria-labelledby": id, role: "list" });
-  const node = make("div", { class: "cp-section", hidden: true }, heading, list);
+  const node = make(folded ? "details" : "div", { class: "cp-section", hidden: true }, heading, list);
   return {
     node,
     list,
@@ -199,83 +218,4 @@ function section(id, kind) {
       each(list, items, key, build);
     },
   };
-}
-
-/** A row of a few words, and an error if there is one. @param {() => string} facts */
-function plainRow(facts) {
-  return {
-    /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} tell */
-    for: (tell) => (/** @type {any} */ first) => {
-      const title = make("span", { class: "cp-name" });
-      const state = make("span", { class: "cp-state" });
-      const fine = make("span", { class: "cp-what" });
-      const trouble = new Trouble(() => tell(first).title, facts);
-      const node = make(
-        "li",
-        { class: "cp-row" },
-        make("div", { class: "cp-line" }, title, state),
-        make("div", { class: "cp-line cp-fine" }, fine),
-        trouble.node,
-      );
-      node.update = (/** @type {any} */ item) => {
-        const told = tell(item);
-        put(node, "data-state", told.raw);
-        write(title, told.title);
-        write(state, told.state);
-        write(fine, told.fine);
-        trouble.update(told.error);
-      };
-      return node;
-    },
-  };
-}
-
-/** @param {import("./types.js").WarmUp} item */
-function warmupFacts(item) {
-  const fine = [
-    item.seconds === null ? "" : seconds(item.seconds),
-    ...item.shapes,
-    item.required ? "" : say("optional"),
-  ];
-  return {
-    title: item.name,
-    state: name("state", item.state),
-    raw: item.state,
-    fine: fine.filter(Boolean).join(" · "),
-    error: item.error,
-  };
-}
-
-/** @param {import("./types.js").Job} item */
-function jobFacts(item) {
-  const took =
-    item.started && item.ended ? seconds((Date.parse(item.ended) - Date.parse(item.started)) / 1000) : "";
-  const parts = [
-    clock(item.created),
-    took && item.started !== item.ended ? took : "",
-    item.reason === "memory" ? say("forMemory") : "",
-  ];
-  parts.push(...did(item));
-  const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
-  return {
-    title,
-    state: name("jobState", item.state),
-    raw: item.state,
-    fine: parts.filter(Boolean).join(" · "),
-    error: item.error,
-  };
-}
-
-/** What a job loaded, kept and released. @param {import("./types.js").Job} item @returns {string[]} */
-function did(item) {
-  return /** @type {const} */ (["loaded", "kept", "released"])
-    .filter((what) => item[what].length)
-    .map((what) => `${say(`did.${what}`)} ${few(item[what])}`);
-}
-
-/** @param {string[]} names */
-function few(names) {
-  return names.length > 3
-    ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 })
-    : names.join(", ");
 }

@@ -11,6 +11,8 @@
  *
  * @typedef {{name: string, required: boolean, state: string, seconds: number | null, shapes: string[], error: Problem | null}} WarmUp
  *
+ * @typedef {{workflow: string, node: string, loader: string, code: string, message: string, hint: string, line: number | null}} NotPreloaded
+ *
  * @typedef {{
  *   id: string, command: string, model: string | null, reason: string, state: string, created: string,
  *   started: string | null, ended: string | null, loaded: string[], kept: string[], released: string[], error: Problem | null,
@@ -18,9 +20,10 @@
  *
  * @typedef {{
  *   status: string, since: string, sleeping: boolean, queue_remaining: number,
- *   models: {total: number, ready: number, failed: number, items: Model[]},
+ *   models: {total: number, ready: number, failed: number, not_preloaded: number, items: Model[]},
  *   progress: {fraction: number, bytes: number, bytes_total: number, seconds: number, eta: number | null},
- *   failing: Record<string, Problem>, fault: Problem | null, warmups: WarmUp[], jobs: Job[],
+ *   failing: Record<string, Problem>, fault: Problem | null, warmups: WarmUp[],
+ *   not_preloaded: NotPreloaded[], jobs: Job[],
  *   host: {comfyui: string, python: string, torch: string, device: string} | null,
  * }} Snapshot
  *

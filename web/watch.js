@@ -17,6 +17,16 @@ export function isPreloading(now) {
   return now !== null && PRELOADING.has(now.status);
 }
 
+/**
+ * Workflows that cannot be read and have no warm-up: named under `failing` only.
+ * @param {import("./types.js").Snapshot} now
+ */
+export function failingWorkflows(now) {
+  const listed = new Set(["preload.yaml", ...now.models.items.map((model) => model.name)]);
+  for (const one of now.warmups) listed.add(one.name);
+  return Object.entries(now.failing).filter(([subject]) => !listed.has(subject));
+}
+
 /** @param {import("./types.js").Snapshot} now */
 export function isBusy(now) {
   return isPreloading(now) || now.jobs.some((job) => job.state === "queued" || job.state === "running");

@@ -32,6 +32,7 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
         "total": len(states),
         "ready": sum(state.loaded for state in states),
         "failed": sum(state is ModelState.FAILED for state in states),
+        "not_preloaded": len(snapshot.not_preloaded),
     }
     if verbose:
         models["items"] = [row(model) for model in snapshot.models]

@@ -147,7 +147,7 @@ class SnapshotCollector(Collector):
         )
 
     def _warmups(self) -> Iterator[Metric]:
-        warmups = self._now.warmups
+        warmups = [warmup for warmup in self._now.warmups if warmup.requested]
         yield _one_of(
             "warmups", "Number of warm-ups by state.", "state", WarmUpState, [w.state for w in warmups]
         )

@@ -70,6 +70,8 @@ class LoaderSpec:
     name: str
     class_id: str
     inputs: tuple[NodeInput, ...]
+    sees_graph: bool = False
+    """It is given its node's id and the graph, by which some packs keep models themselves."""
 
 
 class NodeTypes(Protocol):

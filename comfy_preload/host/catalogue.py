@@ -13,7 +13,7 @@ from comfy_preload.core.host import ModelFile
 from comfy_preload.core.loader_table import folder_of
 from comfy_preload.core.node_types import NO_DEFAULT, LoaderSpec, NodeInput, inputs_of
 from comfy_preload.host import files
-from comfy_preload.host.loaders import class_id
+from comfy_preload.host.loaders import class_id, hidden
 from comfy_preload.host.node_classes import node_classes
 
 
@@ -22,9 +22,10 @@ def spec_of(name: str) -> LoaderSpec | None:
     cls = node_classes().get(name)
     if cls is None:
         return None
-    return LoaderSpec(
-        name, class_id(cls), tuple(_completed(one, name) for one in inputs_of(cls.INPUT_TYPES()))
-    )
+    inputs = tuple(_completed(one, name) for one in inputs_of(cls.INPUT_TYPES()))
+    kinds = set(hidden(cls).values())
+    sees_graph = "UNIQUE_ID" in kinds and not kinds.isdisjoint(("PROMPT", "DYNPROMPT"))
+    return LoaderSpec(name, class_id(cls), inputs, sees_graph)
 
 
 def _completed(declared: NodeInput, loader: str) -> NodeInput:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from comfy_preload.core.host import Host
-from comfy_preload.core.log import log
+from comfy_preload.core.log import log, log_each
 from comfy_preload.core.planning.expansion import Expansion, Runs, expand
 from comfy_preload.core.planning.plan import Plan, build
 from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.snapshot import NotPreloaded
-
-MAX_LINES = 20
-"""At most this many nodes that are not preloaded get a line of the log."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ def make_plan(settings: Settings, host: Host) -> Planned:
     for left_out, same in plan.duplicates:
         if left_out in names:  # workflows often share models
             log.warning("%s is the same call as %s and is ignored", left_out, same)
-    for one in expansion.left[:MAX_LINES]:
-        where = (one.workflow, one.node, one.loader)
-        log.info("%s: node %s (%s) is not preloaded: %s", *where, one.problem.message)
-    if (more := len(expansion.left) - MAX_LINES) > 0:
-        log.info("and %d more nodes: see not_preloaded in /preload", more)
+    left = [
+        f"{one.workflow}: node {one.node} ({one.loader}) is not preloaded: {one.problem.message}"
+        for one in expansion.left
+    ]
+    log_each(logging.INFO, left, "more nodes: see not_preloaded in /preload")
     return Planned(settings, plan, expansion.runs, expansion.left)

@@ -5,6 +5,8 @@ Commands by button and by keyboard, errors, many models, a server that goes away
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.browser.conftest import Comfy
@@ -161,6 +163,36 @@ def test_failed_command_is_told(server: ComfyServer, window: Window) -> None:
     assert "reload_kept_old" in trouble.inner_text()
     write(server, PRELOAD)
     carry_out(server, "reload")
+
+
+def test_workflow_that_cannot_be_read(server: ComfyServer, window: Window) -> None:
+    """Without a warm-up it is no row of those: its error stands by itself, and is counted once."""
+    (server.base / "broken.json").write_text("{", encoding="utf-8")
+    write(server, PRELOAD + "workflows: [{path: broken.json, required: false}]\n")
+    window.button(RELOAD).click()
+    row = window.panel.locator('[data-key="broken.json"]')
+    row.locator(".cp-trouble").wait_for()
+    assert window.button("2 failed").is_visible()
+    assert "Warm-ups" not in window.panel.inner_text()
+    write(server, PRELOAD)
+    carry_out(server, "reload")
+    row.wait_for(state="detached")
+
+
+def test_not_preloaded(server: ComfyServer, window: Window) -> None:
+    """What a workflow leaves to its first prompt is counted, and listed with a click."""
+    graph = prompts.image(lora="tiny.safetensors")
+    (server.base / "lora.json").write_text(json.dumps(graph), encoding="utf-8")
+    write(server, PRELOAD + "workflows: [{path: lora.json}]\n")
+    window.button(RELOAD).click()
+    window.panel.get_by_text("Not preloaded (1)").click()
+    row = window.panel.locator('[data-key="lora.json lora"]')
+    row.wait_for()
+    assert "LoraLoaderModelOnly" in row.inner_text()
+    assert "lora.json · node lora · " in row.inner_text()
+    write(server, PRELOAD)
+    carry_out(server, "reload")
+    row.wait_for(state="detached")
 
 
 def test_keyboard_only(window: Window) -> None:

@@ -77,6 +77,7 @@ async def test_everything(serve: Serve) -> None:
     )
     (left,) = body["not_preloaded"]
     assert ("w.json", "12:3", "LoraLoader") == (left["workflow"], left["node"], left["loader"])
+    assert 1 == body["models"]["not_preloaded"]
     assert ["1", "2"] == [row["id"] for row in body["jobs"]]
     assert (3, 70) == (body["queue_remaining"], body["prefetch"]["bytes"])
 
@@ -99,6 +100,15 @@ async def test_failed_warm_up(serve: Serve) -> None:
     ).json()
 
     assert "file_empty" == body["failing"]["portrait"]["code"]
+
+
+async def test_workflow_without_a_warm_up(serve: Serve) -> None:
+    """One that cannot be read stands among what fails, and is no warm-up that failed."""
+    unread = warm_up("portrait", WarmUpState.FAILED, problems=(BROKEN,), requested=False)
+    client = await serve(snapshot(Status.FAILED, model(), warmups=(unread,)))
+    body = await (await client.get("/preload")).json()
+
+    assert ("file_empty", []) == (body["failing"]["portrait"]["code"], body["warmups"])
 
 
 async def test_host(serve: Serve) -> None:

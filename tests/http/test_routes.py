@@ -31,7 +31,7 @@ async def test_ready(serve: Serve, now: Snapshot, code: int, prefix: str) -> Non
 
     assert (code, now.status.value) == (reply.status, body["status"])
     assert READY_KEYS == list(body)
-    assert ["total", "ready", "failed"] == list(body["models"])
+    assert ["total", "ready", "failed", "not_preloaded"] == list(body["models"])
     fault = now.fault or now.unresponsive
     assert (fault and fault.code) == (body["fault"] and body["fault"]["code"])
     assert ["fraction", "bytes", "bytes_total", "seconds", "eta"] == list(body["progress"])
@@ -108,7 +108,7 @@ async def test_counts(serve: Serve) -> None:
     rows = [model(state.value, state) for state in ModelState]
     body = await (await (await serve(snapshot(Status.FAILED, *rows))).get("/ready")).json()
 
-    assert {"total": len(ModelState), "ready": 4, "failed": 1} == body["models"]
+    assert {"total": len(ModelState), "ready": 4, "failed": 1, "not_preloaded": 0} == body["models"]
     assert ["failed"] == list(body["failing"])
 
 

@@ -24,6 +24,7 @@ models:
     inputs: {file: tiny.safetensors, text: a dog, vae_name: Baked VAE, lora_name: None}
     name: graph
   - {loader: TestHashLoader, inputs: {path: content.txt}, name: hash}
+  - {loader: TestHashModel, inputs: {path: content.txt}, name: hash-model}
   - {loader: TestV3HashLoader, inputs: {path: content.txt}, name: v3-hash}
   - {loader: TestRandomLoader, inputs: {file: tiny.safetensors}, name: random, required: false}
 """
@@ -91,6 +92,48 @@ def test_ui_and_result(server: ComfyServer) -> None:
     assert {"any", "model"} == {row["input"] for row in outputs["sink"]["objects"]}
     assert ["Baked VAE", "None"] == outputs["loader"]["text"]
     assert before == server.log.count("TestGraphLoader ran")
+
+
+def test_one_copy_of_what_a_pack_keeps_itself(server: ComfyServer) -> None:
+    """A pack that keeps models by node id drops the preloaded one in a prompt with another node.
+
+    What it loads then takes the place of that one; other texts load nothing again.
+    """
+
+    def alive() -> int:
+        prompt = {"1": {"class_type": "TestAlive", "inputs": {"loader": "TestGraphLoader"}}}
+        (found,) = server.run(prompt)["outputs"]["1"]["alive"]
+        return int(found)
+
+    assert 1 == alive()
+    for text in ("a cat", "a cow", "a cat"):
+        server.run(prompts.load("TestGraphLoader", **{**GRAPH, "text": text}))
+        assert 1 == alive()
+    before = hits(server)["graph"]
+
+    server.run(prompts.load("TestGraphLoader", **{**GRAPH, "text": "a cat"}))
+
+    assert before + 1 == hits(server)["graph"]
+    assert "resident" == rows(server)["graph"]["state"]
+
+
+def test_preloaded_model_asks_its_class(server: ComfyServer) -> None:
+    """The node that hands a model out by its name runs again when the model's class would."""
+    prompt = {
+        "model": {"class_type": "ComfyPreload_Model", "inputs": {"model": "hash-model"}},
+        "sink": {"class_type": "Sink", "inputs": {"model": ["model", 0]}},
+    }
+    file = server.base / "input" / "content.txt"
+    said = f"TestHashLoader built a part of {file.read_text(encoding='utf-8')}"
+    first = server.sink(prompt)["model"]["id"]
+    assert first == server.sink(prompt)["model"]["id"]
+    assert 2 == server.log.count(said), "one for each of the two entries"
+
+    _rewrite(file, "third")
+    server.run(prompt)
+    server.run(prompt)
+
+    assert 1 == server.log.count("TestHashLoader built a part of third")
 
 
 def test_value_for_a_hidden_input(server: ComfyServer) -> None:

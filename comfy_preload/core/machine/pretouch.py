@@ -46,13 +46,14 @@ class Pretouch:
         """Bytes written to so far."""
         return self._touched
 
-    def start(self) -> None:
-        """Begin. Returns at once."""
+    def start(self, *, log_size: bool = True) -> None:
+        """Begin. Returns at once. `log_size`: log how much was touched, once it is given back."""
         if self._size < STEP:
             self._full.set()
             self._gone.set()
         else:
-            threading.Thread(target=self._run, name="preload-pretouch", daemon=True).start()
+            arguments = {"log_size": log_size}
+            threading.Thread(target=self._run, kwargs=arguments, name="preload-pretouch", daemon=True).start()
 
     def release(self) -> None:
         """Give the memory back, at once before it is needed. Returns when it is free."""
@@ -72,15 +73,17 @@ class Pretouch:
         Later than the rest, for hypervisors take back what has lain idle (Linux' free page reporting: after 2
         s).
         """
-        halves = [
-            Pretouch(self._spare // 2) for _ in range(2)
-        ]  # nobody imports any more: a second processor is free
+        began = time.monotonic()
+        # nobody imports any more: a second processor is free
+        halves = [Pretouch(self._spare // 2) for _ in range(2)]
         for half in halves:
-            half.start()
+            half.start(log_size=False)
         for half in halves:
             half.finish()
+        if touched := sum(half.touched for half in halves):
+            _log(touched, time.monotonic() - began)
 
-    def _run(self) -> None:
+    def _run(self, *, log_size: bool) -> None:
         began = time.monotonic()
         if hasattr(os, "setpriority"):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
@@ -99,12 +102,17 @@ class Pretouch:
                 self._full.set()
                 self._release.wait(HOLD)
                 del start  # a region that is still referred to cannot be closed
-            log.info("pre-touched %s of memory in %.2f s", gigabytes(self._touched), seconds)
+            if log_size:
+                _log(self._touched, seconds)
         except OSError as error:  # no such amount of address space
             log.warning("memory is not pre-touched: %s", error.strerror)
         finally:
             self._full.set()
             self._gone.set()
+
+
+def _log(touched: int, seconds: float) -> None:
+    log.info("pre-touched %s of memory in %.2f s", gigabytes(touched), seconds)
 
 
 def prefer_huge_pages() -> None:

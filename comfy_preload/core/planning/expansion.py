@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 from comfy_preload.core.errors import PreloadError, Problem, problem
 from comfy_preload.core.host import GraphNode
 from comfy_preload.core.loader_table import kind_of, named_files
-from comfy_preload.core.log import log
+from comfy_preload.core.log import log, log_each
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.settings.entry import Entry
@@ -59,6 +60,7 @@ def expand(
     entries: list[Entry] = []
     runs: list[Runs] = []
     left: list[NotPreloaded] = []
+    faults: list[str] = []
     for source in sources:
         files = () if source.problems else locate(source.given.path, folders)
         if not files:
@@ -71,12 +73,12 @@ def expand(
             except PreloadError as error:
                 runs.append(_failed(name, source, (error.problem,)))
                 continue
-            for fault in workflow.problems:
-                log.warning("%s: %s", name, fault)
+            faults += [f"{name}: {fault}" for fault in workflow.problems]
             found = loader_calls(workflow, types)
             entries += [_entry(call, name, workflow, source, names) for call in found.calls]
             left += [NotPreloaded(name, one.node_id, one.class_type, one.problem) for one in found.left]
             runs += [_runs(name, workflow, source, types)] if source.given.warmup else []
+    log_each(logging.WARNING, faults, "more nodes of the workflows were left out")
     return Expansion(tuple(entries), tuple(_distinct(runs)), tuple(left))
 
 

@@ -247,7 +247,7 @@ class Residency:
         self._note(LoaderUse(spec.name, model, "miss", reason, message))
 
     def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
-        slot = self._by_key.get(self._key(spec, arguments))
+        slot = self._by_key.get(self._key(spec, arguments)) or self._moved(spec, arguments, outputs)
         if slot is None or self.usable(outputs):
             return
         began, stamp = slot.opened
@@ -265,6 +265,33 @@ class Residency:
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
+
+    def _moved(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> Slot | None:
+        """Return the slot of the same files that is to hold these outputs from now on, or None.
+
+        Packs whose loaders see the graph keep models by node id and drop those whose node is not in the
+        prompt (Efficient Loader). The slot would hold a second copy beside what they load then.
+        """
+        key = self._key(spec, arguments)
+        if not spec.sees_graph or not key or self.usable(outputs):
+            return None
+        paths = {file.path for file in self.files(spec, arguments)}
+        same = [
+            slot
+            for slot in self.slots
+            if slot.loaded
+            and slot.call.target
+            and slot.call.target.spec.class_id == spec.class_id
+            and set(slot.call.paths) == paths
+        ]
+        if not same or not paths:
+            return None
+        slot = min(same, key=lambda one: one.used)
+        self._by_key = {k: one for k, one in self._by_key.items() if one is not slot} | {key: slot}
+        slot.key = key
+        seconds = slot.loaded.seconds if slot.loaded else 0.0  # most often the pack had it already
+        slot.opened = (time.perf_counter() - seconds, file_stamp(paths) or ())
+        return slot
 
 
 def heals(call: LoaderCall) -> bool:

@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from comfy_preload.api import metrics
 from comfy_preload.api import queries as answers
 from comfy_preload.core.state.jobs import JobState
-from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status, WarmUpState
 from tests.support.prometheus import promtool
-from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot
+from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot, warm_up
 from tools.host import ROOT
 
 CONTRACT = {
@@ -132,6 +132,14 @@ def test_residency() -> None:
     assert ["m%2Cstaged", "m%2Cresident", "m%2Cwarm", "m%2Cevicted"] == labels["resident_models"].split(",")
     assert str(len(ModelState)) == labels["max_models"]
     assert int(began) <= value <= time.time()
+
+
+def test_workflow_without_a_warm_up() -> None:
+    """One that cannot be read is no warm-up that failed."""
+    rows = [warm_up(name, WarmUpState.FAILED, requested=name == "asked") for name in ("asked", "other")]
+    found = scrape(snapshot(Status.FAILED, warmups=tuple(rows)))
+
+    assert 1 == found["comfyui_preload_warmups", (("state", "failed"),)]
 
 
 def test_bounded() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from comfy_preload.core.log import MAX_LINES
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.planning.expansion import Expansion, expand
@@ -132,6 +133,16 @@ def test_entries(tmp_path: Path) -> None:
     assert [("f.json", WarmUpState.PENDING, ("512x512, batch 1",))] == [
         (r.row.name, r.row.state, r.row.shapes) for r in found.runs
     ]
+
+
+def test_log_of_a_workflow_of_foreign_nodes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hundreds of nodes that are not installed are not hundreds of lines."""
+    foreign = {f"x{n}": node("NotInstalled", images=["5", 0]) for n in range(300)}
+    made = expanded(tmp_path, "workflows: [{path: w.json}]", w={**workflow(), **foreign})
+
+    assert not made.runs
+    assert MAX_LINES + 1 == len(caplog.messages)
+    assert "more nodes of the workflows were left out" in caplog.messages[-1]
 
 
 def test_overrides_and_shapes(tmp_path: Path) -> None:

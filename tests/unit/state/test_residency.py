@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.errors import Problem, problem
+from comfy_preload.core.host import ModelFile
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import Target, build
 from comfy_preload.core.settings.document import parse
@@ -97,6 +98,28 @@ def test_other_arguments(stand: Stand) -> None:
 
     assert {"CheckpointLoaderSimple": 1} == dict(stand.residency.misses)
     assert stand.recall(ckpt_name="other.safetensors") is None
+
+
+@pytest.mark.parametrize("sees_graph", [True, False])
+def test_other_arguments_of_a_class_that_sees_the_graph(
+    stand: Stand, path: Path, *, sees_graph: bool
+) -> None:
+    """Its pack keeps models itself: what it returned last for the same files is the one that is kept."""
+    spec = replace(stand.target.spec, sees_graph=sees_graph)
+    stand.residency.files = lambda _, given: (
+        (ModelFile("sd15", "checkpoints", path),) if given["ckpt_name"] == "sd15.safetensors" else ()
+    )
+    inputs = dict(stand.target.inputs)
+    stand.load()
+    for given, outputs in (({**inputs, "text": "x"}, ("other",)), ({"ckpt_name": "none"}, ("no file",))):
+        assert stand.residency.recall(spec, given, "") is None
+        stand.residency.keep(spec, given, "", outputs)
+
+    assert stand.slot.loaded
+    assert (("other",) if sees_graph else MODEL) == stand.slot.loaded.outputs
+    moved = stand.residency.recall(spec, {**inputs, "text": "x"}, "")
+    assert moved == (("other",) if sees_graph else None)
+    assert stand.residency.recall(spec, inputs, "") == (None if sees_graph else MODEL)
 
 
 def test_other_class(stand: Stand) -> None:

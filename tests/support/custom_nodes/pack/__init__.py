@@ -7,8 +7,10 @@ Runs inside ComfyUI. Each says in the log what it built, so a test can count.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from comfy_api.latest import io
 
 log = logging.getLogger("pack")
 Inputs = dict[str, dict[str, Any]]
+
+_alive: weakref.WeakSet[Part] = weakref.WeakSet()
 
 _cache: dict[str, tuple[Part, list[str]]] = {}
 """File -> what was read from it, and the ids of the nodes that use it."""
@@ -27,6 +31,8 @@ class Part:
 
     def __init__(self, loader: str, content: object) -> None:
         self.content = content
+        self.loader = loader
+        _alive.add(self)
         log.info("%s built a part of %s", loader, content)
 
 
@@ -149,6 +155,33 @@ class TestHashLoader:
         return (Part("TestHashLoader", content),)
 
 
+class TestHashModel(TestHashLoader):
+    """The same for a model: what it answers counts for the node that hands it out by its name too."""
+
+    RETURN_TYPES = ("MODEL",)
+
+
+class TestAlive:
+    """Reports how many parts of a loader are in memory."""
+
+    CATEGORY = "tests"
+    FUNCTION = "count"
+    OUTPUT_NODE = True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"loader": ("STRING", {})}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_inputs: Any) -> float:
+        return float("nan")
+
+    def count(self, loader: str) -> dict[str, Any]:
+        gc.collect()
+        return {"ui": {"alive": [sum(part.loader == loader for part in _alive)]}}
+
+
 class TestRandomLoader:
     """Asks to be run in every prompt."""
 
@@ -193,5 +226,15 @@ class TestV3HashLoader(io.ComfyNode):
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "TestFactoryOne": _made(1),
     "TestFactoryTwo": _made(2),
-    **{cls.__name__: cls for cls in (TestGraphLoader, TestHashLoader, TestRandomLoader, TestV3HashLoader)},
+    **{
+        cls.__name__: cls
+        for cls in (
+            TestAlive,
+            TestGraphLoader,
+            TestHashLoader,
+            TestHashModel,
+            TestRandomLoader,
+            TestV3HashLoader,
+        )
+    },
 }

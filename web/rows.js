@@ -1,0 +1,101 @@
+/** Rows of a few words: warm-ups, jobs, workflows that cannot be read, and nodes that are not preloaded. */
+
+import { make, put, show, write } from "./parts.js";
+import { Trouble } from "./trouble.js";
+import { clock, name, say, seconds } from "./words.js";
+
+/** A row of a few words, and an error if there is one. @param {() => string} facts */
+export function plainRow(facts) {
+  return {
+    /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} tell */
+    for: (tell) => (/** @type {any} */ first) => {
+      const title = make("span", { class: "cp-name" });
+      const state = make("span", { class: "cp-state" });
+      const fine = make("span", { class: "cp-what" });
+      const trouble = new Trouble(() => tell(first).title, facts);
+      const node = make(
+        "li",
+        { class: "cp-row" },
+        make("div", { class: "cp-line" }, title, state),
+        make("div", { class: "cp-line cp-fine" }, fine),
+        trouble.node,
+      );
+      node.update = (/** @type {any} */ item) => {
+        const told = tell(item);
+        put(node, "data-state", told.raw);
+        write(title, told.title);
+        write(state, told.state);
+        show(state, told.state !== "");
+        write(fine, told.fine);
+        trouble.update(told.error);
+      };
+      return node;
+    },
+  };
+}
+
+/** @param {import("./types.js").WarmUp} item */
+export function warmupFacts(item) {
+  const fine = [
+    item.seconds === null ? "" : seconds(item.seconds),
+    ...item.shapes,
+    item.required ? "" : say("optional"),
+  ];
+  return {
+    title: item.name,
+    state: name("state", item.state),
+    raw: item.state,
+    fine: fine.filter(Boolean).join(" · "),
+    error: item.error,
+  };
+}
+
+/** @param {import("./types.js").Job} item */
+export function jobFacts(item) {
+  const took =
+    item.started && item.ended ? seconds((Date.parse(item.ended) - Date.parse(item.started)) / 1000) : "";
+  const parts = [
+    clock(item.created),
+    took && item.started !== item.ended ? took : "",
+    item.reason === "memory" ? say("forMemory") : "",
+  ];
+  parts.push(...did(item));
+  const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
+  return {
+    title,
+    state: name("jobState", item.state),
+    raw: item.state,
+    fine: parts.filter(Boolean).join(" · "),
+    error: item.error,
+  };
+}
+
+/** What a job loaded, kept and released. @param {import("./types.js").Job} item @returns {string[]} */
+export function did(item) {
+  return /** @type {const} */ (["loaded", "kept", "released"])
+    .filter((what) => item[what].length)
+    .map((what) => `${say(`did.${what}`)} ${few(item[what])}`);
+}
+
+/** @param {string[]} names */
+function few(names) {
+  return names.length > 3
+    ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 })
+    : names.join(", ");
+}
+
+/** A workflow that cannot be read, or a model that the server lists no row of. @param {[string, import("./types.js").Problem]} item */
+export function failingFacts([subject, error]) {
+  return { title: subject, state: name("state", "failed"), raw: "failed", fine: "", error };
+}
+
+/** A node of a workflow that a prompt loads, and why. @param {import("./types.js").NotPreloaded} item */
+export function leftFacts(item) {
+  return {
+    title: item.loader,
+    state: "",
+    raw: "left",
+    fine: [item.workflow, say("node", { id: item.node }), item.message].join(" · "),
+    error: null,
+  };
+}
