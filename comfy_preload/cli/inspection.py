@@ -26,7 +26,7 @@ from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.schema import Options, WorkflowEntry
 from comfy_preload.core.settings.validation import Settings, WorkflowSource, validate
-from comfy_preload.core.text import nearest
+from comfy_preload.core.text import listed, nearest
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.model_names import model_names
 
@@ -183,11 +183,19 @@ def say_findings(found: Survey) -> None:
     ]
     if left:
         table("Left to the first prompt, or a warm-up", ("workflow", "node", "loader", "files", ""), left)
-    findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
-    findings += [(one.name, str(p)) for one in found.workflows for p in one.problems]
-    findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]
-    if findings:
+    if findings := _findings(found):
         table("Findings", ("model", "problem"), findings)
+
+
+def _findings(found: Survey) -> list[Row]:
+    findings: list[Row] = [("preload.yaml", str(p)) for p in found.problems]
+    where: dict[str, list[str]] = {}  # a file that many workflows name is missing once
+    for one in found.workflows:
+        for wrong in one.problems:
+            where.setdefault(str(wrong), []).append(one.name)
+    findings += [(listed(names, 1), wrong) for wrong, names in where.items()]
+    findings += [(call.name, str(p)) for call in found.plan.calls for p in call.problems]
+    return findings
 
 
 def size(path: Path) -> int:

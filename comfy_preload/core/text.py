@@ -56,11 +56,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], most: int = MAX_NAMES) -> str:
     """Write names, of many only the first: a, b, … and 1,020 more."""
     every = list(names)
-    left = len(every) - MAX_NAMES
-    return ", ".join(every[:MAX_NAMES]) + (f" and {left:,} more" if left > 0 else "")
+    left = len(every) - most
+    return ", ".join(every[:most]) + (f" and {left:,} more" if left > 0 else "")
 
 
 MAX_SENTENCES = 10

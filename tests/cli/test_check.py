@@ -332,6 +332,17 @@ def test_folder_of_workflows(
     assert "Left to the first prompt, or a warm-up" in out
 
 
+def test_file_that_many_workflows_name(cli: Cli, tmp_path: Path) -> None:
+    """It is missing once, however many need it."""
+    graph = {"1": {"class_type": "UNETLoader", "inputs": {"unet_name": "gone.safetensors"}}}
+    for name in "abc":
+        (tmp_path / f"{name}.json").write_text(json.dumps(graph), encoding="utf-8")
+    out = cli("plan", "--workflows", tmp_path).out
+
+    (line,) = [one for one in out.splitlines() if "gone.safetensors is in none of" in one]
+    assert "a.json and 2 more" in line
+
+
 def test_duplicate(cli: Cli) -> None:
     """Two entries that come to the same call, one of them with the default written out."""
     preload = "models: [{unet: tiny.safetensors}, {unet: tiny.safetensors, weight_dtype: default}]"
