@@ -24,6 +24,7 @@ from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.core.text import counted, gigabytes, summary
 from comfy_preload.stages.commands import Commands
@@ -32,6 +33,9 @@ from comfy_preload.stages.planning import Planned, make_plan
 from comfy_preload.stages.shutdown import Drain, exit_with
 from comfy_preload.stages.warm_up import WarmUps
 from comfy_preload.stages.watchdog import INTERVAL, Watchdog
+
+BEFORE_LOADING = (StartStage.STARTING, StartStage.IMPORTING)
+AFTER_IMPORTS = (StartStage.READING, StartStage.LOADING, StartStage.PUSHING, StartStage.WARMING)
 
 
 class Preloader:
@@ -44,6 +48,8 @@ class Preloader:
         reread: Callable[[], Settings],
         head_start: HeadStart,
         tally: Tally,
+        *,
+        startup: Startup,
     ) -> None:
         """`reread` returns the current settings of the file, for a reload."""
         options = settings.options
@@ -68,6 +74,7 @@ class Preloader:
             announce=host.changed,
             prefetch=head_start.progress,
             pulse=self._pulse,
+            startup=startup,
         )
         self._loading = Loading(host, self.residency, self.readiness, head_start)
         self._warm_ups = WarmUps(host, self.residency, self.readiness)
@@ -94,6 +101,7 @@ class Preloader:
         """
         self._drain.install()
         self._pulse.start(self.host.prompt_worker())
+        self._watchdog.look_at_memory()
         self._spawn(self._check_regularly())
         off = self.settings.options.when == "off"
         if off:
@@ -126,6 +134,7 @@ class Preloader:
         if self.readiness.snapshot().serves:
             self._tally.become_ready(time.time() - psutil.Process().create_time())
         if not self.settings.is_empty:
+            self._log_stages(*AFTER_IMPORTS)
             self._loading.report()
 
     def _exit_if_failed(self) -> None:
@@ -206,6 +215,7 @@ class Preloader:
     async def _load(self) -> None:
         """Run the preload's job: plan, preflight, load, push."""
         self.readiness.move(Phase.LOADING)
+        self._log_stages(*BEFORE_LOADING)
         self.readiness.describe(self.host.facts())
         self._head_start.free_memory()
         began = time.perf_counter()
@@ -220,6 +230,11 @@ class Preloader:
         self._head_start.end_prefetch()
         self._loading.push(self.residency.slots)
         self._head_start.touch_spare_memory()
+
+    def _log_stages(self, *stages: StartStage) -> None:
+        seconds = self.readiness.startup.read().seconds
+        for stage in stages:
+            log.info("startup.%s: %.2f s", stage.value, seconds[stage])
 
     def _log_plan(self, plan: Plan, seconds: float) -> None:
         log.info(

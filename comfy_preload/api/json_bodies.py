@@ -25,8 +25,8 @@ MAX_JOBS = 10
 """At most this many jobs are listed in `/preload`; older ones can be requested one by one."""
 
 
-def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
-    """Return the body of `/ready`."""
+def ready(snapshot: Snapshot, *, verbose: bool = False, stages: bool = False) -> dict[str, Any]:
+    """Return the body of `/ready`; `stages` adds the stages of the start."""
     states = [model.state for model in snapshot.models]
     models: dict[str, Any] = {
         "total": len(states),
@@ -53,6 +53,7 @@ def ready(snapshot: Snapshot, *, verbose: bool = False) -> dict[str, Any]:
         },
         "failing": {name: _error(p) for name, p in list(failing.items())[:MAX_FAILING]},
         "fault": _error((fault,)) if fault else None,
+        **({"startup": _startup(snapshot)} if stages else {}),
     }
 
 
@@ -146,6 +147,17 @@ def _warmup(item: WarmUp) -> dict[str, Any]:
         "dtypes": list(item.dtypes),
         "error": _error(item.problems) if item.problems else None,
         "notes": [_error((note,)) for note in item.notes],
+    }
+
+
+def _startup(snapshot: Snapshot) -> dict[str, Any]:
+    now, free = snapshot.startup, snapshot.free
+    return {
+        "stage": now.stage.value if now.stage else None,
+        "total": round(sum(now.seconds.values()), 3),
+        "left": snapshot.left,
+        "seconds": {stage.value: round(seconds, 3) for stage, seconds in now.seconds.items()},
+        "free": {"host": free.host, "device": free.device},
     }
 
 

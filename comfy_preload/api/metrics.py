@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
+from comfy_preload.core.state.startup import StartStage
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 200
@@ -46,6 +47,7 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
+        yield from self._start()
         yield from self._work()
         yield from self._per_model()
         yield from self._warmups()
@@ -79,6 +81,18 @@ class SnapshotCollector(Collector):
             ("code",),
             [((c,), n) for c, n in codes.items()],
         )
+
+    def _start(self) -> Iterator[Metric]:
+        start, left, free = self._now.startup, self._now.left, self._now.free
+        stage = [start.stage] if start.stage else []
+        yield _one_of("startup_stage", "1 for the current stage of the start.", "stage", StartStage, stage)
+        spent = [((one.value,), seconds) for one, seconds in start.seconds.items()]
+        yield _labelled("startup_seconds", "Duration of each stage of the start.", ("stage",), spent)
+        rest = [((), left)] if left is not None else []
+        yield _labelled("startup_left_seconds", "Estimated seconds until the start is over.", (), rest)
+        known = [(("host",), free.host), (("device",), free.device)]
+        found = [(name, size) for name, size in known if size is not None]
+        yield _labelled("free_bytes", "Memory that is free.", ("memory",), found)
 
     def _work(self) -> Iterator[Metric]:
         now, done = self._now, self._now.progress

@@ -122,8 +122,9 @@ def _verdict(good: bool, content: Mapping[str, Any], now: Snapshot) -> Answer:  
 
 
 def _ready(asked: Asked) -> Answer:
-    verbose = any(word.partition("=")[0] == "verbose" for word in asked.query.split("&"))
-    return _verdict(asked.now.serves, body.ready(asked.now, verbose=verbose), asked.now)
+    words = {word.partition("=")[0] for word in asked.query.split("&")}
+    content = body.ready(asked.now, verbose="verbose" in words, stages="stages" in words)
+    return _verdict(asked.now.serves, content, asked.now)
 
 
 def _ready_model(asked: Asked, name: str) -> Answer:

@@ -7,9 +7,12 @@ complete by then (extra_model_paths.yaml included), and `comfy.cli_args`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from comfy_preload.boot.collector import CollectorPause
 from comfy_preload.core.errors import PreloadError
@@ -20,6 +23,7 @@ from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.glance import Glance, glance
 from comfy_preload.core.state.readiness import Readiness
+from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.text import gigabytes
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ READERS = 2
 """Threads that read libraries ahead."""
 head_start = HeadStart()
 collector = CollectorPause()
+startup = Startup(age=time.time() - psutil.Process().create_time())
 early_probe: Probe | None = None
 """Set here before torch is imported, and read once by `plugin.py`."""
 
@@ -39,6 +44,7 @@ def begin() -> None:
 
     A thread searches for the files: a mount that does not answer must not delay ComfyUI.
     """
+    startup.enter(StartStage.IMPORTING)
     path = settings_path()
     try:
         seen = glance(read(path))
@@ -67,7 +73,7 @@ def _start_probe(port: int) -> None:
                 "probe.port %d is ComfyUI's own port; the early probe is disabled. Choose another port", port
             )
             return
-        early_probe = probe.start(addresses, port, Readiness.idle().snapshot)
+        early_probe = probe.start(addresses, port, Readiness.idle(startup).snapshot)
     except Exception:  # noqa: BLE001 — ComfyUI must start
         log.exception("the early probe could not be started")
 

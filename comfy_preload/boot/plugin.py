@@ -68,7 +68,7 @@ class Plugin:
         self._server = server
         self._head_start = head_start
         self._preloader: Preloader | None = None
-        self._idle = _settled()
+        self._idle = Readiness.idle(before_torch.startup)
         self._problems: tuple[Problem, ...] = ()
         """Problems of the settings file, while there is no preloader."""
         self._registry: Registry | None = None
@@ -129,6 +129,7 @@ class Plugin:
 
             self._registry = start_registry(seen.registry, self.snapshot_before_listening, self._slots)
         if seen.is_idle:
+            self.fail()
             return
         settings = self._reread()
         if (
@@ -141,7 +142,7 @@ class Plugin:
         self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
 
     def fail(self, *problems: Problem) -> None:
-        """Report these problems instead of preloading."""
+        """Report these problems instead of preloading; without any, report that nothing is listed."""
         for wrong in problems:
             log.error("%s", wrong)
         self._preloader = None
@@ -158,7 +159,14 @@ class Plugin:
         from comfy_preload.host.comfy import ComfyHost
         from comfy_preload.preloader import Preloader
 
-        return Preloader(settings, ComfyHost(self._server), self._reread, self._head_start, self.tally)
+        return Preloader(
+            settings,
+            ComfyHost(self._server),
+            self._reread,
+            self._head_start,
+            self.tally,
+            startup=before_torch.startup,
+        )
 
     def _reread(self) -> Settings:
         from comfy_preload.core.settings.validation import load
@@ -191,9 +199,9 @@ def _glance() -> Glance:
         return Glance(commands=CommandsMode.OFF, needs_validation=True)
 
 
-def _settled(problems: tuple[Problem, ...] = ()) -> Readiness:
+def _settled(problems: tuple[Problem, ...]) -> Readiness:
     """Return a readiness without models: ready from the start, or failed with these problems."""
-    readiness = Readiness.idle()
+    readiness = Readiness.idle(before_torch.startup)
     readiness.fail(*problems)
     readiness.move(Phase.SETTLED)
     return readiness

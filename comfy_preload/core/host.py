@@ -235,7 +235,10 @@ class Host(Loaders, Protocol):
         ...
 
     def free_device_memory(self) -> int:
-        """Free bytes on the compute device; 0 where that is the main memory, or shares it."""
+        """Free bytes on the compute device; 0 where that is the main memory, or shares it.
+
+        May be asked from the event loop too.
+        """
         ...
 
     # on the event loop

@@ -21,6 +21,7 @@ from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
 from comfy_preload.core.state.snapshot import NotPreloaded, Status
+from comfy_preload.core.state.startup import StartStage
 from comfy_preload.core.text import counted, gigabytes, listed, without_paths
 from comfy_preload.core.workflow.unknown import linked, links_of
 
@@ -97,8 +98,10 @@ class Loading:
         call = slot.call
         if self._head_start.prefetch:
             slot.stage = Stage.READING
+            self._readiness.startup.enter(StartStage.READING)
             slot.read_seconds = self._head_start.wait_for(file.path for file in target.files)
         slot.stage = Stage.LOADING
+        self._readiness.startup.enter(StartStage.LOADING)
         began = time.perf_counter()
         try:
             inputs = await self._inputs(slot, target, slots)
@@ -208,6 +211,7 @@ class Loading:
 
     def _push(self, slots: Iterable[Slot]) -> list[Placement]:
         """Return where they really are afterwards. One that fails costs that one alone."""
+        self._readiness.startup.enter(StartStage.PUSHING)
         pushed = [
             (slot, slot.loaded.outputs) for slot in slots if slot.loaded and slot.call.entry.device == "gpu"
         ]

@@ -16,6 +16,7 @@ from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.snapshot import FreeMemory
 from comfy_preload.core.state.tally import Tally
 
 INTERVAL = 2.0
@@ -44,6 +45,7 @@ class Watchdog:
             cached = self._planned(one.cached)
             self._residency.finish(one.id, cached, one.ran, one.waited, worked=one.worked)
         self._readiness.look()
+        self.look_at_memory()
         share = memory.share_available()
         if share >= self.floor or self._readiness.is_pending(Command.RELEASE):
             return None
@@ -56,6 +58,13 @@ class Watchdog:
             "%.1f %% of the memory is available, less than %.1f %%: releasing %s", *percent, oldest.call.name
         )
         return oldest
+
+    def look_at_memory(self) -> None:
+        """Note how much memory is free. Not done when it is requested: a device may take its time."""
+        device: int | None = None
+        with suppress(Exception):  # of a device that has failed
+            device = self._host.free_device_memory() or None
+        self._readiness.free = FreeMemory(memory.available(), device)
 
     def _planned(
         self, nodes: Iterable[tuple[str, Mapping[str, Any]]]

@@ -13,7 +13,7 @@ from yarl import URL
 from comfy_preload.core.errors import problem
 from comfy_preload.core.state.snapshot import ModelState, Progress, Snapshot, Status
 from tests.http.conftest import STATES, Serve
-from tests.support.snapshots import BROKEN, model, snapshot
+from tests.support.snapshots import BROKEN, full, model, snapshot
 
 READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 ROW_KEYS = [
@@ -39,6 +39,22 @@ async def test_ready(serve: Serve, now: Snapshot, code: int, prefix: str) -> Non
     assert "no-store" == reply.headers["Cache-Control"]
     assert "application/json" == reply.content_type
     assert (code == 503) is ("Retry-After" in reply.headers)
+
+
+async def test_stages(serve: Serve) -> None:
+    """Only `?stages` adds the stages of the start, in every state the same keys."""
+    client = await serve(full(Status.LOADING))
+    plain = await (await client.get("/ready")).json()
+    body = await (await client.get("/ready?stages")).json()
+
+    seconds = dict.fromkeys(["starting", "importing", "reading", "loading", "pushing", "warming"], 1.235)
+    free = {"host": 50_000_000_000, "device": 20_000_000_000}
+    expected = {"stage": "loading", "total": 7.407, "left": 8.9, "seconds": seconds, "free": free}
+    assert {**plain, "startup": expected} == body
+    unknown = await (await (await serve(snapshot(Status.STARTING))).get("/ready?verbose&stages=")).json()
+    assert list(expected) == list(unknown["startup"])
+    assert ("starting", None) == (unknown["startup"]["stage"], unknown["startup"]["left"])
+    assert {"host": None, "device": None} == unknown["startup"]["free"]
 
 
 def test_every_status() -> None:

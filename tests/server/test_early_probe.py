@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from comfy_preload.core.state.startup import StartStage
 from tests.server.conftest import Comfy
 from tests.support.comfy import LOOPBACK, ComfyServer, free_port
 from tests.support.readings import CUSTOM_NODES
@@ -49,6 +50,7 @@ def test_from_the_first_second(comfy: Comfy) -> None:
 
     assert "pytorch version" not in server.log.lower(), "torch is not imported yet"
     assert (503, "starting") == ((first := probe("/ready")).status, first.json["status"])
+    assert "importing" == probe("/ready?stages").json["startup"]["stage"]
     seen: dict[str, None] = {}
     while "waiting at gate open" not in server.log:
         assert 200 == probe("/livez").status
@@ -58,12 +60,25 @@ def test_from_the_first_second(comfy: Comfy) -> None:
     assert 1 == probe("/preload").json["models"]["ready"]
     assert "comfyui_preload_ready 0.0" in probe("/preload/metrics").text
     assert not listens(server.port)
+    waiting = probe("/ready?stages").json["startup"]
+    assert "loading" == waiting["stage"]
+    assert waiting["free"]["host"] > 0
+    assert all(waiting["seconds"][stage] > 0 for stage in ("starting", "importing", "loading"))
 
     (server.base / "input" / "open").touch()
     while probe("/ready").status != 200:
         time.sleep(0.005)
     assert listens(server.port), "the probe said ready before ComfyUI listened"
     assert server.get("/ready").json == probe("/ready").json
+    over = probe("/ready?stages").json["startup"]
+    assert (None, 0, over["total"]) == (
+        over["stage"],
+        over["left"],
+        probe("/ready?stages").json["startup"]["total"],
+    )
+    assert over["seconds"]["loading"] >= waiting["seconds"]["loading"]
+    for stage in StartStage:
+        assert 1 == server.log.count(f"startup.{stage.value}: ")
     assert [405, 404] == [
         ask(f"http://{LOOPBACK}:{port}/preload/sleep", method="POST").status,
         probe("/prompt").status,

@@ -14,6 +14,7 @@ from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.evidence import LoaderUse, PromptUse
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
+    FreeMemory,
     Model,
     ModelState,
     NotPreloaded,
@@ -23,6 +24,7 @@ from comfy_preload.core.state.snapshot import (
     WarmUp,
     WarmUpState,
 )
+from comfy_preload.core.state.startup import Stages, StartStage
 from comfy_preload.core.state.tally import PROMPT_BUCKETS, Counted, Histogram
 from tests.support.node_table import NodeTable
 
@@ -131,6 +133,9 @@ def full(status: Status = Status.FAILED) -> Snapshot:
             ),
             PromptUse("2"),
         ),
+        startup=Stages(StartStage.LOADING, dict.fromkeys(StartStage, 1.23456)),
+        left=8.9,
+        free=FreeMemory(host=50_000_000_000, device=20_000_000_000),
         counted=Counted(
             {("reload", "accepted"): 1, ("reload", "unauthorized"): 2},
             prompts_refused=1,

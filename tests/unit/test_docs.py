@@ -65,7 +65,12 @@ def blocks(*languages: str) -> list[Any]:
 def fields() -> list[str]:
     """Every field of every body, from a snapshot in which nothing is left out."""
     whole = full()
-    bodies = (body.everything(whole), body.model(whole.models[0]), body.prompt(whole.prompts[0]))
+    bodies = (
+        body.ready(whole, stages=True),
+        body.everything(whole),
+        body.model(whole.models[0]),
+        body.prompt(whole.prompts[0]),
+    )
     return sorted({key for one in bodies for key in keys(one)})
 
 

@@ -16,6 +16,7 @@ from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import Settings, validate
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.core.state.startup import Startup
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.preloader import Preloader
 from tests.support.catalogue import Catalogue
@@ -73,7 +74,7 @@ async def two_reloads(*texts: str, models: tuple[str | None, str | None]) -> tup
         return validate(parse(next(files)))
 
     host: Any = OneThread()
-    preloader = Preloader(validate(parse(GOOD)), host, reread, HeadStart(), Tally())
+    preloader = Preloader(validate(parse(GOOD)), host, reread, HeadStart(), Tally(), startup=Startup())
     preloader.residency.reset(())
     preloader.readiness.move(Phase.SETTLED)
     first, second = (preloader.order(Command.RELOAD, model) for model in models)

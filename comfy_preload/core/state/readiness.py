@@ -18,6 +18,7 @@ from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import (
     MOVES,
+    FreeMemory,
     Model,
     ModelState,
     NotPreloaded,
@@ -27,8 +28,10 @@ from comfy_preload.core.state.snapshot import (
     Snapshot,
     Status,
     WarmUp,
+    WarmUpState,
     judge,
 )
+from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.text import without_paths
 
 
@@ -46,6 +49,7 @@ class Readiness:
         announce: Callable[[], None] = lambda: None,
         prefetch: Callable[[], PrefetchProgress | None] = lambda: None,
         pulse: Pulse | None = None,
+        startup: Startup | None = None,
     ) -> None:
         """Start in `Phase.STARTING`.
 
@@ -58,6 +62,7 @@ class Readiness:
             announce: Called when the state has changed.
             prefetch: Returns the progress of the prefetch, if there is one.
             pulse: Judges the event loop and the prompt worker; without it neither is judged.
+            startup: The stages of this start.
         """
         self._residency = residency
         self._placement = placement
@@ -66,6 +71,9 @@ class Readiness:
         self._queue_remaining = queue_remaining
         self._prefetch = prefetch
         self._pulse = pulse or Pulse()
+        self.startup = startup or Startup()
+        self.free = FreeMemory()
+        """Set by the watchdog."""
         self.announce = announce
         self._phase = Phase.STARTING
         self._overdue: Problem | None = None
@@ -82,9 +90,10 @@ class Readiness:
         self._seen: tuple[Status, float] = (Status.STARTING, time.time())
 
     @classmethod
-    def idle(cls) -> Readiness:
+    def idle(cls, startup: Startup) -> Readiness:
         """Return a readiness without models: the settings are not known yet, or list nothing."""
-        return cls(Residency(repair=lambda _: None, usable=lambda _: ""), placement=lambda _: NOWHERE)
+        nothing = Residency(repair=lambda _: None, usable=lambda _: "")
+        return cls(nothing, placement=lambda _: NOWHERE, startup=startup)
 
     @property
     def phase(self) -> Phase:
@@ -106,6 +115,11 @@ class Readiness:
             raise ValueError(f"{self._phase.value} -> {to.value} is not a legal move")
         if to is Phase.LOADING:
             self._began = time.monotonic()
+            self.startup.enter(StartStage.LOADING)
+        if to is Phase.WARMING:
+            self.startup.enter(StartStage.WARMING)
+        if to is Phase.SETTLED:
+            self.startup.end()
         if to is Phase.SETTLED and not self._ended:
             self._ended = time.monotonic()
             self._overdue = None
@@ -188,11 +202,12 @@ class Readiness:
         status, serves = judge(self._phase, models, self._warmups, self._problems, overrides)
         if status is not self._seen[0]:
             self._seen = (status, time.time())
+        progress = self._progress()
         return Snapshot(
             status=status,
             serves=serves,
             since=self._seen[1],
-            progress=self._progress(),
+            progress=progress,
             models=models,
             problems=self._problems,
             misses=dict(residency.misses),
@@ -207,7 +222,20 @@ class Readiness:
             sleeping=self._phase is Phase.SLEEPING,
             queue_remaining=self._queue_remaining(),
             prompts=residency.evidence.prompts,
+            startup=self.startup.read(),
+            left=self._left_of_start(progress),
+            free=self.free,
         )
+
+    def _left_of_start(self, progress: Progress) -> float | None:
+        """Estimate the seconds until the start is over; None while nothing is known to judge it by.
+
+        How long imports and warm-ups take is not known before they have run.
+        """
+        if self._phase is not Phase.LOADING:
+            return 0.0 if self._phase in (Phase.SETTLED, Phase.SLEEPING) else None
+        warm_up = any(one.state is WarmUpState.PENDING for one in self._warmups)
+        return None if warm_up else progress.eta
 
     def _row(self, slot: Slot) -> Model:
         loaded, call = slot.loaded, slot.call

@@ -12,6 +12,7 @@ from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served
 from comfy_preload.core.state.jobs import Job
+from comfy_preload.core.state.startup import Stages
 from comfy_preload.core.state.tally import Counted
 
 
@@ -151,6 +152,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class FreeMemory:
+    """Bytes that can still be had, when the watchdog last looked; None while unknown."""
+
+    host: int | None = None
+    """Main memory. Container limits count, and page cache counts as free."""
+    device: int | None = None
+    """The compute device's own memory; None also where that is the main memory."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The whole state at one moment. Contains no path, token or environment variable."""
 
@@ -181,6 +192,11 @@ class Snapshot:
     """Number of running and queued prompts, without our jobs."""
     prompts: tuple[PromptUse, ...] = ()
     """The last hundred prompts of users, newest last."""
+    startup: Stages = field(default_factory=Stages)
+    """The stages of this start."""
+    left: float | None = None
+    """Estimated seconds until the start is over; None while unknown."""
+    free: FreeMemory = FreeMemory()
     counted: Counted = field(default_factory=Counted)
     """Counters and histograms of this process."""
 

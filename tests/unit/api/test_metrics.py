@@ -14,6 +14,7 @@ from comfy_preload.api import metrics
 from comfy_preload.api import queries as answers
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status, WarmUpState
+from comfy_preload.core.state.startup import StartStage
 from tests.support.prometheus import promtool
 from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot, warm_up
 from tools.host import ROOT
@@ -96,6 +97,19 @@ def test_model() -> None:
     assert ("comfyui_preload_model_load_seconds", (("model", "m"), ("stage", "warm"))) not in scrape(now)
     assert 1000 == one(now, "model_resident_bytes", model="m", device="cuda:0")
     assert (2, 1) == (one(now, "hits_total", model="m"), one(now, "evictions_total", model="m"))
+
+
+def test_start() -> None:
+    """The current stage and the seconds of each; what is not known has no sample."""
+    now = full()
+
+    assert {stage.value: float(stage is StartStage.LOADING) for stage in StartStage} == {
+        stage.value: one(now, "startup_stage", stage=stage.value) for stage in StartStage
+    }
+    assert 1.23456 == one(now, "startup_seconds", stage="importing")
+    assert (8.9, 5e10) == (one(now, "startup_left_seconds"), one(now, "free_bytes", memory="host"))
+    names = {name for name, _ in scrape(snapshot(Status.STARTING))}
+    assert names.isdisjoint({"comfyui_preload_startup_left_seconds", "comfyui_preload_free_bytes"})
 
 
 def test_work() -> None:
