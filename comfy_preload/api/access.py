@@ -59,20 +59,28 @@ class Facts:
     fetch_site: tuple[str, ...] = ()
     authorization: tuple[str, ...] = field(default=(), repr=False)
     forwarded: bool = False
-    """A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams.
-    A proxy forwarded it: it has one of the headers above, or uses HTTP/1.0, nginx's default to upstreams."""
+    """A proxy forwarded it: it has one of the headers above, or is HTTP/1.0, nginx's default to upstreams."""
 
 
 def refusal(facts: Facts, token: bytes, mode: CommandsMode = CommandsMode.LOOPBACK) -> str:
     """Return why the request may not send commands, or '' if it may. An empty token matches nothing."""
     if mode is CommandsMode.OFF:
         return "commands are off in the settings"
-    if _has_token(facts.authorization, token):
+    if has_token(facts.authorization, token):
         return ""
     without = "with another token" if facts.authorization and token else "without the token"
     if mode is CommandsMode.TOKEN:
         return f"it came {without}" if token else "commands need a token, and none is set"
     return _not_from_here(facts, without)
+
+
+def fleet_refusal(authorization: tuple[str, ...], token: bytes) -> str:
+    """Return why the fleet is not shown, or ''. With `registry.access: token` only the token opens."""
+    if has_token(authorization, token):
+        return ""
+    if not token:
+        return "it needs a token, and none is set"
+    return "the request came with another token" if authorization else "the request came without the token"
 
 
 def _not_from_here(facts: Facts, without: str) -> str:
@@ -126,7 +134,8 @@ def token_from(environment: Mapping[str, str]) -> bytes:
     return environment.get(TOKEN_VARIABLE, "").strip().encode("utf-8", "surrogateescape")
 
 
-def _has_token(authorization: tuple[str, ...], token: bytes) -> bool:
+def has_token(authorization: tuple[str, ...], token: bytes) -> bool:
+    """Return whether the one header is `Bearer` and the token; the comparison takes constant time."""
     if not token or len(authorization) != 1:
         return False
     scheme, _, given = authorization[0].partition(" ")

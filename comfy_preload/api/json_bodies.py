@@ -88,6 +88,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
             "python": host.python,
             "torch": host.torch,
             "device": host.device,
+            "plugin": host.plugin,
         }
         if host
         else None,

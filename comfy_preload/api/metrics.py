@@ -9,16 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
 from comfy_preload.core.state.startup import StartStage
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 MAX_SERIES = 200
 """At most this many models, warm-ups and loaders have their own series.
 
@@ -29,11 +32,24 @@ MAX_LABEL_BYTES = 1024
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
-def render(now: Snapshot, connected: bool | None = None) -> bytes:  # noqa: FBT001 — a fact
-    """Return the text of one scrape, from a registry of our own: other plugins' metrics are not included."""
+class Scrape(NamedTuple):
+    """The text of one scrape, and its type."""
+
+    text: bytes
+    content_type: str
+
+
+def render(now: Snapshot, connected: bool | None = None, accept: str = "") -> Scrape:  # noqa: FBT001 — a fact
+    """Return one scrape, from a registry of our own: other plugins' metrics are not included.
+
+    `accept` is the header of the request. OpenMetrics if it asks for that, as Prometheus does; else
+    Prometheus's text format 0.0.4.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SnapshotCollector(now, connected))
-    return generate_latest(registry)
+    if "application/openmetrics-text" in accept:
+        return Scrape(openmetrics.generate_latest(registry), OPENMETRICS)
+    return Scrape(generate_latest(registry), TEXT)
 
 
 class SnapshotCollector(Collector):
@@ -69,8 +85,9 @@ class SnapshotCollector(Collector):
             "models", "Number of models by state.", "state", ModelState, [m.state for m in now.models]
         )
         host = now.host
-        facts = [((host.comfyui, host.python, host.torch, host.device), 1)] if host else []
-        yield _labelled("info", "Versions and device.", ("comfyui", "python", "torch", "device"), facts)
+        facts = [((host.comfyui, host.python, host.torch, host.device, host.plugin), 1)] if host else []
+        labels = ("comfyui", "python", "torch", "device", "plugin")
+        yield _labelled("info", "Versions and device.", labels, facts)
         faults = [fault] if (fault := now.fault or now.unresponsive) else []
         codes = Counter(
             p.code for p in (*now.problems, *faults, *(p for ps in now.failing().values() for p in ps))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from comfy_preload.api.queries import ALLOW, Answer, FleetView, answer, error, options
+from comfy_preload.api.queries import ALLOW, Answer, FleetView, Headers, answer, error, options
 from comfy_preload.core.errors import problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.snapshot import Snapshot
@@ -32,6 +32,7 @@ response."""
 MAX_CONNECTIONS = 64
 """Maximum open connections; beyond it the oldest is closed."""
 
+_END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.[01]\r?")
 
 
@@ -98,10 +99,7 @@ class Probe:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            head = b""
+        head = await _head(reader)
         writer.write(self._reply(head))
         writer.write_eof()
         await writer.drain()
@@ -123,7 +121,8 @@ class Probe:
         if not path.startswith("/"):  # as sent to a proxy
             with suppress(ValueError):
                 path = urlsplit(path).path
-        return _http(answer(path, query, self.snapshot(), self.fleet()), with_body=method == "GET")
+        given = answer(path, query, self.snapshot(), self.fleet(), _headers(head))
+        return _http(given, with_body=method == "GET")
 
 
 def start(addresses: Sequence[str], port: int, snapshot: Callable[[], Snapshot]) -> Probe | None:
@@ -178,6 +177,29 @@ def _listening(family: int, where: tuple[str, int]) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """Return the head of a request with its empty line; a lone LF ends a line too (RFC 9112, 2.2).
+
+    Return nothing if it is longer than MAX_HEAD. Raise IncompleteReadError if the client stops early.
+    """
+    head = b""
+    while not (end := _END.search(head)) and len(head) < MAX_HEAD:
+        part = await reader.read(MAX_HEAD - len(head))
+        if not part:
+            raise asyncio.IncompleteReadError(head, None)
+        head += part
+    return head[: end.end()] if end else b""
+
+
+def _headers(head: bytes) -> Headers:
+    found: dict[str, list[str]] = {"accept": [], "authorization": []}
+    for line in head.splitlines()[1:]:
+        name, colon, value = line.decode("utf-8", "surrogateescape").partition(":")
+        if colon and name.lower() in found:
+            found[name.lower()].append(value.strip())
+    return Headers(", ".join(found["accept"]), tuple(found["authorization"]))
 
 
 async def _read_off(reader: asyncio.StreamReader) -> None:

@@ -7,11 +7,13 @@ aiohttp.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
+from comfy_preload.api import access
 from comfy_preload.api import json_bodies as body
 from comfy_preload.core.error_table import ERRORS
 from comfy_preload.core.errors import Problem, problem, unknown_model
@@ -45,6 +47,11 @@ class FleetView(Protocol):
         """Whether Redis answered the last time."""
         ...
 
+    @property
+    def guarded(self) -> bool:
+        """Whether it is shown only with the token."""
+        ...
+
     def listing(self) -> dict[str, Any]:
         """Return the body of `/preload/replicas`."""
         ...
@@ -55,15 +62,29 @@ class FleetView(Protocol):
 
 
 @dataclass(frozen=True)
+class Headers:
+    """The headers of a request that an answer depends on."""
+
+    accept: str = ""
+    authorization: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
 class Asked:
     """The input of a handler: the snapshot and the request."""
 
     now: Snapshot
     query: str
     fleet: FleetView | None
+    headers: Headers
 
 
-def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None) -> Answer:
+NO_HEADERS = Headers()
+
+
+def answer(
+    path: str, query: str, now: Snapshot, fleet: FleetView | None = None, headers: Headers = NO_HEADERS
+) -> Answer:
     """Answer a GET request. `path` and `query` are percent-encoded; the path may begin with `/api`."""
     parts = [unquote(part) for part in path.split("/")]  # split before decoding: a name may contain `%2F`
     if parts[1:2] == [PREFIX[1:]]:
@@ -71,7 +92,7 @@ def answer(path: str, query: str, now: Snapshot, fleet: FleetView | None = None)
     for pattern, question in QUESTIONS.items():
         names = _match(pattern.split("/"), parts)
         if names is not None:
-            return question(Asked(now, query, fleet), *names)
+            return question(Asked(now, query, fleet, headers), *names)
     return error(problem("path_unknown", found=_word(path), expected=", ".join(QUESTIONS)))
 
 
@@ -92,6 +113,13 @@ def options() -> Answer:
 def error(problem: Problem, headers: Mapping[str, str] | None = None, *, status: int = 0) -> Answer:
     """Answer with a problem. `status`: another one than that of its row in the table of errors."""
     return as_json(status or ERRORS[problem.code].status, body.refusal(problem), headers)
+
+
+def unauthorized(problem: Problem, *, has_token: bool) -> Answer:
+    """Answer with a refusal: 401 if a token would open, else the status of its row."""
+    if not has_token:
+        return error(problem)
+    return error(problem, {"WWW-Authenticate": 'Bearer realm="comfy-preload"'}, status=401)
 
 
 def _match(pattern: list[str], parts: list[str]) -> list[str] | None:
@@ -165,15 +193,24 @@ def _metrics(asked: Asked) -> Answer:
         if missing.name != "prometheus_client":
             raise
         return error(problem("metrics_unavailable"))
-    return Answer(
-        200,
-        metrics.render(asked.now, asked.fleet.connected if asked.fleet else None),
-        {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"},
-    )
+    connected = asked.fleet.connected if asked.fleet else None
+    scrape = metrics.render(asked.now, connected, asked.headers.accept)
+    return Answer(200, scrape.text, {"Content-Type": scrape.content_type, "Cache-Control": "no-store"})
+
+
+def _shown(asked: Asked, content: Callable[[FleetView], dict[str, Any]]) -> Answer:
+    """Answer about the fleet, if there is one and the request may see it. Only a guarded one reads a file."""
+    if not asked.fleet:
+        return error(problem("registry_off"))
+    if asked.fleet.guarded:
+        token = access.token_from(os.environ)
+        if reason := access.fleet_refusal(asked.headers.authorization, token):
+            return unauthorized(problem("fleet_refused", reason=reason), has_token=bool(token))
+    return as_json(200, content(asked.fleet))
 
 
 def _replicas(asked: Asked) -> Answer:
-    return as_json(200, asked.fleet.listing()) if asked.fleet else error(problem("registry_off"))
+    return _shown(asked, lambda fleet: fleet.listing())
 
 
 def _locate(asked: Asked) -> Answer:
@@ -182,7 +219,7 @@ def _locate(asked: Asked) -> Answer:
     wanted = [{unquote(word), unquote_plus(word)} for word in given if word]
     if not 0 < len(wanted) <= MAX_LOCATED or len(wanted) < len(given):
         return error(problem("locate_unclear", found=len(wanted), expected=MAX_LOCATED))
-    return as_json(200, asked.fleet.locate(wanted)) if asked.fleet else error(problem("registry_off"))
+    return _shown(asked, lambda fleet: fleet.locate(wanted))
 
 
 def _kserve_live(asked: Asked) -> Answer:

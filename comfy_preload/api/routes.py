@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +19,18 @@ from aiohttp import web
 
 from comfy_preload.api import access
 from comfy_preload.api import json_bodies as body
-from comfy_preload.api.queries import PREFIX, QUESTIONS, Answer, FleetView, answer, as_json, error, options
+from comfy_preload.api.queries import (
+    PREFIX,
+    QUESTIONS,
+    Answer,
+    FleetView,
+    Headers,
+    answer,
+    as_json,
+    error,
+    options,
+    unauthorized,
+)
 from comfy_preload.core.errors import PreloadError, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.settings.glance import CommandsMode
@@ -32,6 +44,8 @@ MAX_GRAPH_BYTES = 4 << 20
 """Maximum bytes of the body with a graph."""
 BODY_TIMEOUT = 10.0
 """Seconds within which a body must arrive."""
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,8}")
 
 _RESULTS = {401: "unauthorized", 403: "forbidden", 429: "too_many"}
 """What the log and the metric call an answer; the others are `accepted` or `rejected`."""
@@ -59,7 +73,10 @@ def register(
 
     async def question(request: web.Request) -> web.Response:
         url = request.rel_url
-        return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet()))
+        headers = Headers(
+            request.headers.get("Accept", ""), tuple(request.headers.getall("Authorization", ()))
+        )
+        return _response(answer(url.raw_path, url.raw_query_string, snapshot(), fleet(), headers))
 
     async def allowed(_: web.Request) -> web.Response:
         return _response(options())
@@ -141,9 +158,7 @@ class CommandRoutes:
         if not reason:
             return None
         refused = problem("command_refused", reason=reason)
-        if token and mode is not CommandsMode.OFF:  # the token would have opened
-            return error(refused, {"WWW-Authenticate": 'Bearer realm="comfy-preload"'}, status=401)
-        return error(refused)
+        return unauthorized(refused, has_token=bool(token) and mode is not CommandsMode.OFF)
 
     async def _answer(self, command: Command, request: web.Request) -> Answer:
         if refused := self._refusal(request):
@@ -156,7 +171,7 @@ class CommandRoutes:
             early = refused.problem.code == "command_too_early"
             headers = {"Retry-After": str(body.retry_after(self._snapshot()))} if early else None
             return error(refused.problem, headers)
-        prefix = PREFIX if request.path.startswith(PREFIX + "/") else ""
+        prefix = _outside(request) + (PREFIX if request.path.startswith(PREFIX + "/") else "")
         return as_json(202, body.job(job), {"Location": f"{prefix}/preload/jobs/{job.id}"})
 
 
@@ -182,7 +197,7 @@ async def _read(request: web.Request, most: int = MAX_BYTES) -> Any:
     try:
         data = await asyncio.wait_for(_up_to(request, most + 1), BODY_TIMEOUT)
     except asyncio.TimeoutError:
-        raise _BadRequestError(400, "late", f"the whole body within {BODY_TIMEOUT:.0f} s") from None
+        raise _BadRequestError(408, "late", f"the whole body within {BODY_TIMEOUT:.0f} s") from None
     except web.RequestPayloadError:
         raise _BadRequestError(400, "incomplete", "the whole body, in the encoding of its headers") from None
     if len(data) > most:
@@ -235,6 +250,12 @@ def _is_node(node: Any) -> bool:
         and isinstance(node.get("class_type"), str)
         and isinstance(node.get("inputs", {}), dict)
     )
+
+
+def _outside(request: web.Request) -> str:
+    """Return what a proxy took off the front of the path, as X-Forwarded-Prefix says; Traefik sends it."""
+    given = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    return given if _PREFIX.fullmatch(given) else ""
 
 
 def _facts(request: web.Request) -> access.Facts:

@@ -463,6 +463,14 @@ SERVING = Section(
             "is set.",
             status=403,
         ),
+        "fleet_refused": ErrorKind(
+            "The fleet is shown only with the token (`registry.access: token`).",
+            "the fleet is not shown: {reason}",
+            "Send 'Authorization: Bearer' and the token of commands.",
+            {"reason": "the request came without the token"},
+            "HTTP status 401 if a token is set.",
+            status=403,
+        ),
         "draining": ErrorKind(
             "The replica is about to end and takes no new prompts.",
             "this replica is about to end and takes no new prompts",
@@ -483,7 +491,8 @@ SERVING = Section(
             "the body of the command is {found}; expected {expected}",
             "Send no body, or application/json such as a mapping with the key 'model'.",
             {"found": "not JSON", "expected": "a mapping such as {'model': 'name'}, or no body"},
-            "Status 413 if it is too large, 415 if it is not declared as JSON.",
+            "Status 408 if it does not arrive in time, 413 if it is too large, 415 if it is not declared "
+            "as JSON.",
         ),
         "job_unknown": ErrorKind(
             "There is no job with that id, or it is too old.",

@@ -84,6 +84,8 @@ class HostFacts:
     python: str
     torch: str
     device: str
+    plugin: str = "unknown"
+    """The version of this plugin."""
 
 
 INTERRUPTED = "it was interrupted"

@@ -22,6 +22,7 @@ from comfy_preload.core.host import (
     Watcher,
 )
 from comfy_preload.core.node_types import LoaderSpec, NodeTypes
+from comfy_preload.core.version import plugin_version
 from comfy_preload.host import catalogue, custom_nodes, devices, files, loaders, prompts, pushing, queue
 from comfy_preload.host.intercept import Watch
 from comfy_preload.host.node_classes import node_classes
@@ -45,7 +46,7 @@ class ComfyHost:
         except ImportError:
             version = "unknown"
         device = devices.device_name()
-        return HostFacts(version, platform.python_version(), torch.__version__, device)
+        return HostFacts(version, platform.python_version(), torch.__version__, device, plugin_version())
 
     def loader_names(self) -> Collection[str]:
         return node_classes().keys()

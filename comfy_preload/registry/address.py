@@ -15,6 +15,7 @@ from comfy_preload.core.settings.glance import (
     ADVERTISED_URL,
     DEFAULT_PREFIX,
     REDIS_URL,
+    REGISTRY_ACCESS,
     REGISTRY_ID,
     REGISTRY_PREFIX,
 )
@@ -30,6 +31,8 @@ class Address:
     advertise: str
     id: str
     prefix: str = DEFAULT_PREFIX
+    guarded: bool = False
+    """Whether the fleet is shown only with the token."""
 
     def key(self, *parts: str) -> str:
         """Return a key in Redis. The braces put all of a fleet into one slot of a cluster."""
@@ -44,9 +47,11 @@ def address_of(raw: Any) -> Address | None:
         return None
     replica = found.get("id") or _default_id(advertise)
     prefix = found.get("prefix") or DEFAULT_PREFIX
-    if not (_fits(replica, REGISTRY_ID) and _fits(prefix, REGISTRY_PREFIX)):
+    access = found.get("access", REGISTRY_ACCESS[0])
+    if not (_fits(replica, REGISTRY_ID) and _fits(prefix, REGISTRY_PREFIX)) or access not in REGISTRY_ACCESS:
         return None
-    return Address(redis=redis, advertise=_with_brackets(advertise.rstrip("/")), id=replica, prefix=prefix)
+    url = _with_brackets(advertise.rstrip("/"))
+    return Address(redis=redis, advertise=url, id=replica, prefix=prefix, guarded=access == "token")
 
 
 def _with_brackets(url: str) -> str:

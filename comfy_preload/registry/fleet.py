@@ -28,6 +28,8 @@ class Fleet:
     problems: tuple[Problem, ...] = ()
     offset: float = 0.0
     """Redis' clock minus ours, seconds."""
+    guarded: bool = False
+    """Whether it is shown only with the token (`registry.access: token`)."""
 
     def listing(self, now: float | None = None) -> dict[str, Any]:
         """Return the body of `/preload/replicas`. `now`: Unix time, by our clock."""

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from comfy_preload import PLUGIN_FOLDER
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.state.residency import Slot
 from comfy_preload.core.state.snapshot import Snapshot
+from comfy_preload.core.version import plugin_version
 from comfy_preload.registry.address import Address, address_of
 from comfy_preload.registry.fleet import Fleet
 from comfy_preload.registry.identity import Contents
@@ -77,7 +77,7 @@ class Registry:
         self._since = self._clash = 0.0
         """When the connection was made, and when another process was last seen under our id."""
         self._offset = 0.0
-        self.fleet = Fleet(own=self._own())
+        self.fleet = Fleet(own=self._own(), guarded=address.guarded)
         self._thread = threading.Thread(target=self._run, name="preload-registry", daemon=True)
 
     def start(self) -> None:
@@ -147,7 +147,13 @@ class Registry:
         if time.monotonic() - self._since > STEADY:
             self._failures = 0
         self.fleet = Fleet(
-            own, others, dict(ignored), connected=True, problems=self._shown(), offset=exchange.offset
+            own,
+            others,
+            dict(ignored),
+            connected=True,
+            problems=self._shown(),
+            offset=exchange.offset,
+            guarded=self._address.guarded,
         )
 
     def _check_id(self, own: Statement, exchange: Exchange) -> None:
@@ -212,7 +218,7 @@ def start_registry(
     if address is None:
         return None
     try:
-        registry = Registry(address, snapshot, slots, version=_version())
+        registry = Registry(address, snapshot, slots, version=plugin_version())
         registry.start()
     except Exception:  # noqa: BLE001 — ComfyUI must start
         log.exception("the registry could not be started")
@@ -228,12 +234,3 @@ def _read(heard: Heard, key: str, now: float) -> Statement | str:
     except RefusedError as refused:
         return refused.reason
     return found
-
-
-def _version() -> str:
-    """Read the plugin's version from pyproject.toml, its only place. Python 3.10 has no TOML reader."""
-    with contextlib.suppress(OSError):
-        for line in (PLUGIN_FOLDER / "pyproject.toml").read_text(encoding="utf-8").splitlines():
-            if line.startswith("version = "):
-                return line.partition('"')[2].rstrip('"')[:50] or "unknown"
-    return "unknown"

@@ -138,7 +138,7 @@ def test_queries(tmp_path: Path) -> None:
     asked = the("HorizontalPodAutoscaler", overlay("hpa"))["spec"]["metrics"][0]["pods"]["metric"]["name"]
     names = {
         s.name
-        for family in text_string_to_metric_families(metrics.render(full()).decode())
+        for family in text_string_to_metric_families(metrics.render(full()).text.decode())
         for s in family.samples
     }
     assert asked in names

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_preload.api import probe
 from comfy_preload.api.probe import Probe
+from comfy_preload.api.queries import FleetView
 from comfy_preload.api.routes import register
 from comfy_preload.core.errors import problem
 from comfy_preload.core.state.jobs import Door
@@ -61,10 +62,16 @@ STATES = {
 }
 
 
-def application(snapshot: Callable[[], Snapshot], door: Door) -> web.Application:
+def _alone() -> None:
+    """No registry, so no fleet."""
+
+
+def application(
+    snapshot: Callable[[], Snapshot], door: Door, fleet: Callable[[], FleetView | None] = _alone
+) -> web.Application:
     """Our routes, and again under /api (`PromptServer.add_routes`)."""
     routes = web.RouteTableDef()
-    register(routes, snapshot, door)
+    register(routes, snapshot, door, fleet=fleet)
     mirrored = web.RouteTableDef()
     for route in routes:
         assert isinstance(route, web.RouteDef)
@@ -77,11 +84,13 @@ def application(snapshot: Callable[[], Snapshot], door: Door) -> web.Application
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serves one snapshot; a second argument is the door, to see what is ordered."""
+    """Serves one snapshot; further arguments are the door, to see what is ordered, and the fleet."""
     clients: list[Client] = []
 
-    async def start(now: Snapshot, door: Door | None = None) -> Client:
-        client: Client = TestClient(TestServer(application(lambda: now, door or OpenDoor())))
+    async def start(
+        now: Snapshot, door: Door | None = None, fleet: Callable[[], FleetView | None] = _alone
+    ) -> Client:
+        client: Client = TestClient(TestServer(application(lambda: now, door or OpenDoor(), fleet)))
         clients.append(client)
         await client.start_server()
         return client

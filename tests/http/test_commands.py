@@ -65,6 +65,21 @@ async def test_taken(client: Client, door: OpenDoor, command: str, prefix: str) 
     assert "no-store" == reply.headers["Cache-Control"]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/comfy", "/comfy/api/preload/jobs/0"),
+        ("/a/b-1/", "/a/b-1/api/preload/jobs/0"),
+        *((odd, "/api/preload/jobs/0") for odd in ("", "/", "//evil.example", "/a b", "http://evil", "/a?b")),
+    ],
+)
+async def test_behind_a_prefix(client: Client, given: str, expected: str) -> None:
+    """A prefix that a proxy took off the path is in the job's address again; nothing odd is repeated."""
+    reply = await client.post("/api/preload/wake", headers={"X-Forwarded-Prefix": given, **BEARER})
+
+    assert (202, expected) == (reply.status, reply.headers["Location"])
+
+
 @pytest.mark.parametrize("command", ["reload", "release"])
 async def test_one_model(client: Client, door: OpenDoor, command: str) -> None:
     """Reload and release can be for one model."""
@@ -152,11 +167,11 @@ async def test_body_is_bounded(
 
 
 async def test_slow_body(client: Client, door: OpenDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that never comes is given up."""
+    """A body that never comes is given up: 408."""
     monkeypatch.setattr("comfy_preload.api.routes.BODY_TIMEOUT", 0.1)
     answered = await send(client, HEAD + b"Content-Length: 10\r\n\r\n{")
 
-    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert answered.startswith(b"HTTP/1.1 408 ")
     assert [] == door.jobs
 
 

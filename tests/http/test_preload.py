@@ -115,7 +115,8 @@ async def test_host(serve: Serve) -> None:
     """The host's facts are told as soon as they are known."""
     client = await serve(snapshot())
 
-    expected = {"comfyui": "0.3.75", "python": "3.11.7", "torch": "2.14.1", "device": "cuda:0 A100"}
+    versions = {"comfyui": "0.3.75", "python": "3.11.7", "torch": "2.14.1", "plugin": "0.1.0"}
+    expected = {**versions, "device": "cuda:0 A100"}
     assert expected == (await (await client.get("/preload")).json())["host"]
 
 

@@ -72,6 +72,12 @@ def test_other_forms(start: Start, line: str) -> None:
     assert say(start(), f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\n", "\n\r\n"])
+def test_bare_line_feeds(start: Start, end: str) -> None:
+    """Lines may end in LF alone (RFC 9112, 2.2): answered, not waited for."""
+    assert say(start(), f"GET /ready HTTP/1.1\nHost: a{end}".encode()).startswith(b"HTTP/1.1 200 ")
+
+
 def test_slow_client(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends a byte now and then is cut off after a while, all the same."""
     monkeypatch.setattr(probe, "CONNECTION_TIMEOUT", 0.3)

@@ -6,8 +6,10 @@ Real ComfyUIs: test_gateway_fleet.py.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from comfy_preload.registry.fleet import Fleet
 from tests.registry.replicas import held, replica
 from tests.support import nginx, prompts
 from tests.support.reply import Reply, ask
+
+BEARER = "Bearer s3cret"
 
 
 class Replica(ThreadingHTTPServer):
@@ -55,7 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         fleet: Fleet = self.replica.fleet["now"]
-        if url.path == "/preload/locate":
+        if fleet.guarded and url.path.startswith("/preload/") and self.headers["Authorization"] != BEARER:
+            self._say({"error": {"code": "fleet_refused"}}, 401)
+        elif url.path == "/preload/locate":
             self._say(fleet.locate([{name} for name in parse_qs(url.query)["model"]]))
         elif url.path == "/preload/replicas":
             self._say(fleet.listing())
@@ -310,6 +316,23 @@ def test_strange_addresses(gateway: str, replicas: list[Replica]) -> None:
     shared = replicas[0].fleet
     shared["now"] = Fleet(own=replica("a", held("tiny"), held("clip_l"), address=f"{replicas[1].url}/evil"))
     assert 503 == post(gateway, prompts.image()).status
+
+
+def test_guarded_fleet(replicas: list[Replica], tmp_path: Path) -> None:
+    """With `registry.access: token` the gateway sends the token of its file; a new one counts at once."""
+    shared = replicas[0].fleet
+    shared["now"] = replace(shared["now"], guarded=True)
+    token = tmp_path / "token"
+    servers = "".join(f"server {one.url.removeprefix('http://')};" for one in replicas)
+    settings = re.sub(r"(    server .*\n)+", servers, nginx.EXAMPLE.read_text(encoding="utf-8"))
+    settings = settings.replace('token_file { default ""', f"token_file {{ default {token}")
+    with nginx.gateway(tmp_path, (), settings=settings) as url:
+        for text, status in (("", 503), ("wrong\n", 503), ("s3cret\n", 200)):
+            token.write_text(text, encoding="utf-8")
+            reply = post(url, prompts.image(), Authorization=BEARER)
+            assert status == reply.status, "the client's own header counts for nothing"
+    log = (tmp_path / "error.log").read_text(encoding="utf-8")
+    assert "/_preload/replicas is 401: the token is missing" in log
 
 
 def test_the_charts_settings(replicas: list[Replica], tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from comfy_preload.registry.address import address_of
 def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the file says is what is used, early and late."""
     monkeypatch.setenv("SECRET", "hunter2")
-    text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p}"
+    text = "registry: {redis: 'rediss://:${SECRET}@h:1/2', advertise: 'http://[::1]:8188/', id: a, prefix: p,"
+    text += "access: token}"
     document = parse(text)
     settings, early = validate(document), address_of(document.data["registry"])
     late = settings.options.registry
@@ -23,7 +24,18 @@ def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("rediss://:hunter2@h:1/2", "a", "p") == (early.redis, early.id, early.prefix)
     assert ("rediss://:hunter2@h:1/2", "a", "p") == (late.redis, late.id, late.prefix)
     assert "http://[::1]:8188" == early.advertise
+    assert (True, "token") == (early.guarded, late.access)
     assert "hunter2" not in repr((early, settings))
+
+
+def test_usual_access() -> None:
+    """The fleet is open unless the settings say so; a word that is unknown opens nothing."""
+    usual = {"redis": "redis://h", "advertise": "http://h:1"}
+    found = address_of(usual)
+
+    assert found is not None
+    assert not found.guarded
+    assert address_of({**usual, "access": "tokn"}) is None
 
 
 def test_usual_id() -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.redis
 NAME = '模型 "XL" it\'s + 100 %'
 TINY = (
     f"models:\n  - {{unet: tiny.safetensors, name: {json.dumps(NAME)}}}\n  - {{clip: clip_l.safetensors, "
-    "type: sd3}}\n"
+    "type: sd3}\n"
 )
 OTHER = "models:\n  - unet: other.safetensors\n  - {clip: clip_l.safetensors, type: sd3}\n"
 PASSWORD = "hunter2"  # noqa: S105 — of a server that lives for this test

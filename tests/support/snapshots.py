@@ -89,7 +89,7 @@ def snapshot(
         "since": SINCE,
         "progress": DONE,
         "misses": {"VAELoader": 3},
-        "host": HostFacts("0.3.75", "3.11.7", "2.14.1", "cuda:0 A100"),
+        "host": HostFacts("0.3.75", "3.11.7", "2.14.1", "cuda:0 A100", "0.1.0"),
     }
     return Snapshot(status=status, models=models, problems=problems, **{**usual, **fields})
 

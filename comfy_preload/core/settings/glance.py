@@ -23,6 +23,7 @@ ADVERTISED_URL = re.compile(r"https?://[^\s/?#@\"'<>]{1,255}(/[^\s?#\"'<>]{0,200
 """Without user and password, because every replica can read it."""
 REGISTRY_ID = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,100}")
 REGISTRY_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+REGISTRY_ACCESS = ("open", "token")
 DEFAULT_PREFIX = "comfy-preload"
 PASSIVE_KEYS = frozenset(
     {

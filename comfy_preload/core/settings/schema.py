@@ -103,6 +103,8 @@ class RegistryOptions(_Base):
     """Name of this replica. Default: the machine's name and the advertised port."""
     prefix: str = Field(default=DEFAULT_PREFIX, pattern=f"^{REGISTRY_PREFIX.pattern}$")
     """Prefix of the keys in Redis: one for each fleet."""
+    access: Literal["open", "token"] = "open"
+    """Who may ask for the fleet. open: anyone who reaches a port. token: only with the commands' token."""
 
 
 class Options(_Base):

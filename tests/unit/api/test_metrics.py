@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from comfy_preload.api import metrics
@@ -37,7 +38,7 @@ Labels = tuple[tuple[str, str], ...]
 def scrape(now: Snapshot) -> dict[tuple[str, Labels], float]:
     """Every sample by its name and its labels."""
     found: dict[tuple[str, Labels], float] = {}
-    for family in text_string_to_metric_families(metrics.render(now).decode()):
+    for family in text_string_to_metric_families(metrics.render(now).text.decode()):
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in found, "a series stands twice"
@@ -182,7 +183,29 @@ def test_own_registry() -> None:
 @pytest.mark.parametrize("now", [full(), snapshot(Status.READY, model())], ids=["full", "ready"])
 def test_promtool(now: Snapshot) -> None:
     """Prometheus's own checker has nothing to say about names, types, units and help."""
-    assert (0, "") == promtool("check", "metrics", stdin=metrics.render(now))
+    assert (0, "") == promtool("check", "metrics", stdin=metrics.render(now).text)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("*/*", "text/plain; version=0.0.4"),
+        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "text/plain; version=0.0.4"),
+        (
+            "application/openmetrics-text;version=1.0.0,*/*;q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+    ],
+)
+def test_format(accept: str, kind: str) -> None:
+    """What the request asks for. OpenMetrics' own parser, which is strict, reads the same samples."""
+    given = answers.answer("/preload/metrics", "", full(), None, answers.Headers(accept=accept))
+    parse = strict_families if "openmetrics" in kind else text_string_to_metric_families
+    found = {(s.name, tuple(sorted(s.labels.items()))) for f in parse(given.body.decode()) for s in f.samples}
+
+    assert f"{kind}; charset=utf-8" == given.headers["Content-Type"]
+    assert scrape(full()).keys() == found
 
 
 CHILD = """

@@ -31,7 +31,7 @@ def known() -> dict[str, set[str]]:
     """Every metric there is, with its labels."""
     samples = [
         s
-        for family in text_string_to_metric_families(metrics.render(full(), connected=True).decode())
+        for family in text_string_to_metric_families(metrics.render(full(), connected=True).text.decode())
         for s in family.samples
     ]
     return {sample.name: {*sample.labels, *BY_PROMETHEUS} for sample in samples}

@@ -155,6 +155,9 @@ comfy-preload/pool: {{ .pool | quote }}
   {{- fail (printf "%sgateway.enabled needs the registry: redis.enabled true, or preload.registry with a Redis of yours" $where) }}
 {{- end }}
 {{- with $v.preload.registry }}
+  {{- if and (eq (toString .access) "token") (not $root.Values.token) (not $root.Values.existingSecret) }}
+    {{- fail (printf "%spreload.registry.access is token, and there is none: set token or existingSecret" $where) }}
+  {{- end }}
   {{- if and $root.Values.networkPolicy.enabled (not $root.Values.redis.enabled) (not $root.Values.networkPolicy.egress) }}
     {{- fail (printf "%spreload.registry: the NetworkPolicy lets nothing but DNS out, so Redis would be out of reach; add it to networkPolicy.egress" $where) }}
   {{- end }}

@@ -6,6 +6,8 @@
 // - A prompt is delivered once. It goes to another replica only if no connection was made, or if the replica refused it (503).
 // - Results of a replica that is gone are 410, not an empty answer of another one.
 
+import fs from 'fs';
+
 const ADDRESS = /^https?:\/\/(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$/;
 const ID = /^[A-Za-z0-9_.:\[\]-]{1,100}$/;
 // Of these a request without a replica, or with one that is gone, has no other place to go.
@@ -34,8 +36,25 @@ function models(prompt) {
     return found.filter(function (name, i) { return found.indexOf(name) === i; }).slice(0, 16);
 }
 
+// The header for `registry.access: token`; the file is read each time, so that a new token counts at once
+function authorization(r) {
+    const file = r.variables.gateway_token_file;
+    if (!file) {
+        return '';
+    }
+    try {
+        return 'Bearer ' + fs.readFileSync(file, 'utf8').trim();
+    } catch (error) {
+        r.error('gateway: ' + error.message);
+        return '';
+    }
+}
+
 async function ask(r, path, args) {
     const reply = await r.subrequest(path, {method: 'GET', args: args || ''});
+    if (reply.status !== 200) {
+        r.error('gateway: ' + path + ' is ' + reply.status + (reply.status === 401 ? ': the token is missing, or another one' : ''));
+    }
     return reply.status === 200 ? JSON.parse(reply.responseText).replicas : null;
 }
 
@@ -183,4 +202,4 @@ async function failed(r) {
     refuse(r, 502, 'replica_failed', 'the replica ended before its answer did');
 }
 
-export default {prompt, rest, failed, failed_prompt};
+export default {authorization, prompt, rest, failed, failed_prompt};
