@@ -105,7 +105,17 @@ ALL_ON: dict[str, Any] = {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}",
     ],
 }
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted(file.stem for file in (CHART / "examples").glob("*.yaml"))
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A part of SCHEMA, or what its $ref leads to."""
+    while "$ref" in schema:
+        path, schema = schema["$ref"], SCHEMA
+        for part in path.removeprefix("#/").split("/"):
+            schema = schema[part]
+    return schema
 
 
 def chart(values: Mapping[str, Any] | None = None, *files: Path, release: str = "demo") -> list[Manifest]:

@@ -221,6 +221,49 @@ def test_new_version(source: Path, target: Path) -> None:
     assert same(source, target)
 
 
+def days_ago(target: Path, name: str, days: float) -> Path:
+    """Make it look as if nobody had asked for a model since then; its mark."""
+    mark = target / ".verified" / name
+    then = time.time() - days * 86_400
+    os.utime(mark, (then, then))
+    return mark
+
+
+def test_prunes(source: Path, target: Path) -> None:
+    """With PRUNE_DAYS, what no list named for so long goes; what is listed, younger or another's stays."""
+    assert 0 == run(source, target)[0]
+    (target / "mine.bin").write_bytes(b"not from any list")
+    listed_, old, young, _ = NAMES
+    for name in (old, young):
+        (source / name).unlink()
+    listed(source)
+    days_ago(target, listed_, 31)
+    mark = days_ago(target, old, 31)
+    days_ago(target, young, 29)
+
+    assert 0 == run(source, target)[0], "without PRUNE_DAYS nothing goes"
+    assert (target / old).exists()
+    days_ago(target, listed_, 31)
+    code, said = run(source, target, PRUNE_DAYS="30")
+    assert (0, True) == (code, f"{old}: removed, nobody asked for it in 30 days" in said)
+    assert [True, False, True, True] == [(target / name).exists() for name in NAMES]
+    assert (target / "mine.bin").exists()
+    assert not mark.exists()
+    assert 1 == said.count("removed")
+
+    listed(source)
+    assert 0 == run(source, target, PRUNE_DAYS="30")[0], "and it can be listed again"
+
+
+@pytest.mark.parametrize("days", ["a week", "-1", "1.5"])
+def test_bad_prune_days(source: Path, target: Path, days: str) -> None:
+    """Nothing is copied and nothing removed on a guess."""
+    code, said = run(source, target, PRUNE_DAYS=days)
+
+    assert (1, True) == (code, f"PRUNE_DAYS is '{days}', not a number of days" in said)
+    assert [] == list(target.iterdir())
+
+
 def test_no_room(source: Path, small_disk: Path) -> None:
     """Told before anything is copied, with both figures."""
     code, said = run(source, small_disk)

@@ -22,12 +22,14 @@ import yaml
 
 from tests.deploy import dockerfile
 from tests.deploy.manifests import (
+    SCHEMA,
     Manifest,
     chart,
     containers,
     deployments,
     is_built_in,
     kustomized,
+    resolved,
     templates,
 )
 from tests.deploy.tools import ROOT, kubectl
@@ -248,8 +250,6 @@ def test_command(line: Line, files: Path) -> None:
 
 def test_values_in_the_text(files: Path) -> None:
     """Every chart value that docs/kubernetes.md names in its text is one."""
-    from tests.deploy.test_chart import SCHEMA, resolved
-
     assert list(files.iterdir())
     text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     roots = "|".join(SCHEMA["properties"].keys() - {"preload"})  # its keys are those of settings.md

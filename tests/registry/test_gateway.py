@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,15 +34,16 @@ class Replica(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, name: str, fleet: dict[str, Any]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, name: str, fleet: dict[str, Any], host: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, 0), _Handler)
         self.name = name
         self.fleet = fleet
         self.delivered: list[int] = []
         """Bytes of each body of POST that arrived."""
         self.fault = ""
         """503: refuses prompts; hang-up: closes the connection when it has the prompt."""
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def die(self) -> None:
@@ -316,6 +318,21 @@ def test_strange_addresses(gateway: str, replicas: list[Replica]) -> None:
     shared = replicas[0].fleet
     shared["now"] = Fleet(own=replica("a", held("tiny"), held("clip_l"), address=f"{replicas[1].url}/evil"))
     assert 503 == post(gateway, prompts.image()).status
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6(gateway: str, replicas: list[Replica]) -> None:
+    """Clients come by IPv6, and a replica has an IPv6 address; its cookie and its id lead back to it."""
+    six = Replica("six", replicas[0].fleet, "::1")
+    try:
+        replicas[0].fleet["now"] = fleet(*(one.url for one in (replicas[0], six, replicas[2])))
+        by_six = gateway.replace("127.0.0.1", "[::1]")
+        assert ("six", "b") == send(by_six, prompts.image())
+        back = ask(f"{by_six}/history/1", headers={"X-Replica": "b"})
+        assert (200, "six") == (back.status, back.json["from"])
+    finally:
+        six.shutdown()
+        six.server_close()
 
 
 def test_guarded_fleet(replicas: list[Replica], tmp_path: Path) -> None:

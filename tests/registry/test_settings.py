@@ -28,6 +28,26 @@ def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr((early, settings))
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("http://fd00::12:8188", "http://[fd00::12]:8188"),
+        ("http://::1:8188/", "http://[::1]:8188"),
+        ("http://[fd00::12]:8188", "http://[fd00::12]:8188"),
+        ("http://10.0.0.1:8188", "http://10.0.0.1:8188"),
+        ("http://gpu-1:8188", "http://gpu-1:8188"),
+    ],
+)
+def test_ipv6(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    """`http://${POD_IP}:8188` has no brackets in an IPv6 cluster; the fleet is told an address with them."""
+    monkeypatch.setenv("WHERE", given)
+    document = parse("registry: {redis: 'redis://h', advertise: '${WHERE}'}")
+    found = address_of(document.data["registry"])
+
+    assert () == validate(document).problems
+    assert expected == (found and found.advertise)
+
+
 def test_usual_access() -> None:
     """The fleet is open unless the settings say so; a word that is unknown opens nothing."""
     usual = {"redis": "redis://h", "advertise": "http://h:1"}
