@@ -131,6 +131,8 @@ class Residency:
     prompt: Callable[[], str] = str
     """Returns the id of the user's prompt that runs in this thread, or an empty text."""
     _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
+    _asked: float = 0.0
+    """When a loader last had to run."""
 
     def reset(self, slots: Iterable[Slot]) -> None:
         """Adopt the slots of a new plan."""
@@ -196,8 +198,9 @@ class Residency:
             self._note_miss(spec, arguments, slot, stamp)
         if slot and slot.loaded:
             slot.release()  # its file was replaced: the old weights must not stay beside the new ones
+        self._asked = time.perf_counter()
         if slot:
-            slot.opened = (time.perf_counter(), stamp or ())
+            slot.opened = (self._asked, stamp or ())
         return None
 
     def finish(
@@ -279,7 +282,7 @@ class Residency:
         same = [
             slot
             for slot in self.slots
-            if slot.loaded
+            if slot.stage in (Stage.LOADED, Stage.RELEASED, Stage.FAILED)
             and slot.call.target
             and slot.call.target.spec.class_id == spec.class_id
             and set(slot.call.paths) == paths
@@ -289,8 +292,7 @@ class Residency:
         slot = min(same, key=lambda one: one.used)
         self._by_key = {k: one for k, one in self._by_key.items() if one is not slot} | {key: slot}
         slot.key = key
-        seconds = slot.loaded.seconds if slot.loaded else 0.0  # most often the pack had it already
-        slot.opened = (time.perf_counter() - seconds, file_stamp(paths) or ())
+        slot.opened = (self._asked, file_stamp(paths) or ())
         return slot
 
 

@@ -121,6 +121,10 @@ def test_other_arguments_of_a_class_that_sees_the_graph(
     assert moved == (("other",) if sees_graph else None)
     assert stand.residency.recall(spec, inputs, "") == (None if sees_graph else MODEL)
 
+    stand.slot.release()
+    stand.residency.keep(spec, {**inputs, "text": "y"}, "", ("later",))
+    assert (Stage.LOADED if sees_graph else Stage.RELEASED) is stand.slot.stage
+
 
 def test_other_class(stand: Stand) -> None:
     """Another class that happens to take the same inputs is another call."""
