@@ -100,7 +100,11 @@ def _verdict(model: str) -> tuple[bool, str, str]:
 
 def _details(now: Snapshot) -> str:
     lines = [f"preload.yaml: {p.text}" for p in now.problems]
-    lines += [f"{name}: {p.text}" for name, problems in now.failing().items() for p in problems]
+    lines += [
+        f"{name}: {p.text}"
+        for name, problems in {**now.failing(), **now.degraded()}.items()
+        for p in problems
+    ]
     lines += [f"{item.name}: released" for item in now.models if item.state.value == "released"]
     if now.fault:
         lines.append(now.fault.text)

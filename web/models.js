@@ -110,5 +110,6 @@ function figures(model) {
   );
   const parts = [model.loader, ...took, say("hits", { n: model.hits })];
   if (model.evictions) parts.push(say("evictions", { n: model.evictions }));
+  if (model.warm_for.length) parts.push(say("warmFor", { shapes: model.warm_for.join("; ") }));
   return parts.join(" · ");
 }

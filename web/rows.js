@@ -38,7 +38,7 @@ export function plainRow(facts) {
 export function warmupFacts(item) {
   const fine = [
     item.seconds === null ? "" : seconds(item.seconds),
-    ...item.shapes,
+    ...item.profiles.map(profileFacts),
     item.required ? "" : say("optional"),
   ];
   return {
@@ -48,6 +48,15 @@ export function warmupFacts(item) {
     fine: fine.filter(Boolean).join(" · "),
     error: item.error,
   };
+}
+
+/** A size, and what is not as usual about it: 512x512, batch 1 (degraded, 1.31). @param {import("./types.js").Profile} item */
+function profileFacts(item) {
+  const parts = [
+    ["degraded", "failed", "skipped"].includes(item.state) ? name("state", item.state) : "",
+    item.ratio === null ? "" : say("ratio", { n: item.ratio.toFixed(2) }),
+  ].filter(Boolean);
+  return parts.length ? `${item.shape} (${parts.join(", ")})` : item.shape;
 }
 
 /** @param {import("./types.js").Job} item */

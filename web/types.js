@@ -5,11 +5,13 @@
  *
  * @typedef {{
  *   name: string, kind: string, loader: string, required: boolean, state: string, device: string | null,
- *   bytes: number, bytes_on_device: number, hits: number, evictions: number, error: Problem | null,
+ *   bytes: number, bytes_on_device: number, hits: number, evictions: number, warm_for: string[], error: Problem | null,
  *   seconds: {read: number | null, load: number | null, move: number | null, warm: number | null},
  * }} Model
  *
- * @typedef {{name: string, required: boolean, state: string, seconds: number | null, shapes: string[], error: Problem | null}} WarmUp
+ * @typedef {{name: string, required: boolean, state: string, seconds: number | null, profiles: Profile[], error: Problem | null}} WarmUp
+ *
+ * @typedef {{shape: string, state: string, ratio: number | null}} Profile
  *
  * @typedef {{workflow: string, node: string, loader: string, code: string, message: string, hint: string, line: number | null}} NotPreloaded
  *

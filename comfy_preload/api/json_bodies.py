@@ -14,7 +14,8 @@ from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.evidence import PromptUse
 from comfy_preload.core.state.jobs import Job
-from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot, WarmUp
+from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot
+from comfy_preload.core.state.warm_up import WarmUp
 from comfy_preload.core.text import summary
 
 MAX_FAILING = 100
@@ -37,7 +38,7 @@ def ready(snapshot: Snapshot, *, verbose: bool = False, stages: bool = False) ->
     if verbose:
         models["items"] = [row(model) for model in snapshot.models]
     failing = {FILE_NAME: snapshot.problems} if snapshot.problems else {}
-    failing |= snapshot.failing()
+    failing |= snapshot.failing() | snapshot.degraded()
     progress = snapshot.progress
     fault = snapshot.fault or snapshot.unresponsive
     return {
@@ -145,6 +146,17 @@ def _warmup(item: WarmUp) -> dict[str, Any]:
         "state": item.state.value,
         "seconds": _rounded(item.seconds),
         "shapes": list(item.shapes),
+        "profiles": [
+            {
+                "shape": one.shape,
+                "state": one.state.value,
+                "seconds": _rounded(one.seconds),
+                "first": _rounded(one.first),
+                "steady": _rounded(one.steady),
+                "ratio": _rounded(one.ratio),
+            }
+            for one in item.profiles
+        ],
         "dtypes": list(item.dtypes),
         "error": _error(item.problems) if item.problems else None,
         "notes": [_error((note,)) for note in item.notes],
@@ -209,6 +221,7 @@ def row(item: Model) -> dict[str, Any]:
             "median": _rounded(item.served.median),
         },
         "last_miss": item.last_miss,
+        "warm_for": list(item.warm_for),
         "error": _error(item.problems) if item.problems else None,
     }
 

@@ -17,8 +17,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from comfy_preload.core.state.jobs import JobState
-from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status, WarmUpState
+from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status
 from comfy_preload.core.state.startup import StartStage
+from comfy_preload.core.state.warm_up import WarmUpState
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -89,9 +90,8 @@ class SnapshotCollector(Collector):
         labels = ("comfyui", "python", "torch", "device", "plugin")
         yield _labelled("info", "Versions and device.", labels, facts)
         faults = [fault] if (fault := now.fault or now.unresponsive) else []
-        codes = Counter(
-            p.code for p in (*now.problems, *faults, *(p for ps in now.failing().values() for p in ps))
-        )
+        rows = [*now.failing().values(), *now.degraded().values()]
+        codes = Counter(p.code for p in (*now.problems, *faults, *(p for ps in rows for p in ps)))
         yield _labelled(
             "errors",
             "Number of current problems, by code.",
@@ -184,6 +184,15 @@ class SnapshotCollector(Collector):
         )
         took = [((w.name,), w.seconds) for w in warmups[:MAX_SERIES] if w.seconds is not None]
         yield _labelled("warmup_seconds", "Duration of the warm-up.", ("warmup",), took)
+        ratios = [
+            ((w.name, one.shape), one.ratio) for w in warmups for one in w.profiles if one.ratio is not None
+        ]
+        yield _labelled(
+            "warmup_ratio",
+            "First ÷ steady after the warm-up, where `verify` measured it.",
+            ("warmup", "shape"),
+            ratios[:MAX_SERIES],
+        )
 
     def _residency(self) -> Metric:
         """For gateways that route a request to its model; the counterpart of `vllm:lora_requests_info`."""

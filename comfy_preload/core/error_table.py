@@ -413,9 +413,32 @@ WARM_UP = Section(
         ),
         "warmup_too_long": ErrorKind(
             "A run of a warm-up took longer than its `limit` and was interrupted.",
-            "the warm-up of {workflow} was interrupted after {found} s; at most {expected} s are allowed",
+            "the warm-up of {workflow} ({shape}) was interrupted after {found} s; at most {expected} s are "
+            "allowed",
             "Raise 'limit', or set fewer steps with 'overrides' and smaller sizes with 'shapes'.",
-            {"workflow": "portrait.json", "found": 300, "expected": 300},
+            {"workflow": "portrait.json", "shape": "1024x1024, batch 1", "found": 300, "expected": 300},
+        ),
+        "warmup_left_out": ErrorKind(
+            "The `budget` of a warm-up did not suffice for all shapes, or an earlier warm-up does not end.",
+            "the warm-up of {workflow} has {what}: {shapes}; {reason}",
+            "Raise 'budget', list fewer 'shapes', the most important first, or set fewer steps with "
+            "'overrides'.",
+            {
+                "workflow": "portrait.json",
+                "what": "left out",
+                "shapes": "832x1216, batch 1",
+                "reason": "its budget of 60 s was used up",
+            },
+            "It is a note: the warm-up is warm for the other shapes. Without any other it is `degraded`.",
+        ),
+        "warmup_unsteady": ErrorKind(
+            "`verify` found that the first prompt after a warm-up takes longer than the one after it.",
+            "after the warm-up of {workflow} ({shape}) the first prompt took {found} times as long as the "
+            "next; at most {expected} are expected",
+            "Something is still prepared at the first prompt, or another program took the processor "
+            "meanwhile: compare several starts. The command 'reload' measures again.",
+            {"workflow": "portrait.json", "shape": "1024x1024, batch 1", "found": "1.31", "expected": "1.05"},
+            "The status is `degraded`, and /ready is 200.",
         ),
         "warmup_failed": ErrorKind(
             "The warm-up run of a workflow did not complete.",

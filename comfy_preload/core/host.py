@@ -103,6 +103,8 @@ class Failed:
     """The exception's class, with its module."""
     overtime: bool = False
     """It was interrupted because it took too long."""
+    stuck: bool = False
+    """And it does not end all the same: what is queued behind it waits."""
     missing: str = ""
     """A file that a user would upload and that is not there; `reason` is its kind."""
 
@@ -245,12 +247,23 @@ class Host(Loaders, Protocol):
 
     # on the event loop
     async def run(
-        self, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
-    ) -> Failed | None:
-        """Run an API-format prompt to its end, before those that wait. Returns what went wrong.
+        self,
+        prompt: Mapping[str, Any],
+        limit: float,
+        workflow: Mapping[str, Any] | None = None,
+        *,
+        fresh: bool = False,
+    ) -> Failed | float:
+        """Run an API-format prompt to its end, before those that wait.
 
-        `limit`: seconds that it may run. `workflow`: the same in the editor's format, for nodes that look
-        into it.
+        Args:
+            prompt: The prompt.
+            limit: Seconds that it may run.
+            workflow: The same in the editor's format, for nodes that look into it.
+            fresh: Empty ComfyUI's cache first, so that every node runs. Models stay where they are.
+
+        Returns:
+            The seconds that it ran, as ComfyUI notes them, or what went wrong.
         """
         ...
 

@@ -73,8 +73,15 @@ class ComfyHost:
         return queue.submit(self._server, job, front=front)
 
     async def run(
-        self, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
-    ) -> Failed | None:
+        self,
+        prompt: Mapping[str, Any],
+        limit: float,
+        workflow: Mapping[str, Any] | None = None,
+        *,
+        fresh: bool = False,
+    ) -> Failed | float:
+        if fresh:
+            await queue.emptied(self._server)
         return await prompts.run(self._server, prompt, limit, workflow)
 
     def news(self) -> tuple[tuple[Failed, ...], tuple[Finished, ...]]:

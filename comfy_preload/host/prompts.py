@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -51,10 +51,11 @@ class SinkNode:
 
 async def run(
     server: Any, prompt: Mapping[str, Any], limit: float, workflow: Mapping[str, Any] | None = None
-) -> Failed | None:
+) -> Failed | float:
     """Run an API-format prompt before those that wait, and leave no trace in the history. On the event loop.
 
-    Returns what went wrong, or None. It is validated as `POST /prompt` does, but no part of it may be wrong.
+    Returns the seconds that it ran, or what went wrong. It is validated as `POST /prompt` does, but no part
+    of it may be wrong.
     After `limit` seconds of running it is interrupted. Files that it shows, such as previews, are removed.
     `workflow`: the same in the editor's format, if there is one.
     """
@@ -80,7 +81,7 @@ async def run(
     stand_ins.remove_shown(entry.get("outputs"), began)
     status = entry.get("status") or {}
     if status.get("status_str") == "success":
-        return None
+        return _seconds(status.get("messages") or ())
     return next(_errors(status), Failed("", "", "it did not complete"))
 
 
@@ -117,7 +118,8 @@ async def _cut_off(server: Any, prompt_id: str) -> Failed:
         await asyncio.sleep(POLL)
     # its entry is made only when its last node has returned, which may be long after
     asyncio.get_running_loop().create_task(queue.forget(server, prompt_id))
-    return Failed("", "", "it took too long", overtime=True)
+    stuck = queue.has(server, prompt_id)
+    return Failed("", "", "it took too long", overtime=True, stuck=stuck)
 
 
 def _refused(error: Any, node_errors: Any) -> Failed:
@@ -141,6 +143,17 @@ def _errors(status: Mapping[str, Any]) -> Iterator[Failed]:
             )
         elif event == "execution_interrupted":
             yield Failed(str(data.get("node_id", "")), str(data.get("node_type", "")), INTERRUPTED)
+
+
+def _times(messages: Sequence[tuple[str, Mapping[str, Any]]]) -> list[int]:
+    """Return when each message was made, in milliseconds (`PromptExecutor.add_message`, execution.py)."""
+    return [data["timestamp"] for _, data in messages if "timestamp" in data]
+
+
+def _seconds(messages: Sequence[tuple[str, Mapping[str, Any]]]) -> float:
+    """Return for how long a prompt ran, from `execution_start` to how it ended; 0 without times."""
+    times = _times(messages)
+    return max(0.0, (times[-1] - times[0]) / 1000) if times else 0.0
 
 
 class History:
@@ -186,15 +199,14 @@ def _is_ours(graph: Mapping[str, Any]) -> bool:
 def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
     """Return how long a user's prompt took; None for one of ours, or one without times.
 
-    The worker notes `execution_start` and how it ended in milliseconds (`PromptExecutor.add_message`,
-    execution.py), and `POST /prompt` when it came (`create_time`, server.py; 0.3.67 and later).
+    `POST /prompt` notes when it came (`create_time`, server.py; 0.3.67 and later).
     """
     prompt: tuple[Any, ...] = tuple(entry.get("prompt") or (0, "", {}, {}))
     graph = prompt[2]
     if _is_ours(graph):
         return None
     messages = (entry.get("status") or {}).get("messages") or ()
-    times = [data["timestamp"] for _, data in messages if "timestamp" in data]
+    times = _times(messages)
     if not times:
         return None
     created = prompt[3].get("create_time")
@@ -208,7 +220,7 @@ def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
     ]
     return Finished(
         id=prompt_id,
-        ran=max(0.0, (times[-1] - times[0]) / 1000),
+        ran=_seconds(messages),
         waited=waited,
         worked=(entry.get("status") or {}).get("status_str") == "success",
         cached=tuple((str(node.get("class_type", "")), node.get("inputs") or {}) for node in cached),

@@ -178,6 +178,16 @@ def empty_cache(server: Any) -> None:
     server.prompt_queue.set_flag("free_memory", data=True)
 
 
+async def emptied(server: Any) -> None:
+    """Empty the executor's cache, and wait until the worker does it: before it takes the next prompt.
+
+    Setting a flag wakes a worker that waits (`PromptQueue.set_flag`, execution.py 0.3.75 and 0.33.0).
+    """
+    empty_cache(server)
+    while "free_memory" in server.prompt_queue.flags:  # noqa: ASYNC110 — the worker is a thread
+        await asyncio.sleep(0.01)
+
+
 async def forget(server: Any, prompt_id: str) -> None:
     """Take a prompt of ours out of the history, where users look for their images.
 

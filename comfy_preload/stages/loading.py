@@ -233,13 +233,14 @@ class Loading:
     def report(self) -> None:
         """Log a summary."""
         snapshot = self._readiness.snapshot()
-        failing = snapshot.failing()
+        failing, slow = snapshot.failing(), snapshot.degraded()
         models = [m.name for m in snapshot.models if m.name in failing]
         warm_ups = [w.name for w in snapshot.warmups if w.name in failing]
         parts = [
             f"{counted(sum(m.state.loaded for m in snapshot.models), 'model')} loaded",
             f"{len(models)} failed ({listed(models)})" if models else "0 failed",
             *([f"{counted(len(warm_ups), 'workflow')} failed ({listed(warm_ups)})"] if warm_ups else []),
+            *([f"{counted(len(slow), 'warm-up')} degraded ({listed(slow)})"] if slow else []),
         ]
         level = logging.INFO if snapshot.status is Status.READY else logging.ERROR
         log.log(level, "%s: %s, %.2f s", snapshot.status.value, ", ".join(parts), snapshot.progress.seconds)

@@ -5,19 +5,17 @@ Runs on the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from comfy_preload.core.host import Host
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
-from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
 from comfy_preload.core.state.snapshot import FreeMemory
 from comfy_preload.core.state.tally import Tally
+from comfy_preload.stages.planned_calls import planned_calls
 
 INTERVAL = 2.0
 """Seconds between checks."""
@@ -42,7 +40,7 @@ class Watchdog:
             self._readiness.blame(failed.error, failed.reason)
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
-            cached = self._planned(one.cached)
+            cached = list(planned_calls(self._host, self._residency, one.cached))
             self._residency.finish(one.id, cached, one.ran, one.waited, worked=one.worked)
         self._readiness.look()
         self.look_at_memory()
@@ -65,16 +63,3 @@ class Watchdog:
         with suppress(Exception):  # of a device that has failed
             device = self._host.free_device_memory() or None
         self._readiness.free = FreeMemory(memory.available(), device)
-
-    def _planned(
-        self, nodes: Iterable[tuple[str, Mapping[str, Any]]]
-    ) -> list[tuple[LoaderSpec, Mapping[str, Any]]]:
-        """Return the calls of those nodes whose class the plan calls too, with the defaults applied."""
-        targets = [slot.call.target for slot in self._residency.slots]
-        specs = {target.spec.name: target.spec for target in targets if target}
-        planned: list[tuple[LoaderSpec, Mapping[str, Any]]] = []
-        for name, inputs in nodes:
-            if spec := specs.get(name):
-                with suppress(TypeError):  # inputs that the node does not take
-                    planned.append((spec, self._host.arguments(spec, inputs)))
-        return planned

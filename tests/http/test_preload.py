@@ -8,9 +8,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_preload.core.errors import failure
-from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status, WarmUpState
+from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
+from comfy_preload.core.state.warm_up import WarmUpState
 from tests.http.conftest import HALF, STATES, Serve, application
-from tests.support.snapshots import BROKEN, OpenDoor, full, job, model, snapshot, warm_up
+from tests.support.snapshots import BROKEN, UNSTEADY, OpenDoor, full, job, model, snapshot, warm_up
 
 READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 
@@ -71,10 +72,12 @@ async def test_everything(serve: Serve) -> None:
         (row["name"], row["state"], row["seconds"], row["error"] and row["error"]["code"])
         for row in body["warmups"]
     ]
-    assert (["512x512, batch 1, 1 step"], ["float16"]) == (
+    assert (["512x512, batch 1"], ["float16"]) == (
         body["warmups"][0]["shapes"],
         body["warmups"][0]["dtypes"],
     )
+    profile = {"seconds": 4.5, "first": 1.02, "steady": 1.0, "ratio": 1.02}
+    assert [{"shape": "512x512, batch 1", "state": "warm", **profile}] == body["warmups"][0]["profiles"]
     (left,) = body["not_preloaded"]
     assert ("w.json", "12:3", "LoraLoader") == (left["workflow"], left["node"], left["loader"])
     assert 1 == body["models"]["not_preloaded"]
@@ -100,6 +103,16 @@ async def test_failed_warm_up(serve: Serve) -> None:
     ).json()
 
     assert "file_empty" == body["failing"]["portrait"]["code"]
+
+
+async def test_degraded_warm_up(serve: Serve) -> None:
+    """A warm-up after which the first prompt is slow is named with its figure, and serves."""
+    slow = warm_up("portrait", WarmUpState.DEGRADED, problems=(UNSTEADY,))
+    reply = await (await serve(snapshot(Status.DEGRADED, model(), warmups=(slow,)))).get("/ready")
+    body = await reply.json()
+
+    assert (200, "warmup_unsteady") == (reply.status, body["failing"]["portrait"]["code"])
+    assert "1.31 times" in body["failing"]["portrait"]["message"]
 
 
 async def test_workflow_without_a_warm_up(serve: Serve) -> None:

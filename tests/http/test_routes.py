@@ -18,7 +18,7 @@ from tests.support.snapshots import BROKEN, full, model, snapshot
 READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 ROW_KEYS = [
     *("name", "kind", "loader", "required", "state", "device", "bytes", "bytes_on_device", "seconds"),
-    *("hits", "evictions", "served", "last_miss", "error"),
+    *("hits", "evictions", "served", "last_miss", "warm_for", "error"),
 ]
 
 

@@ -21,11 +21,10 @@ from comfy_preload.core.state.snapshot import (
     Progress,
     Snapshot,
     Status,
-    WarmUp,
-    WarmUpState,
 )
 from comfy_preload.core.state.startup import Stages, StartStage
 from comfy_preload.core.state.tally import PROMPT_BUCKETS, Counted, Histogram
+from comfy_preload.core.state.warm_up import Profile, WarmUp, WarmUpState
 from tests.support.node_table import NodeTable
 
 SINCE = 1_795_379_974.9
@@ -33,6 +32,9 @@ SINCE = 1_795_379_974.9
 DONE = Progress(bytes=100, bytes_total=100, fraction=1.0, seconds=6.2, eta=0.0)
 BROKEN = problem("file_empty", line=3, file="a.safetensors")
 FAULT = problem("device_fault", reason="CUDA error: an illegal memory access was encountered")
+UNSTEADY = problem(
+    "warmup_unsteady", workflow="portrait", shape="512x512, batch 1", found="1.31", expected="1.05"
+)
 BLOCKED = problem("event_loop_blocked", found=12, expected=10)
 ENDED = problem("prompt_worker_ended")
 NOT_SERVED = {
@@ -69,7 +71,8 @@ def model(name: str = "sdxl", state: ModelState = ModelState.RESIDENT, **fields:
 
 def warm_up(name: str = "portrait", state: WarmUpState = WarmUpState.WARM, **fields: Any) -> WarmUp:
     """Return a warm-up; by default one that succeeded."""
-    usual: dict[str, Any] = {"seconds": 4.5, "shapes": ("512x512, batch 1, 1 step",), "dtypes": ("float16",)}
+    profile = Profile("512x512, batch 1", state, seconds=4.5, first=1.02, steady=1.0)
+    usual: dict[str, Any] = {"seconds": 4.5, "profiles": (profile,), "dtypes": ("float16",)}
     return WarmUp(name=name, state=state, **{**usual, **fields})
 
 
@@ -110,7 +113,7 @@ def full(status: Status = Status.FAILED) -> Snapshot:
     return snapshot(
         status,
         model("m", ModelState.FAILED, warm_seconds=4.5, read_seconds=0.5),
-        model("n", ModelState.WARM, warm_seconds=4.5, read_seconds=0.5),
+        model("n", ModelState.WARM, warm_seconds=4.5, read_seconds=0.5, warm_for=("512x512, batch 1",)),
         problems=(BROKEN,),
         prefetch=AHEAD,
         warmups=(warm_up(), failed),

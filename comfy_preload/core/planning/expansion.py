@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import WorkflowSource
-from comfy_preload.core.state.snapshot import NotPreloaded, WarmUp, WarmUpState
+from comfy_preload.core.state.snapshot import NotPreloaded
+from comfy_preload.core.state.warm_up import Profile, WarmUp, WarmUpState
 from comfy_preload.core.text import stem
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate
@@ -32,6 +34,10 @@ class Runs:
     prompts: tuple[warmup.Prompt, ...] = ()
     limit: float = 300
     """Seconds that one of them may take."""
+    budget: float = math.inf
+    """Seconds that all of them may take."""
+    verify: bool = False
+    """Measure afterwards whether the first prompt is as fast as the later ones."""
     editor: Mapping[str, Any] | None = None
     """The workflow as the editor saved it, for nodes that look into it (`extra_pnginfo`)."""
     partner_nodes: tuple[str, ...] = ()
@@ -97,10 +103,13 @@ def _runs(name: str, workflow: Workflow, source: WorkflowSource, types: NodeType
         return _failed(name, source, made.problems)
     for note in made.notes:
         log.warning("%s", note)
-    row = WarmUp(name, source.given.required, shapes=tuple(run.shape for run in made.runs), notes=made.notes)
+    profiles = tuple(Profile(run.shape) for run in made.runs)
+    given = source.given
+    row = WarmUp(name, given.required, profiles=profiles, notes=made.notes)
     prompts = tuple(run.prompt for run in made.runs)
     partners = warmup.partner_nodes(prompts[0], types)
-    return Runs(row, prompts, source.given.limit, workflow.editor, partners)
+    budget = math.inf if given.budget is None else given.budget
+    return Runs(row, prompts, given.limit, budget, given.verify, workflow.editor, partners)
 
 
 def _failed(name: str, source: WorkflowSource, problems: tuple[Problem, ...]) -> Runs:

@@ -258,6 +258,10 @@ class WorkflowEntry(_Base):
     """Sizes to warm up with, one run for each. Without any: one run at the workflow's own size."""
     limit: float = Field(default=300, gt=0, le=86_400)
     """Seconds that one run of the warm-up may take. Then it is interrupted and reported."""
+    budget: float | None = Field(default=None, gt=0, le=86_400)
+    """Seconds that all runs of the warm-up may take. Shapes for which it does not suffice are left out."""
+    verify: bool = False
+    """Run each shape twice more and report first ÷ steady: above 1.05 the warm-up is 'degraded'."""
     required: bool = True
     """false: if a model or the warm-up fails, the status is 'degraded', not 'failed'."""
     device: Literal["gpu", "ram"] = "gpu"

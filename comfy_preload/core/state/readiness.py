@@ -27,11 +27,10 @@ from comfy_preload.core.state.snapshot import (
     Progress,
     Snapshot,
     Status,
-    WarmUp,
-    WarmUpState,
     judge,
 )
 from comfy_preload.core.state.startup import StartStage, Startup
+from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 from comfy_preload.core.text import without_paths
 
 
@@ -84,6 +83,7 @@ class Readiness:
         """Permanent: set by SIGTERM."""
         self._facts: HostFacts | None = None
         self._warmups: tuple[WarmUp, ...] = ()
+        self._warmups_left: float | None = None
         self._left: tuple[NotPreloaded, ...] = ()
         self._jobs = Jobs()
         self._began = self._ended = 0.0
@@ -154,9 +154,10 @@ class Readiness:
         """Report not ready from now on."""
         self._draining = True
 
-    def show(self, warmups: tuple[WarmUp, ...]) -> None:
-        """Set the warm-ups to report."""
+    def show(self, warmups: tuple[WarmUp, ...], left: float | None = None) -> None:
+        """Set the warm-ups to report. `left`: estimated seconds until the last has run; None: unknown."""
         self._warmups = warmups
+        self._warmups_left = left
 
     def accept(self, job: Job) -> None:
         """Add a job to report. Call it on the event loop."""
@@ -230,12 +231,14 @@ class Readiness:
     def _left_of_start(self, progress: Progress) -> float | None:
         """Estimate the seconds until the start is over; None while nothing is known to judge it by.
 
-        How long imports and warm-ups take is not known before they have run.
+        How long imports take, and warm-ups before one of them has run, is not known.
         """
-        if self._phase is not Phase.LOADING:
-            return 0.0 if self._phase in (Phase.SETTLED, Phase.SLEEPING) else None
-        warm_up = any(one.state is WarmUpState.PENDING for one in self._warmups)
-        return None if warm_up else progress.eta
+        if self._phase is Phase.LOADING:
+            warm_up = any(one.state is WarmUpState.PENDING for one in self._warmups)
+            return None if warm_up else progress.eta
+        if self._phase is Phase.WARMING and self._warmups_left is not None:
+            return round(self._warmups_left, 1)
+        return 0.0 if self._phase in (Phase.SETTLED, Phase.SLEEPING) else None
 
     def _row(self, slot: Slot) -> Model:
         loaded, call = slot.loaded, slot.call
@@ -255,7 +258,13 @@ class Readiness:
             served=slot.served,
             last_miss=slot.last_miss,
             problems=problems,
+            warm_for=self._warm_for(call.name) if state is ModelState.WARM else (),
         )
+
+    def _warm_for(self, name: str) -> tuple[str, ...]:
+        """Return the sizes of the warm-ups that used this model and were not found too slow."""
+        profiles = [one for warm_up in self._warmups if name in warm_up.models for one in warm_up.profiles]
+        return tuple(dict.fromkeys(one.shape for one in profiles if one.state is WarmUpState.WARM))
 
     def _state(self, slot: Slot, at: Placement) -> tuple[ModelState, tuple[Problem, ...]]:
         if slot.stage is Stage.FAILED:

@@ -14,6 +14,7 @@ from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.startup import Stages
 from comfy_preload.core.state.tally import Counted
+from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 
 
 class Phase(str, Enum):
@@ -90,6 +91,8 @@ class Model:
     problems: tuple[Problem, ...]
     served: Served = NOT_SERVED
     last_miss: str | None = None
+    warm_for: tuple[str, ...] = ()
+    """The sizes for which it is warm."""
 
     @property
     def name(self) -> str:
@@ -102,33 +105,6 @@ class Model:
     @property
     def bytes_on_device(self) -> int:
         return sum(self.by_device.values())
-
-
-class WarmUpState(str, Enum):
-    PENDING = "pending"
-    RUNNING = "running"
-    WARM = "warm"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    """It needs a user who is logged in: no failure."""
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """One warm-up and its result."""
-
-    name: str
-    required: bool = True
-    state: WarmUpState = WarmUpState.PENDING
-    seconds: float | None = None
-    shapes: tuple[str, ...] = ()
-    """The sizes that were run, as text: '1024x1024, batch 1, 1 step'."""
-    dtypes: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[Problem, ...] = ()
-    """What the settings ask for and what has no effect: no failure."""
-    requested: bool = True
-    """False for a workflow without a warm-up, which is here only because its file cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +185,10 @@ class Snapshot:
         models = {m.name: m.problems for m in self.models if m.state is ModelState.FAILED}
         return models | {w.name: w.problems for w in self.warmups if w.state is WarmUpState.FAILED}
 
+    def degraded(self) -> dict[str, tuple[Problem, ...]]:
+        """Return the problems of warm-ups that did not make their workflow fast, by name."""
+        return {w.name: w.problems for w in self.warmups if w.state is WarmUpState.DEGRADED}
+
     def model(self, name: str) -> Model | None:
         return next((m for m in self.models if m.name == name), None)
 
@@ -256,7 +236,8 @@ def judge(
         return Status.FAILED, False
     if phase is Phase.SLEEPING:
         return Status.SLEEPING, False
-    if problems or failed or missing:
+    slow = any(w.state is WarmUpState.DEGRADED for w in warmups)
+    if problems or failed or missing or slow:
         whole = not fatal and not any(model.required for model in missing)
         return Status.DEGRADED, whole or overrides.serve
     return Status.READY, True

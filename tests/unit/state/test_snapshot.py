@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.errors import problem
-from comfy_preload.core.state.snapshot import ModelState, Overrides, Phase, Status, WarmUp, WarmUpState, judge
+from comfy_preload.core.state.snapshot import ModelState, Overrides, Phase, Status, judge
+from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 from tests.support.snapshots import model
 
 BROKEN = problem("file_empty", file="x")
@@ -98,13 +99,16 @@ def test_released(required: bool, serve: bool, serves: bool) -> None:  # noqa: F
 @pytest.mark.parametrize("state", WarmUpState, ids=str)
 @pytest.mark.parametrize("required", [True, False])
 def test_warm_up(state: WarmUpState, required: bool) -> None:  # noqa: FBT001 — a column of the table
-    """A warm-up that failed counts as a model that failed; while one runs the phase says so."""
+    """A warm-up that failed counts as a model that failed; after a degraded one there is traffic.
+
+    While one runs the phase says so.
+    """
     failed = state is WarmUpState.FAILED
     warmups = (WarmUp("w", required, state),)
 
-    expected = (
-        (Status.FAILED if required else Status.DEGRADED, not required) if failed else (Status.READY, True)
-    )
+    slow = state is WarmUpState.DEGRADED
+    served = (Status.DEGRADED if slow else Status.READY, True)
+    expected = (Status.FAILED if required else Status.DEGRADED, not required) if failed else served
     assert expected == judge(Phase.SETTLED, (model(),), warmups, ())
     assert (Status.WARMING, False) == judge(Phase.WARMING, (model(),), warmups, ())
 

@@ -9,8 +9,9 @@ import pytest
 
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage
-from comfy_preload.core.state.snapshot import Phase, WarmUp
+from comfy_preload.core.state.snapshot import Phase
 from comfy_preload.core.state.startup import StartStage, Startup
+from comfy_preload.core.state.warm_up import WarmUp
 from tests.support.snapshots import model
 
 
