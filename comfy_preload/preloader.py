@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import psutil
@@ -23,11 +23,12 @@ from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
-from comfy_preload.core.state.snapshot import Phase, Status
+from comfy_preload.core.state.snapshot import Hold, Phase, Status
 from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.core.text import counted, gigabytes, summary
 from comfy_preload.stages.commands import Commands
+from comfy_preload.stages.hold import why_not_hold
 from comfy_preload.stages.loading import Loading
 from comfy_preload.stages.planning import Planned, make_plan
 from comfy_preload.stages.shutdown import Drain, exit_with
@@ -50,8 +51,19 @@ class Preloader:
         tally: Tally,
         *,
         startup: Startup,
+        hold: Callable[[Problem | None], Awaitable[Hold | None]] | None = None,
     ) -> None:
-        """`reread` returns the current settings of the file, for a reload."""
+        """Start nothing yet.
+
+        Args:
+            settings: The settings file, validated.
+            host: ComfyUI.
+            reread: Returns the current settings of the file, for a reload.
+            head_start: What began before torch was imported.
+            tally: Counts what happens.
+            startup: Notes the stages of the start.
+            hold: Waits until a platform has copied this process, or does not if it gets a reason.
+        """
         options = settings.options
         self.settings = settings
         self.host = host
@@ -81,6 +93,10 @@ class Preloader:
         self._commands = Commands(host, self.residency, self.readiness, self._loading, reread)
         self._drain = Drain(host, self.readiness, tally, options.drain)
         self._watchdog = Watchdog(host, self.residency, self.readiness, tally, options.memory_floor)
+        self._hold = hold
+        self._is_held = False
+        self._held_seconds = 0.0
+        """By how much a hold has moved the clock on."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.residency.reset(Slot.of(uncalled(entry)) for entry in settings.entries)
 
@@ -90,7 +106,7 @@ class Preloader:
         """Handle `on_startup` of ComfyUI's web application: all nodes are registered, no port is open."""
         if self.begin():
             waiter = self._spawn(self._wait(self._spawn(self._preload())))
-            if self.settings.options.when == "startup":
+            if self.settings.options.when == "startup" or self._hold:
                 await asyncio.wait({waiter})
         self._exit_if_failed()
 
@@ -113,7 +129,9 @@ class Preloader:
     async def _preload(self) -> None:
         try:
             await asyncio.wrap_future(self.host.submit(self._load))
+            await self._hold_at("loaded")
             await self._warm_ups.run()  # failures are in its rows
+            await self._hold_at("warm")
         except Exception as error:  # noqa: BLE001 — our own bug must not look like a preload that never ends
             log.error("the preload failed with an internal error", exc_info=error)
             self.readiness.blame(type(error), str(error))
@@ -122,17 +140,45 @@ class Preloader:
 
     async def _wait(self, preload: asyncio.Task[None]) -> None:
         timeout = self.settings.options.timeout
-        await asyncio.wait({preload}, timeout=timeout)
+        began = time.monotonic()
+        while not preload.done():
+            left = began + self._held_seconds + timeout - time.monotonic()
+            if left <= 0 and not self._is_held:
+                break
+            await asyncio.wait({preload}, timeout=1.0 if self._is_held else min(left, 1.0))
         if not preload.done():
+            self._hold = None  # the port opens now
             overdue = problem("timeout", expected=f"{timeout:g}")
             self.readiness.overdue_by(overdue)
             log.error("%s", overdue)
         self._exit_if_failed()
 
+    async def _hold_at(self, point: str) -> None:
+        """Hold here if the settings say so. After a restore, follow the settings and files of this place."""
+        hold, options = self._hold, self.settings.options.snapshot
+        if hold is None or options is None or options.when != point:
+            return
+        self._hold = None
+        began, self._is_held = time.monotonic(), True
+        try:
+            held = await hold(why_not_hold(self.readiness))
+        finally:
+            self._is_held = False
+            self._held_seconds += time.monotonic() - began
+            self.readiness.leave_out(time.monotonic() - began)
+        self.residency.stamp_again()
+        if held and held.restored:
+            self.readiness.begin_again()
+            self.readiness.describe(self.host.facts())
+            job = Job(Command.RELOAD, reason="restore")
+            self.readiness.accept(job)
+            await self._carry_out(job, front=False)
+
     def _settle(self) -> None:
         self.readiness.move(Phase.SETTLED)
         if self.readiness.snapshot().serves:
-            self._tally.become_ready(time.time() - psutil.Process().create_time())
+            began = self._tally.restored or psutil.Process().create_time()
+            self._tally.become_ready(time.time() - began)
         if not self.settings.is_empty:
             self._log_stages(*AFTER_IMPORTS)
             self._loading.report()

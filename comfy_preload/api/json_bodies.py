@@ -14,7 +14,7 @@ from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.evidence import PromptUse
 from comfy_preload.core.state.jobs import Job
-from comfy_preload.core.state.snapshot import Model, ModelState, NotPreloaded, Snapshot
+from comfy_preload.core.state.snapshot import Hold, Model, ModelState, NotPreloaded, Snapshot
 from comfy_preload.core.state.warm_up import WarmUp
 from comfy_preload.core.text import summary
 
@@ -84,6 +84,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         "not_preloaded": [_not_preloaded(item) for item in snapshot.not_preloaded[:MAX_LEFT]],
         "jobs": [job(item) for item in snapshot.jobs[-MAX_JOBS:]],
         "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
+        "snapshot": _hold(snapshot.hold) if snapshot.hold else None,
         "host": {
             "comfyui": host.comfyui,
             "python": host.python,
@@ -192,6 +193,18 @@ def _prefetch(progress: PrefetchProgress) -> dict[str, Any]:
         "seconds": round(progress.seconds, 3),
         "gb_per_second": round(progress.rate / 1e9, 3),
         "readers": progress.readers,
+    }
+
+
+def _hold(item: Hold) -> dict[str, Any]:
+    return {
+        "when": item.when,
+        "provider": item.provider,
+        "result": item.result.value,
+        "seconds": round(item.seconds, 3),
+        "jumped": round(item.jumped, 3),
+        "restored": None if item.restored is None else _utc(item.restored),
+        "error": _error((item.problem,)) if item.problem else None,
     }
 
 

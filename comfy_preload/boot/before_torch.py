@@ -25,6 +25,7 @@ from comfy_preload.core.settings.glance import Glance, glance
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.text import gigabytes
+from comfy_preload.stages.providers import provider_of
 
 if TYPE_CHECKING:
     from comfy_preload.api.probe import Probe
@@ -36,7 +37,7 @@ head_start = HeadStart()
 collector = CollectorPause()
 startup = Startup(age=time.time() - psutil.Process().create_time())
 early_probe: Probe | None = None
-"""Set here before torch is imported, and read once by `plugin.py`."""
+"""Set here before torch is imported, or after the hold; `plugin.py` reads it then."""
 
 
 def begin() -> None:
@@ -50,18 +51,28 @@ def begin() -> None:
         seen = glance(read(path))
     except PreloadError:
         return  # reported by boot/plugin.py
-    if seen.probe_port is not None:
-        _start_probe(seen.probe_port)
+    held = seen.snapshot is not None and provider_of(seen.snapshot) is not None
+    if seen.probe_port is not None and not held:
+        open_probe(seen.probe_port)
     if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):
         return
     if seen.prefetch.pretouch:
         pretouch.prefer_huge_pages()
     if seen.prefetch.libraries:
         collector.begin()
-    threading.Thread(target=_run, args=(seen, path.parent), name="preload-early", daemon=True).start()
+    models = not (held and seen.snapshot and seen.snapshot.when == "imports")  # else it waits for the hold
+    read_ahead(seen, path.parent, libraries=seen.prefetch.libraries, models=models)
 
 
-def _start_probe(port: int) -> None:
+def read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) -> None:
+    """Start a thread that finds the files and begins to read them. Returns at once."""
+    args = (seen, folder, libraries, models)
+    head_start.finder = threading.Thread(target=_run, args=args, name="preload-early", daemon=True)
+    head_start.finder.start()
+
+
+def open_probe(port: int) -> None:
+    """Start the early probe; what goes wrong is in the log."""
     global early_probe  # noqa: PLW0603 — see there
     try:
         from comfy_preload.api import probe
@@ -78,24 +89,28 @@ def _start_probe(port: int) -> None:
         log.exception("the early probe could not be started")
 
 
-def _run(seen: Glance, folder: Path) -> None:
+def _run(seen: Glance, folder: Path, libraries: bool, models: bool) -> None:  # noqa: FBT001 — a thread's
     try:
-        _read_ahead(seen, folder)
+        _read_ahead(seen, folder, libraries=libraries, models=models)
     except Exception:  # noqa: BLE001 — models are then read when they are loaded
         log.exception("the prefetch could not be started")
 
 
-def _read_ahead(seen: Glance, folder: Path) -> None:
+def _read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) -> None:
     from comfy_preload.core.machine import memory
     from comfy_preload.core.machine.prefetch import Prefetch
     from comfy_preload.host.files import computes_in_ram, loads_into_ram
 
-    if seen.prefetch.libraries:
+    if libraries:
         _read_libraries(int(seen.prefetch.memory * memory.available()))
+    if not models:
+        if head_start.libraries:
+            _wait_for_libraries(head_start.libraries)
+        return
     room = int(seen.prefetch.memory * memory.available())
     files = list(dict.fromkeys([*_files(seen.models), *_files_of_workflows(seen.workflows, folder)]))
     head_start.prefetch = Prefetch(files, budget=room, readers=seen.prefetch.readers)
-    if head_start.libraries:
+    if libraries and head_start.libraries:
         _wait_for_libraries(head_start.libraries)
     head_start.prefetch.start()
     if seen.prefetch.pretouch and loads_into_ram():

@@ -6,6 +6,7 @@ Imports no pydantic or torch while there is nothing to preload.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from comfy_preload.api.draining import refuse_prompts
 from comfy_preload.api.routes import register
 from comfy_preload.boot import before_torch
-from comfy_preload.core.errors import PreloadError, Problem, internal_error
+from comfy_preload.core.errors import PreloadError, Problem, internal_error, problem
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import is_idle_worker, read, settings_path
-from comfy_preload.core.settings.glance import CommandsMode, Glance, glance
+from comfy_preload.core.settings.glance import CommandsMode, Glance, SnapshotGlance, glance
 from comfy_preload.core.state.jobs import Command, Job
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Slot
-from comfy_preload.core.state.snapshot import Phase, Snapshot, Status
+from comfy_preload.core.state.snapshot import Hold, Phase, Snapshot, Status
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.host.server import prompt_server
 
@@ -49,9 +50,7 @@ def install() -> Plugin | None:
         mode=lambda: plugin.commands,
         tally=plugin.tally,
     )
-    if before_torch.early_probe:
-        before_torch.early_probe.snapshot = plugin.snapshot_before_listening
-        before_torch.early_probe.fleet = plugin.fleet
+    plugin.take_probe()
     try:
         plugin.set_up()
     except Exception as error:  # noqa: BLE001 — ComfyUI must start
@@ -72,6 +71,12 @@ class Plugin:
         self._problems: tuple[Problem, ...] = ()
         """Problems of the settings file, while there is no preloader."""
         self._registry: Registry | None = None
+        self._asked: SnapshotGlance | None = None
+        """The hold that the settings ask for."""
+        self._hold: Hold | None = None
+        """What became of the hold, once it is over."""
+        self._is_open = False
+        """Whether probe and registry were started; not before a hold is over."""
         self.tally = Tally()
         self.commands = CommandsMode.OFF
         """Who may give commands; nobody before the settings are read."""
@@ -83,7 +88,7 @@ class Plugin:
 
     def snapshot(self) -> Snapshot:
         now = (self._preloader.readiness if self._preloader else self._idle).snapshot()
-        return replace(now, counted=self.tally.now)
+        return replace(now, counted=self.tally.now, hold=self._hold)
 
     def snapshot_before_listening(self) -> Snapshot:
         """Return the snapshot for the early probe: not ready before ComfyUI's port is open.
@@ -124,22 +129,85 @@ class Plugin:
             )
         seen = _glance()
         self.commands = seen.commands
-        if seen.registry:
-            from comfy_preload.registry.service import start_registry
-
-            self._registry = start_registry(seen.registry, self.snapshot_before_listening, self._slots)
+        self._asked = seen.snapshot
+        if not seen.snapshot:
+            self._open(seen)
         if seen.is_idle:
             self.fail()
             return
+        hooks = [_end_imports, self._start, self._record_startup]
+        if seen.snapshot and seen.snapshot.when == "imports":
+            hooks.insert(1, self._start_held)
+        elif not self._prepare() and not seen.snapshot:
+            return
+        self._server.app.on_startup.extend(hooks)
+        self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
+
+    def take_probe(self) -> None:
+        """Let the early probe, if there is one, report this plugin's state."""
+        if before_torch.early_probe:
+            before_torch.early_probe.snapshot = self.snapshot_before_listening
+            before_torch.early_probe.fleet = self.fleet
+
+    async def hold(self, why_not: Problem | None = None) -> Hold | None:
+        """Wait until a platform has copied this process; then open the probe, and join the registry.
+
+        Returns None if the settings ask for no hold, or no provider is here.
+        """
+        from comfy_preload.stages.hold import hold
+
+        began = time.monotonic()
+        if self._asked is not None:
+            self._hold = await hold(self._asked, self._head_start, why_not)
+        before_torch.startup.leave_out(time.monotonic() - began)
+        if self._hold and self._hold.restored:
+            from comfy_preload.host.devices import reseed
+
+            reseed()
+            self.tally.restored = self._hold.restored
+        seen = _glance()
+        self.commands = seen.commands
+        self._open(seen)
+        return self._hold
+
+    def _prepare(self) -> bool:
+        """Read the settings and make the preloader. Return whether there is one."""
         settings = self._reread()
         if (
             settings.is_empty and settings.options.on_error != "exit"
         ):  # at most problems to report: no host is needed
             self.fail(*settings.problems)
-            return
+            return False
         self._preloader = self._make(settings)
-        self._server.app.on_startup.extend([_end_imports, self._preloader.start, _record_startup])
-        self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
+        return True
+
+    def _open(self, seen: Glance) -> None:
+        """Start what has a socket. Only the first call counts."""
+        if self._is_open:
+            return
+        self._is_open = True
+        if seen.probe_port is not None and before_torch.early_probe is None and self._asked:
+            before_torch.open_probe(seen.probe_port)
+            self.take_probe()
+        if seen.registry:
+            from comfy_preload.registry.service import start_registry
+
+            self._registry = start_registry(seen.registry, self.snapshot_before_listening, self._slots)
+
+    async def _start_held(self, _app: Any) -> None:
+        """`on_startup`, with `snapshot: {when: imports}`: hold, then read the settings."""
+        await self.hold()
+        seen = _glance()
+        if self._hold and seen.prefetch.enabled and not seen.off:
+            before_torch.read_ahead(seen, settings_path().parent, libraries=False, models=True)
+        self._prepare()
+
+    async def _start(self, app: Any) -> None:
+        """`on_startup`: preload, then see that everything is open, whatever became of it."""
+        if self._preloader:
+            await self._preloader.start(app)
+        if not self._is_open:
+            await self.hold(problem("snapshot_not_wanted", reason="nothing was loaded in time"))
 
     def fail(self, *problems: Problem) -> None:
         """Report these problems instead of preloading; without any, report that nothing is listed."""
@@ -148,6 +216,14 @@ class Plugin:
         self._preloader = None
         self._problems = problems
         self._idle = _settled(problems)
+
+    async def _record_startup(self, _app: Any) -> None:
+        """`on_startup`, after a preload with `when: startup`.
+
+        Write down what this start has read, for the next one. A restored process has read nothing.
+        """
+        if before_torch.head_start.needs_record and not (self._hold and self._hold.restored):
+            threading.Thread(target=before_torch.record_startup, name="preload-trace", daemon=True).start()
 
     def _is_draining(self) -> bool:
         return self._preloader is not None and self._preloader.readiness.is_draining
@@ -166,6 +242,7 @@ class Plugin:
             self._head_start,
             self.tally,
             startup=before_torch.startup,
+            hold=None if self._is_open else self.hold,
         )
 
     def _reread(self) -> Settings:
@@ -181,15 +258,6 @@ async def _end_imports(_app: Any) -> None:
     """`on_startup`: all nodes are registered, no model is loaded yet."""
     before_torch.collector.end()
     before_torch.head_start.end_imports()
-
-
-async def _record_startup(_app: Any) -> None:
-    """`on_startup`, after a preload with `when: startup`.
-
-    Write down what this start has read, for the next one.
-    """
-    if before_torch.head_start.needs_record:
-        threading.Thread(target=before_torch.record_startup, name="preload-trace", daemon=True).start()
 
 
 def _glance() -> Glance:

@@ -655,6 +655,64 @@ SERVING = Section(
     "job has it when it is over.",
 )
 
+PROCESS_SNAPSHOT = Section(
+    "Process snapshots",
+    {
+        "snapshot_not_announced": ErrorKind(
+            "The provider cannot be reached: its directory or file is missing, read-only or full, or its "
+            "command is not there.",
+            "{provider} was not asked to copy this process: {reason}",
+            "Mount the control directory so that ComfyUI's user can write into it, and check snapshot.path "
+            "and snapshot.command.",
+            {"provider": "dynamo", "reason": "Read-only file system"},
+            "With gVisor the container needs the annotation `dev.gvisor.internal.checkpoint.enable`.",
+        ),
+        "snapshot_stale": ErrorKind(
+            "The provider's directory or file holds an answer before anything was asked.",
+            "there is an answer from before: {found}; expected none",
+            "Give each pod a control directory of its own (emptyDir), or remove what an earlier process "
+            "left.",
+            {"found": "restore-complete"},
+        ),
+        "snapshot_unanswered": ErrorKind(
+            "The provider did not answer in time.",
+            "{provider} has not answered within {expected} s; the start goes on",
+            "Check that the platform's agent runs on this node, or raise snapshot.limit.",
+            {"provider": "dynamo", "expected": "600"},
+            "Seconds in which the process was frozen do not count. A later answer is ignored.",
+        ),
+        "snapshot_failed": ErrorKind(
+            "The provider reported that no copy was made, or something that is no answer.",
+            "{provider} did not copy this process: {reason}",
+            "Look at the platform's own log; this process serves as if nothing had been.",
+            {"provider": "command", "reason": "exit status 3"},
+        ),
+        "snapshot_busy": ErrorKind(
+            "A thread still reads a model file, from storage that does not answer.",
+            "a thread has been reading for {expected} s more; no copy of this process was asked for",
+            "Check the storage of the models.",
+            {"expected": "10"},
+        ),
+        "snapshot_not_wanted": ErrorKind(
+            "This process is not one to copy.",
+            "no copy of this process was asked for: {reason}",
+            "Fix what the log reports before it, then start again.",
+            {"reason": "flux1-dev is failed"},
+            "Every replica would begin with what is missing here.",
+        ),
+        "snapshot_socket_open": ErrorKind(
+            "A node pack has opened a connection or a listener before the hold.",
+            "these ports are open: {found}; expected none",
+            "Find the node pack that opens it at start-up; most platforms cannot copy a process with an open "
+            "socket.",
+            {"found": "8189 (LISTEN)"},
+            "It is a warning in the log: the platform is asked all the same.",
+        ),
+    },
+    "Waiting for a platform to copy the process ([snapshots.md](snapshots.md)). None of them stops the "
+    "start or changes `/ready`; `/preload` has it under `snapshot`.",
+)
+
 COMMAND_LINE = Section(
     "Command line",
     {
@@ -830,7 +888,18 @@ WORKFLOW = Section(
     "What is supported is in [workflows.md](workflows.md).",
 )
 
-SECTIONS = (SETTINGS_FILE, ENTRY, HOST, FILE, LOADING, WARM_UP, SERVING, COMMAND_LINE, WORKFLOW)
+SECTIONS = (
+    SETTINGS_FILE,
+    ENTRY,
+    HOST,
+    FILE,
+    LOADING,
+    WARM_UP,
+    SERVING,
+    PROCESS_SNAPSHOT,
+    COMMAND_LINE,
+    WORKFLOW,
+)
 ERRORS: Mapping[str, ErrorKind] = {
     code: kind for section in SECTIONS for code, kind in section.errors.items()
 }

@@ -18,6 +18,11 @@ from comfy_preload.core.host import Outputs, Placement
 from comfy_preload.core.machine import memory
 
 
+def reseed() -> None:
+    """Seed torch's generators again, those of the devices too: a restored process has those of its copies."""
+    torch.seed()
+
+
 def values(outputs: Outputs) -> tuple[Any, ...]:
     """What a loader's outputs hold.
 

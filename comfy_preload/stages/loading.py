@@ -242,7 +242,8 @@ class Loading:
             *([f"{counted(len(warm_ups), 'workflow')} failed ({listed(warm_ups)})"] if warm_ups else []),
             *([f"{counted(len(slow), 'warm-up')} degraded ({listed(slow)})"] if slow else []),
         ]
-        level = logging.INFO if snapshot.status is Status.READY else logging.ERROR
+        good = snapshot.status in (Status.READY, Status.LOADING, Status.WARMING)  # these after a restore
+        level = logging.INFO if good and not (models or warm_ups) else logging.ERROR
         log.log(level, "%s: %s, %.2f s", snapshot.status.value, ", ".join(parts), snapshot.progress.seconds)
         cold = [slot for slot in self._residency.slots if slot.loaded and slot.warm_seconds is None]
         if any(self._host.placement(slot.loaded.outputs).dynamic for slot in cold if slot.loaded):

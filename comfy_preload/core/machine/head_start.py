@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Thread
 
 from comfy_preload.core.machine.prefetch import Prefetch, PrefetchProgress
 from comfy_preload.core.machine.pretouch import Pretouch
@@ -17,6 +19,8 @@ class HeadStart:
         self.prefetch: Prefetch | None = None
         self.pretouch: Pretouch | None = None
         self.libraries: StartupReader | None = None
+        self.finder: Thread | None = None
+        """Looks for the files and starts the others."""
         self.needs_record = False
         """The libraries are to be read ahead, and there was no record of an earlier start that fits."""
 
@@ -48,6 +52,22 @@ class HeadStart:
         """Read no further chunk: everything is loaded."""
         if self.prefetch:
             self.prefetch.stop()
+
+    def rest(self, limit: float) -> bool:
+        """End everything, and wait for at most `limit` seconds until no thread reads any more.
+
+        Return whether none does.
+        """
+        self.end_imports()
+        end = time.monotonic() + limit
+        if self.finder:
+            self.finder.join(limit)
+        self.free_memory()
+        self.end_prefetch()
+        while self.prefetch and self.prefetch.progress().running and time.monotonic() < end:
+            time.sleep(0.01)
+        finding = self.finder is not None and self.finder.is_alive()
+        return not (finding or (self.prefetch and self.prefetch.progress().running))
 
     def touch_spare_memory(self) -> None:
         """Pre-touch what the first prompt needs beside the models, right before it."""

@@ -16,6 +16,10 @@ from typing import Any
 from comfy_preload.core.settings.document import Document
 
 DEFAULT_MEMORY_SHARE = 0.8
+DEFAULT_HOLD_LIMIT = 600.0
+MAX_SECONDS = 86_400
+HOLD_POINTS = ("imports", "loaded", "warm")
+SNAPSHOT_PROVIDERS = ("auto", "dynamo", "gvisor", "command", "file")
 MAX_READERS = 64
 MAX_PORT = 65_535
 REDIS_URL = re.compile(r"rediss?(\+cluster|\+sentinel)?://\S+")
@@ -39,7 +43,7 @@ PASSIVE_KEYS = frozenset(
         "commands",
     }
 )
-"""Keys that start nothing by themselves: all except `registry`."""
+"""Keys that start nothing by themselves: all except `registry` and `snapshot`."""
 
 
 class CommandsMode(str, Enum):
@@ -66,6 +70,18 @@ class PrefetchGlance:
 
 
 @dataclass(frozen=True)
+class SnapshotGlance:
+    """`snapshot:`, see `schema.SnapshotOptions`."""
+
+    when: str = "imports"
+    provider: str = "auto"
+    path: str | None = None
+    command: tuple[str, ...] = ()
+    environment: str | None = None
+    limit: float = DEFAULT_HOLD_LIMIT
+
+
+@dataclass(frozen=True)
 class Glance:
     """The parts of the settings file that start-up needs."""
 
@@ -81,13 +97,14 @@ class Glance:
     """The value in the file, or None."""
     commands: CommandsMode = CommandsMode.LOOPBACK
     """OFF also for an unknown value: a typo must not allow anything."""
+    snapshot: SnapshotGlance | None = None
     needs_validation: bool = False
     """Whether there may be something to report: problems of the text, not a mapping, or an unknown key."""
 
     @property
     def is_idle(self) -> bool:
-        """Return whether there is nothing to preload, to join or to report."""
-        return not (self.models or self.workflows or self.registry or self.needs_validation)
+        """Return whether there is nothing to preload, to join, to hold for or to report."""
+        return not (self.models or self.workflows or self.registry or self.snapshot or self.needs_validation)
 
 
 def glance(document: Document) -> Glance:
@@ -103,13 +120,14 @@ def glance(document: Document) -> Glance:
         probe_port=_port(data.get("probe")),
         registry=data.get("registry"),
         commands=_commands(data.get("commands", CommandsMode.LOOPBACK)),
+        snapshot=_snapshot(data.get("snapshot")),
         needs_validation=bool(document.problems) or not _fits(data),
     )
 
 
 def _fits(data: Mapping[str, Any]) -> bool:
     lists = (data.get(key) for key in ("models", "workflows"))
-    known = data.keys() <= PASSIVE_KEYS | {"registry"} and data.get("commands", "off") in (
+    known = data.keys() <= PASSIVE_KEYS | {"registry", "snapshot"} and data.get("commands", "off") in (
         False,
         *CommandsMode,
     )
@@ -139,6 +157,29 @@ def _prefetch(given: Any) -> PrefetchGlance:
         libraries=options.get("libraries", True) is True,
         memory=DEFAULT_MEMORY_SHARE if memory is None else memory,
     )
+
+
+def _snapshot(given: Any) -> SnapshotGlance | None:
+    """None for anything but a mapping whose words are known: a typo must not stop a start."""
+    if not isinstance(given, dict):
+        return None
+    when, provider = given.get("when", "imports"), given.get("provider", "auto")
+    command, limit = given.get("command"), _number(given.get("limit", DEFAULT_HOLD_LIMIT), 0, MAX_SECONDS)
+    if when not in HOLD_POINTS or provider not in SNAPSHOT_PROVIDERS or not limit:
+        return None
+    words = command if isinstance(command, list) else []
+    return SnapshotGlance(
+        when,
+        provider,
+        path=_text(given.get("path")),
+        command=tuple(word for word in words if isinstance(word, str)),
+        environment=_text(given.get("environment")),
+        limit=limit,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _port(given: Any) -> int | None:

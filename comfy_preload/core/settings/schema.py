@@ -11,10 +11,12 @@ from comfy_preload.core.loader_table import short_form
 from comfy_preload.core.node_types import Value
 from comfy_preload.core.settings.glance import (
     ADVERTISED_URL,
+    DEFAULT_HOLD_LIMIT,
     DEFAULT_MEMORY_SHARE,
     DEFAULT_PREFIX,
     MAX_PORT,
     MAX_READERS,
+    MAX_SECONDS,
     REDIS_URL,
     REGISTRY_ID,
     REGISTRY_PREFIX,
@@ -57,6 +59,16 @@ def _mapping_or_nothing(value: Any) -> Any:
 def _with_both_urls(value: Any) -> Any:
     if value is not None and not {"redis", "advertise"} <= value.keys():
         raise PydanticCustomError("registry_keys", "a mapping with the keys redis and advertise")
+    return value
+
+
+def _with_its_place(value: Any) -> Any:
+    """Check that a provider that needs a path or a command has it."""
+    given = value if isinstance(value, dict) else {}
+    missing = {"command": "command", "file": "path"}.get(str(given.get("provider")))
+    if missing and not given.get(missing):
+        words = "a mapping with the key {key} beside provider"
+        raise PydanticCustomError("snapshot_keys", words, {"key": missing})
     return value
 
 
@@ -107,6 +119,23 @@ class RegistryOptions(_Base):
     """Who may ask for the fleet. open: anyone who reaches a port. token: only with the commands' token."""
 
 
+class SnapshotOptions(_Base):
+    """Wait before the port opens until a platform has copied the process. See docs/snapshots.md."""
+
+    when: Literal["imports", "loaded", "warm"] = "imports"
+    """imports: all nodes are registered, no model is loaded. loaded: models are. warm: warm-ups have run."""
+    provider: Literal["auto", "dynamo", "gvisor", "command", "file"] = "auto"
+    """Who copies it. auto: NVIDIA Dynamo or gVisor, whichever is here; without either the start goes on."""
+    path: FileName | None = None
+    """The control directory of dynamo, gVisor's file, or the file of `provider: file`."""
+    command: Annotated[list[FileName], Field(max_length=100)] = []
+    """The program and its arguments, for `provider: command`."""
+    environment: FileName | None = None
+    """A file to read environment variables from after a restore. Default: /proc/gvisor/spec_environ."""
+    limit: float = Field(default=DEFAULT_HOLD_LIMIT, gt=0, le=MAX_SECONDS)
+    """Seconds to wait for an answer. Then the start goes on."""
+
+
 class Options(_Base):
     """The keys of the settings file other than the lists of models and workflows."""
 
@@ -135,6 +164,8 @@ class Options(_Base):
         RegistryOptions | None, BeforeValidator(_with_both_urls), BeforeValidator(_mapping_or_nothing)
     ] = None
     """The registry of a fleet of replicas."""
+    snapshot: Annotated[SnapshotOptions | None, BeforeValidator(_with_its_place)] = None
+    """A copy of the process, taken by a platform before the port opens and restored elsewhere."""
 
 
 class _Entry(_Base):

@@ -55,7 +55,7 @@ class Job:
     model: str | None = None
     """The model that it is for; None for all."""
     reason: str = "command"
-    """`command`, or `memory`: released because memory ran short."""
+    """`command`; `memory`: released because memory ran short; `restore`: the process was restored."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: JobState = JobState.QUEUED
     created: float = field(default_factory=time.time)

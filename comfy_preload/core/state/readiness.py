@@ -126,6 +126,15 @@ class Readiness:
         self._phase = to
         self.announce()
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count these seconds as loading: the process was held, or frozen."""
+        if self._began and not self._ended:
+            self._began += seconds
+
+    def begin_again(self) -> None:
+        """Report the status as new: this process is a restored copy."""
+        self._seen = (self._seen[0], time.time())
+
     def describe(self, facts: HostFacts) -> None:
         """Set the versions and the device to report."""
         self._facts = facts

@@ -181,6 +181,16 @@ class Residency:
     def find(self, name: str) -> Slot | None:
         return next((slot for slot in self.slots if slot.call.name == name), None)
 
+    def stamp_again(self) -> None:
+        """Adopt the inode numbers of files whose size and date are the same: a restore changes them.
+
+        A file that was replaced keeps its old stamp, and so counts as replaced.
+        """
+        for slot in self.slots:
+            now = file_stamp(slot.call.paths) if slot.loaded else None
+            if slot.loaded and now and [one[:2] for one in now] == [one[:2] for one in slot.loaded.stamp]:
+                slot.loaded = replace(slot.loaded, stamp=now)
+
     # -- Watcher ------------------------------------------------------------------------------
 
     def recall(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str) -> Outputs | None:

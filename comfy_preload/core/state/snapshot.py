@@ -127,6 +127,36 @@ class Progress:
     """Estimated seconds left at the speed so far; None while unknown."""
 
 
+class HoldResult(str, Enum):
+    """What became of the hold."""
+
+    RESTORED = "restored"
+    """This process is a restored copy."""
+    RESUMED = "resumed"
+    """This process was copied."""
+    FAILED = "failed"
+    """The provider reported an error."""
+    UNANSWERED = "unanswered"
+    SKIPPED = "skipped"
+    """No copy was asked for, because it would have been of no use."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The wait, before the port opened, for a platform to copy this process."""
+
+    when: str
+    provider: str
+    result: HoldResult
+    seconds: float = 0.0
+    """How long this process waited, without the time in which it was frozen."""
+    jumped: float = 0.0
+    """By how many seconds the clock jumped meanwhile: frozen, or restored later."""
+    restored: float | None = None
+    """Unix time of the restore."""
+    problem: Problem | None = None
+
+
 @dataclass(frozen=True)
 class FreeMemory:
     """Bytes that can still be had, when the watchdog last looked; None while unknown."""
@@ -175,6 +205,8 @@ class Snapshot:
     free: FreeMemory = FreeMemory()
     counted: Counted = field(default_factory=Counted)
     """Counters and histograms of this process."""
+    hold: Hold | None = None
+    """The hold, if there was one."""
 
     @property
     def alive(self) -> bool:

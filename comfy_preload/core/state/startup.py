@@ -1,6 +1,6 @@
 """The stages of a start, and the seconds that each of them has taken: one table with one writer, `Startup`.
 
-At each moment there is one stage. So the seconds add up to the time since the process began.
+At each moment there is one stage. So the seconds add up to the time since the process began, but for a hold.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class Startup:
     def end(self) -> None:
         """The start is over: no stage takes longer from now on."""
         self._move(None)
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count these seconds, which have just passed: the process was held, or frozen."""
+        table, since = self._now
+        self._now = (table, since + seconds)
 
     def read(self) -> Stages:
         """Return the table, with the seconds of the current stage so far."""

@@ -67,6 +67,8 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._now = Counted()
+        self.restored: float | None = None
+        """Unix time at which this process was restored, if it was: its start counts from there."""
 
     @property
     def now(self) -> Counted:

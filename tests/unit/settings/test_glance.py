@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.glance import Glance, PrefetchGlance, glance
+from comfy_preload.core.settings.glance import Glance, PrefetchGlance, SnapshotGlance, glance
 from comfy_preload.core.settings.schema import Options
 from comfy_preload.core.settings.validation import validate
 
@@ -20,7 +20,11 @@ def validated(options: Options) -> tuple[Any, ...]:
     ahead = options.prefetch
     readers = None if ahead.readers == "auto" else ahead.readers
     glanced = PrefetchGlance(ahead.enabled, readers, ahead.pretouch, ahead.libraries, ahead.memory)
-    return glanced, options.probe.port, options.when == "off"
+    held = options.snapshot
+    snapshot = held and SnapshotGlance(
+        held.when, held.provider, held.path, tuple(held.command), held.environment, held.limit
+    )
+    return glanced, options.probe.port, options.when == "off", snapshot
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,11 @@ def validated(options: Options) -> tuple[Any, ...]:
         "prefetch: {readers: auto, memory: 0}",
         "probe: {port: 9188}",
         "probe: {}",
+        "snapshot: {}",
+        "snapshot: {when: loaded, limit: 5, environment: /proc/1/environ}",
+        "snapshot: {when: warm, provider: dynamo, path: /control}",
+        "snapshot: {provider: command, command: [a, b]}",
+        "snapshot: {provider: file, path: /tmp/ready-for-checkpoint}",
     ],
 )
 def test_same_as_validation(text: str) -> None:
@@ -42,7 +51,12 @@ def test_same_as_validation(text: str) -> None:
     settings, found = validate(parse(text)), seen(text)
 
     assert () == settings.problems
-    assert validated(settings.options) == (found.prefetch, found.probe_port, found.off)
+    assert validated(settings.options) == (
+        found.prefetch,
+        found.probe_port,
+        found.off,
+        found.snapshot,
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,6 +70,10 @@ def test_same_as_validation(text: str) -> None:
         "probe: {port: 70000}",
         "probe: {port: 0}",
         "probe: 9188",
+        "snapshot: {when: never}",
+        "snapshot: {provider: criu}",
+        "snapshot: {limit: 0}",
+        "snapshot: loaded",
     ],
 )
 def test_bad_value(text: str) -> None:
@@ -64,7 +82,8 @@ def test_bad_value(text: str) -> None:
     Start-up goes on, and the mistake is reported later.
     """
     assert validate(parse(text)).problems
-    assert (PrefetchGlance(), None) == (seen(text).prefetch, seen(text).probe_port)
+    found = seen(text)
+    assert (PrefetchGlance(), None, None) == (found.prefetch, found.probe_port, found.snapshot)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +95,7 @@ def test_bad_value(text: str) -> None:
         ("models: [{vae: a}]", False),
         ("workflows: [{path: a.json}]", False),
         ("registry: {redis: x}", False),
+        ("snapshot: {when: imports}", False),
         ("modles: []", False),
         ("when: off\nwhen: off", False),
         ("- a", False),

@@ -110,7 +110,7 @@ def test_frozen() -> None:
 def test_keys() -> None:
     """The file's keys are the options and the two lists; each kind of entry has its own key."""
     assert {*Options.model_fields, "models", "workflows"} == set(SettingsFile.model_fields)
-    assert PASSIVE_KEYS == SettingsFile.model_fields.keys() - {"registry"}
+    assert PASSIVE_KEYS == SettingsFile.model_fields.keys() - {"registry", "snapshot"}
     assert dict.fromkeys(ENTRIES, True) == {
         key: model.model_fields[key].is_required() for key, model in ENTRIES.items()
     }

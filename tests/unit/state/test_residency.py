@@ -278,6 +278,35 @@ def test_reset_forgets(stand: Stand) -> None:
     assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs, "") is None  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def test_restored_elsewhere(stand: Stand, path: Path) -> None:
+    """After a restore the same file may have another inode: it is found, and a replaced one is not."""
+    stand.load()
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    assert before.st_ino != path.stat().st_ino
+
+    stand.residency.stamp_again()
+    assert MODEL is stand.recall()
+    assert stand.slot.loaded
+    assert stand.slot.loaded.stamp == file_stamp([path])
+
+    path.write_bytes(path.read_bytes() + b"more")
+    stand.residency.stamp_again()
+    assert stand.recall() is None
+
+
+def test_restored_without_the_file(stand: Stand, path: Path) -> None:
+    """A missing file was not replaced."""
+    stand.load()
+    path.unlink()
+    stand.residency.stamp_again()
+
+    assert MODEL is stand.recall()
+
+
 def test_file_stamp(path: Path) -> None:
     """A file is told by time, size and inode; a missing one by nothing, and no files by an empty tuple."""
     stat = path.stat()
