@@ -44,6 +44,7 @@ SYSTEM = {
     "bindfs": ("bindfs",),
     "nginx": ("nginx", "libnginx-mod-http-js"),
     "openssl": ("openssl",),
+    "runsc": ("runsc",),
 }
 # What `make images` needs as well: large, so `setup` leaves them to those who build images.
 IMAGES = {"buildah": ("buildah",), "debootstrap": ("debootstrap",)}

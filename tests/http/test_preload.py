@@ -53,6 +53,7 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
             "misses",
             "sleeping",
             "prefetch",
+            "snapshot",
             "host",
             "warmups",
             "not_preloaded",

@@ -15,6 +15,8 @@ from comfy_preload.core.state.evidence import LoaderUse, PromptUse
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
     FreeMemory,
+    Hold,
+    HoldResult,
     Model,
     ModelState,
     NotPreloaded,
@@ -122,6 +124,7 @@ def full(status: Status = Status.FAILED) -> Snapshot:
         fault=FAULT,
         queue_remaining=3,
         loop_lag=1.5,
+        hold=Hold("loaded", "dynamo", HoldResult.RESTORED, 2.5, 1160.25, SINCE, BROKEN),
         prompts=(
             PromptUse(
                 "1",
