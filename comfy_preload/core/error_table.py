@@ -682,7 +682,7 @@ PROCESS_SNAPSHOT = Section(
             "Seconds in which the process was frozen do not count. A later answer is ignored.",
         ),
         "snapshot_failed": ErrorKind(
-            "The provider reported that it made no copy, or answered with something else than the known words.",
+            "The provider reported that it made no copy, or its answer is an unknown word.",
             "{provider} did not copy this process: {reason}",
             "Look at the platform's own log; this process serves as if nothing had been.",
             {"provider": "command", "reason": "exit status 3"},

@@ -27,6 +27,7 @@ from comfy_preload.core.settings.glance import SnapshotGlance
 from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.startup import Startup
 from comfy_preload.stages.hold import hold
 from tests.support.catalogue import FOLDERS, Catalogue
 
@@ -46,7 +47,7 @@ async def main(folder: Path, *, early: bool) -> None:
     residency.recall(call.target.spec, call.target.inputs, "")
     residency.keep(call.target.spec, call.target.inputs, "", ("model",))
     if early:
-        probe.start(["127.0.0.1"], PORT, Readiness.idle().snapshot)
+        probe.start(["127.0.0.1"], PORT, Readiness.idle(Startup()).snapshot)
     began = time.monotonic()
     options = SnapshotGlance(
         when="loaded", provider="dynamo", path=str(folder / "control"), environment=str(folder / "environ")
@@ -54,7 +55,7 @@ async def main(folder: Path, *, early: bool) -> None:
     found = await hold(options, HeadStart())
     residency.stamp_again()
     if not early:
-        probe.start(["127.0.0.1"], PORT, Readiness.idle().snapshot)
+        probe.start(["127.0.0.1"], PORT, Readiness.idle(Startup()).snapshot)
     report = {
         "result": found.result.value if found else None,
         "jumped": found.jumped if found else 0.0,

@@ -51,6 +51,19 @@ def test_seconds_add_up() -> None:
     assert clock.now - 98 == sum(startup.read().seconds.values())
 
 
+def test_held() -> None:
+    """A hold, and the days until a restore, are no part of the start."""
+    clock = Clock()
+    startup = Startup(clock)
+    startup.enter(StartStage.LOADING)
+    clock.now += 3
+    clock.now += 86_400
+    startup.leave_out(86_400)
+    clock.now += 1
+
+    assert {"loading": 4.0} == spent(startup)
+
+
 def test_over() -> None:
     """After the end nothing is added: a reload also loads and pushes."""
     clock = Clock()
