@@ -7,99 +7,34 @@ Slow and large (minutes, GBs): `make images`, as root, with Debian's packages bu
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from comfy_preload.core.machine import startup_record
 from tests.deploy import dockerfile
-from tests.deploy.buildah import BuildError, Image, Store, pack_comfyui
+from tests.deploy.buildah import BuildError
 from tests.deploy.container import UID, end, entrypoint, running, wait_for
-from tests.support import models as tiny
-from tests.support import prompts
+from tests.deploy.images import STAGES, Built, all_stages, build, fill, log
 from tests.support.comfy import LOOPBACK, free_port
 from tests.support.reply import ask
-from tools.host import comfyui_path
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
-
-log = logging.getLogger("images")
-STAGES = ("base", "runtime", "app")
-PRELOAD = """
-probe: {{port: {probe}}}
-models:
-  - unet: tiny.safetensors
-  - vae: taesd3
-workflows:
-  - path: workflows/image.json
-    warmup: true
-"""
-
-
-class Built(NamedTuple):
-    """What the tests look at: a copy of what Docker would be sent, and the images made of it."""
-
-    store: Store
-    context: Path
-    images: dict[str, Image]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """All three stages, one after the other."""
+    """All three stages."""
     if os.geteuid() or not (shutil.which("buildah") and shutil.which("debootstrap")):
         pytest.skip("needs root, and Debian's packages buildah and debootstrap")
-    folder = tmp_path_factory.mktemp("images")
-    context = folder / "context"
-    for name in dockerfile.sent():
-        (context / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(dockerfile.ROOT / name, context / name)
-    app = context / "deploy" / "docker" / "app"
-    fill(app / "models")
-    (app / "workflows" / "image.json").write_text(json.dumps(prompts.image(vae="taesd3")), encoding="utf-8")
-    (app / "preload.yaml").write_text(PRELOAD.format(probe=9188), encoding="utf-8")
-    pack_comfyui(comfyui_path(), folder / "comfyui.tar.gz")
-
-    store = Store(folder / "store")
-    try:
-        store.debian()
-        images = {stage: build(store, stage, context) for stage in STAGES}
-        for stage, below in zip(STAGES, ((), images["base"].layers, images["runtime"].layers), strict=True):
-            sizes = images[stage].sizes
-            own = [f"{size / 1e6:.2f}" for size in sizes[len(below) :]]
-            log.info(
-                "%s: %.0f s, %.2f GB; its layers in MB: %s",
-                stage,
-                store.seconds[stage],
-                sum(sizes) / 1e9,
-                " ".join(own),
-            )
-        yield Built(store, context, images)
-    finally:
-        store.remove()
-        shutil.rmtree(folder)
-
-
-def fill(models: Path, seed: int = 0) -> None:
-    tiny.tiny_unet(models / "diffusion_models" / "tiny.safetensors", seed)
-    tiny.tiny_clip(models / "text_encoders" / "clip_l.safetensors", seed)
-    tiny.tiny_taesd(models / "vae_approx", "taesd3", seed)
-
-
-def build(store: Store, stage: str, context: Path, tag: str | None = None, sha256: str = "") -> Image:
-    archive = context.parent / "comfyui.tar.gz"
-    inside = "/mnt/comfyui.tar.gz"
-    sha256 = sha256 or hashlib.sha256(archive.read_bytes()).hexdigest()
-    where = ("--volume", f"{archive}:{inside}:ro", "--build-arg", f"COMFYUI_URL=file://{inside}")
-    return store.build(stage, context, *where, "--build-arg", f"COMFYUI_SHA256={sha256}", tag=tag)
+    with all_stages(tmp_path_factory.mktemp("images")) as images:
+        yield images
 
 
 def test_stages(built: Built) -> None:
@@ -172,11 +107,8 @@ def test_other_archive(built: Built) -> None:
         build(built.store, "runtime", built.context, "other", sha256="0" * 64)
 
 
-def test_compiled(built: Built, tmp_path: Path) -> None:
-    """Nothing is left to compile at a start, which is what makes it quick.
-
-    Without .pyc files it takes longer.
-    """
+def test_compiled(built: Built) -> None:
+    """Nothing is left to compile at a start: on a read-only root every start would do it again."""
     with built.store.container("app") as name:
         root = Path(built.store.buildah("mount", name).strip()) / "opt"
         sources = [*root.glob("ComfyUI/**/*.py"), *root.glob("venv/lib/python*/site-packages/torch/**/*.py")]
@@ -187,20 +119,44 @@ def test_compiled(built: Built, tmp_path: Path) -> None:
     assert 2000 < len(sources)
     assert [] == bare
 
-    def seconds(**more: str) -> float:
-        began = time.monotonic()
-        with running(built.store, tmp_path, **more) as comfy:
-            wait_for(lambda: "To see the GUI" in comfy.log, "listening")
-            return time.monotonic() - began
 
-    with_them, without = zip(
-        *[(seconds(), seconds(PYTHONPYCACHEPREFIX="/nowhere")) for _ in range(2)], strict=True
-    )
-    log.info(
-        "start to listening: %s s, without .pyc files %s s",
-        *([f"{s:.1f}" for s in row] for row in (with_them, without)),
-    )
-    assert min(with_them) < min(without)
+def test_record(built: Built, tmp_path: Path) -> None:
+    """The image has the record of a start, made for what is in it; a container uses it and makes none."""
+    with built.store.container("app") as name:
+        root = Path(built.store.buildah("mount", name).strip())
+        plugin = root / "opt" / "ComfyUI" / "custom_nodes" / "comfyui-preload"
+        found = startup_record.read(plugin / "config" / "startup.trace")
+        assert not [*root.glob("tmp/*")], "what the recorded start wrote is gone"
+    assert "0.3.75" == found.made_for["comfyui"]
+    assert found.made_for["python"].endswith(" /opt/venv/bin/python")
+    assert found.bytes > 100e6
+    assert any("/torch/lib/" in path for path in found.files)
+    assert any(path.startswith("/opt/ComfyUI/nodes") for path in found.files)
+
+    with running(built.store, tmp_path) as comfy:
+        while comfy.ready(9188)[0] != 200:
+            assert comfy.process.poll() is None, comfy.log
+        assert 1 == comfy.inside("test", "-e", "/data/user/comfy-preload/startup.trace")[0], comfy.log
+    assert "of libraries in" in comfy.log
+    assert "guessed" not in comfy.log
+
+
+def test_locked(built: Built) -> None:
+    """Every package is one of the locks, of that version, and nothing else is installed."""
+    locks = (built.context / "deploy" / "docker" / "locks").glob("*.txt")
+    pinned = {
+        (found[1], found[2])
+        for lock in locks
+        for found in re.finditer(r"^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    with built.store.container("app") as name:
+        listed = built.store.buildah("run", "--isolation", "chroot", name, "pip", "freeze", "--all")
+    installed = {
+        (name.lower().replace("_", "-").replace(".", "-"), version)
+        for name, _, version in (line.partition("==") for line in listed.splitlines() if "==" in line)
+    }
+    assert len(installed) > 60
+    assert {"pip"} >= {name for name, _ in installed - pinned}
 
 
 def test_description(built: Built) -> None:
