@@ -5,11 +5,8 @@ Real files, real processes, real servers.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
 import threading
@@ -17,124 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.deploy.manifests import ALL_ON, CHART, chart, containers, pod
+from tests.deploy.scripts import command, load
 
-FILES = CHART / "files"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in Linux containers")
-
-
-def load(name: str) -> ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-prune: Any = load("prune")
-
-
-def command(name: str, **paths: str) -> list[str]:
-    """That of a container of the chart, with our Python and our folders."""
-    words = containers(pod(chart(ALL_ON)))[name]["command"]
-    return [sys.executable, *(paths.get(word) or word.replace("/scripts", str(FILES)) for word in words[1:])]
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Ten pictures of 100 KiB, an hour to ten hours old, one of them in a folder.
-
-    Names that shells stumble over.
-    """
-    for hour in range(1, 11):
-        file = tmp_path / ("sub" if hour == 5 else "") / f"图 '{hour}'\n.png"
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(bytes(102_400))
-        then = time.time() - hour * 3600
-        os.utime(file, (then, then))
-    return tmp_path
-
-
-def left(folder: Path) -> list[int]:
-    return sorted(int(re.findall(r"\d+", file.name)[0]) for file in folder.rglob("*.png"))
-
-
-def pruned(folder: Path, *words: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, str(FILES / "prune.py"), "--once", *words, str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return ran.stdout + ran.stderr
-
-
-def test_prune_by_age(pictures: Path) -> None:
-    pruned(pictures, "--minutes", "390", "--size", "1Gi")
-
-    assert [1, 2, 3, 4, 5, 6] == left(pictures)
-
-
-def test_prune_by_size(pictures: Path) -> None:
-    """The oldest go until the folder is below its share; what lies outside by a link is not touched."""
-    outside = pictures.parent / f"{pictures.name}-outside"
-    outside.write_bytes(bytes(10))
-    (pictures / "link").symlink_to(outside)
-    pruned(pictures, "--percent", "80", "--size", "640Ki")
-
-    assert [1, 2, 3, 4, 5] == left(pictures)
-    assert outside.exists()
-
-
-def test_prune_keeps_what_is_new(pictures: Path) -> None:
-    """A picture that is written or fetched just now stays, and the log says that there is too much."""
-    for file in pictures.rglob("*.png"):
-        os.utime(file)
-    assert "bytes too many, all of them new" in pruned(pictures, "--size", "100Ki")
-
-    assert 10 == len(left(pictures))
-
-
-def test_prune_by_the_file_system(pictures: Path) -> None:
-    """Without a size it is the share of the file system, as on a claim."""
-    pruned(pictures, "--percent", "100")
-    assert 10 == len(left(pictures))
-    pruned(pictures, "--percent", "0.0001")
-    assert [] == left(pictures)
-
-
-@pytest.mark.parametrize(("text", "size"), [("20Gi", 20 << 30), ("1.5k", 1500), ("7", 7), ("2M", 2_000_000)])
-def test_quantity(text: str, size: int) -> None:
-    assert size == prune.quantity(text)
-
-
-@pytest.mark.parametrize("text", ["", "Gi", "20GB", "a lot", "1KiB"])
-def test_not_a_quantity(text: str) -> None:
-    with pytest.raises((ValueError, KeyError)):
-        prune.quantity(text)
-
-
-def test_prune_ends_at_once(pictures: Path) -> None:
-    """As process 1 it needs a handler for SIGTERM; it prunes first."""
-    words = command("prune", **{"/data/output": str(pictures)})
-    words[words.index("1440")] = "30"
-    process = subprocess.Popen(words)
-    end = time.monotonic() + 20
-    while left(pictures):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-
-    assert 0 == process.wait(10)
 
 
 class Server(ThreadingHTTPServer):

@@ -275,7 +275,10 @@ def test_disk(rendered: list[Manifest]) -> None:
         assert "ephemeral-storage" in containers(spec)["comfyui"]["resources"]["requests"]
         prune = containers(spec)["prune"]
         assert "Always" == prune["restartPolicy"]
-        assert ["/data/output"] == [m["mountPath"] for m in prune["volumeMounts"] if m["name"] != "scripts"]
+        sizes = {v["name"]: v["emptyDir"]["sizeLimit"] for v in spec["volumes"] if "emptyDir" in v}
+        for name in sizes.keys() - {"shm"}:
+            assert {"name": name, "mountPath": f"/volumes/{name}"} in prune["volumeMounts"]
+            assert f"/volumes/{name}={sizes[name]}" in prune["command"], "and it knows the size"
 
 
 def test_settings(rendered: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,12 +184,14 @@ lifecycle: {{- toYaml . | nindent 2 }}
 {{- if $v.nodeCache.enabled }}
 {{ include "preload.copyModels" . }}
 {{- end }}
-{{- if and $v.prune.enabled (or $v.prune.claims (not $v.output.existingClaim)) }}
+{{- if $v.prune.enabled }}
+{{- $claim := and $v.output.existingClaim $v.prune.claims }}
+{{- $scratch := not (and $v.input.existingClaim $v.output.existingClaim $v.user.existingClaim) }}
 - name: prune # a sidecar: it starts before ComfyUI and ends after it
   restartPolicy: Always
   image: {{ include "preload.poolImage" . }}
   imagePullPolicy: {{ $v.image.pullPolicy }}
-  command: [python, /scripts/prune.py, --minutes, {{ $v.prune.minutes | quote }}, --percent, {{ $v.prune.maxPercent | quote }}, {{ if not $v.output.existingClaim }}--size, {{ $v.scratch | quote }}, {{ end }}/data/output]
+  command: [python, /scripts/prune.py, --minutes, {{ $v.prune.minutes | quote }}, --percent, {{ $v.prune.maxPercent | quote }}{{ if $scratch }}, "/volumes/scratch={{ $v.scratch }}"{{ end }}{{ if $claim }}, /volumes/claim{{ end }}, "/volumes/tmp={{ $v.tmp }}"]
   env:
     - {name: NVIDIA_VISIBLE_DEVICES, value: void}
   resources:
@@ -198,7 +200,13 @@ lifecycle: {{- toYaml . | nindent 2 }}
   {{- include "preload.locked" . | trim | nindent 2 }}
   volumeMounts:
     - {name: scripts, mountPath: /scripts, readOnly: true}
-    {{- include "preload.dataMount" (list . "output") | trim | nindent 4 }}
+    {{- if $scratch }}
+    - {name: scratch, mountPath: /volumes/scratch}
+    {{- end }}
+    {{- if $claim }}
+    - {name: output, mountPath: /volumes/claim/output{{ with $v.output.subPath }}, subPath: {{ . | quote }}{{ end }}}
+    {{- end }}
+    - {name: tmp, mountPath: /volumes/tmp}
 {{- end }}
 {{- if eq $v.reloadStrategy "reload" }}
 - name: reload # a sidecar: sends POST /preload/reload when the mounted settings change
