@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.test_chart_scripts import FILES, load
+from tests.deploy.scripts import FILES, load
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in Linux containers")
 
