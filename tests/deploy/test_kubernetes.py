@@ -32,6 +32,7 @@ from tests.deploy.manifests import (
     templates,
     the,
 )
+from tests.deploy.test_pods import LOCKED
 from tools.chart import COPIES
 
 VERSIONS = ("1.30", "1.33", "1.37")
@@ -43,12 +44,6 @@ YOURS = {
 }
 """What examples and ALL_ON name and the user, or Kubernetes, provides."""
 SELECTING = ("Deployment", "DaemonSet", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor")
-
-
-@pytest.fixture(params=RENDERED)
-def rendered(request: pytest.FixtureRequest) -> list[Manifest]:
-    """What is applied to a cluster, in each way that we ship."""
-    return RENDERED[request.param]()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -172,17 +167,6 @@ def test_selectors(rendered: list[Manifest]) -> None:
                     assert expected <= ports
 
 
-def test_every_image_of_a_pool_is_the_same(rendered: list[Manifest]) -> None:
-    """Init containers and sidecars of ours need no image of their own."""
-    for one in deployments(rendered):
-        images = [
-            c["image"]
-            for c in containers(one["spec"]["template"]["spec"]).values()
-            if "busybox" not in c["image"]
-        ]
-        assert 1 == len(set(images))
-
-
 def test_ports(rendered: list[Manifest]) -> None:
     """Probes, Services and NetworkPolicies mean ports that are there; the plugin listens on the second."""
     texts = {
@@ -211,74 +195,6 @@ def test_ports(rendered: list[Manifest]) -> None:
     for manifest in rendered:
         if manifest["kind"] == "NetworkPolicy":
             assert {p["port"] for rule in manifest["spec"]["ingress"] for p in rule["ports"]} <= known
-
-
-LOCKED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
-
-
-def test_locked_down(rendered: list[Manifest]) -> None:
-    """Pod Security level `restricted`, but for the node cache; and a root file system that is read only."""
-    for owner, template in templates(rendered):
-        spec = template["spec"]
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["enableServiceLinks"] is False
-        assert "RuntimeDefault" == spec["securityContext"]["seccompProfile"]["type"]
-        for name, one in containers(spec).items():
-            if "busybox" in one["image"]:  # the user's own, of ALL_ON
-                continue
-            context = one["securityContext"]
-            assert "memory" in one["resources"]["limits"]
-            if name == "folder":
-                assert {"drop": ["ALL"], "add": ["CHOWN", "FOWNER"]} == context["capabilities"]
-                continue
-            assert LOCKED.items() <= context.items()
-            assert context.get("runAsNonRoot", spec["securityContext"].get("runAsNonRoot")) is True, owner[
-                "metadata"
-            ]["name"]
-        kinds = {key for v in spec.get("volumes", ()) for key in v} - {"name"}
-        assert {
-            "persistentVolumeClaim",
-            "emptyDir",
-            "configMap",
-            "hostPath",
-            "secret",
-            "projected",
-            "image",
-        } >= kinds
-    for one in deployments(rendered):
-        models = [
-            m
-            for m in containers(one["spec"]["template"]["spec"])["comfyui"]["volumeMounts"]
-            if m["name"] == "models"
-        ]
-        assert all(m["readOnly"] is True for m in models)
-
-
-def test_no_gpu_for_helpers(rendered: list[Manifest]) -> None:
-    """Where nvidia is the default runtime, a container of ours that asks for no GPU sees none."""
-    for one in deployments(rendered):
-        for name, helper in containers(one["spec"]["template"]["spec"]).items():
-            if name != "comfyui" and "busybox" not in helper["image"]:
-                assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in helper["env"], name
-
-
-def test_disk(rendered: list[Manifest]) -> None:
-    """Every emptyDir has a size, the pod asks for it, and pictures are pruned before theirs is full."""
-    for one in deployments(rendered):
-        spec = one["spec"]["template"]["spec"]
-        assert all("sizeLimit" in v["emptyDir"] for v in spec["volumes"] if "emptyDir" in v)
-        assert "ephemeral-storage" in containers(spec)["comfyui"]["resources"]["requests"]
-        prune = containers(spec)["prune"]
-        assert "Always" == prune["restartPolicy"]
-        sizes = {v["name"]: v["emptyDir"]["sizeLimit"] for v in spec["volumes"] if "emptyDir" in v}
-        for name in sizes.keys() - {"shm"}:
-            assert {"name": name, "mountPath": f"/volumes/{name}"} in prune["volumeMounts"]
-            assert f"/volumes/{name}={sizes[name]}" in prune["command"], "and it knows the size"
 
 
 def test_settings(rendered: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
