@@ -46,10 +46,11 @@ format: setup ## let ruff and prettier rewrite what they can
 	$(PY) -m ruff format .
 	$(PRETTIER) --log-level warn --write $(WEB)
 
-docs: setup ## write the files that are made from code: schema, HTTP reference, errors
+docs: setup ## write the files that are made from code: schema, HTTP reference, errors, the chart's copies
 	$(PY) -m tools.schema
 	$(PY) -m tools.http_doc
 	$(PY) -m tools.errors_doc
+	$(PY) -m tools.chart
 
 server: setup ## the tests that start a real ComfyUI
 	$(PYTEST) tests/server $(ARGS)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +190,30 @@ def test_the_device_fails(run: Run) -> None:
     assert left < killed
     assert 1 == kubelet.restarts
     assert "SIGKILL" not in kubelet.story
+
+
+def test_a_server_hangs(run: Run) -> None:
+    """Its event loop is blocked for ever: no traffic first, then a new one; it does not hear SIGTERM.
+
+    The time-out of a probe is not shortened by our pace, so it is a value of this test.
+    """
+    given = values(models=[{"unet": "tiny.safetensors"}], drain=50)
+    rendered = chart({**given, "livenessProbe": {"timeoutSeconds": 3}})
+    with run(rendered, "hang") as (kubelet, server):
+        kubelet.wait("in the endpoints", 60)
+        threading.Thread(target=_blocked, args=(server,), daemon=True).start()
+        killed = kubelet.wait("ending it: liveness probe failed", 60)
+        kubelet.wait("SIGKILL", 30)
+        while kubelet.story.count("in the endpoints") < 2:
+            time.sleep(0.01)
+    left = kubelet.happened("out of the endpoints")
+
+    assert left is not None
+    assert left < killed
+    assert 1 == kubelet.restarts
+
+
+def _blocked(server: ComfyServer) -> None:
+    """Ask what blocks the event loop; there is no answer before the process is killed."""
+    with suppress(OSError):
+        server.get("/test/block")
