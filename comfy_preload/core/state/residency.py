@@ -270,14 +270,23 @@ class Residency:
                 slot.call, target=replace(slot.call.target, files=found, changes=changes), problems=()
             )
             stamp = file_stamp(file.path for file in found) or ()
+        same_model = slot.loaded is not None and self._share(slot.loaded.outputs, outputs)
         slot.loaded = Loaded(outputs, stamp, time.perf_counter() - began, changes)
-        slot.was_resident = False
-        slot.served = NOT_SERVED
-        slot.warm_seconds = None
-        slot.warm_bytes = slot.taken = 0
+        if not same_model:
+            slot.was_resident = False
+            slot.served = NOT_SERVED
+            slot.warm_seconds = None
+            slot.warm_bytes = slot.taken = 0
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
+
+    def _share(self, outputs: Outputs, others: Outputs) -> bool:
+        """Return whether any object, such as a model, is in both."""
+        held = {
+            id(value) for value in self.values(outputs) if not isinstance(value, str | int | float | None)
+        }
+        return any(id(value) in held for value in self.values(others))
 
     def _moved(self, spec: LoaderSpec, arguments: Mapping[str, Any], outputs: Outputs) -> Slot | None:
         """Return the slot of the same files that is to hold these outputs from now on, or None.

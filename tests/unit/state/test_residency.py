@@ -126,6 +126,24 @@ def test_other_arguments_of_a_class_that_sees_the_graph(
     assert (Stage.LOADED if sees_graph else Stage.RELEASED) is stand.slot.stage
 
 
+@pytest.mark.parametrize(("output", "warm"), [(object, 4.5), (lambda: "a text", None)], ids=["model", "text"])
+def test_same_model_in_other_outputs(
+    stand: Stand, path: Path, output: Callable[[], Any], warm: float | None
+) -> None:
+    """Another text gives other outputs; the model in them is as warm as before."""
+    spec, inputs, model = replace(stand.target.spec, sees_graph=True), dict(stand.target.inputs), output()
+    stand.residency.files = lambda *_: (ModelFile("sd15", "checkpoints", path),)
+    stand.residency.values = tuple
+    stand.load((model, "x"))
+    stand.slot.warm_seconds = 4.5
+
+    assert stand.residency.recall(spec, {**inputs, "text": "y"}, "") is None
+    stand.residency.keep(spec, {**inputs, "text": "y"}, "", (model, "y"))
+
+    assert stand.slot.loaded
+    assert ((model, "y"), warm) == (stand.slot.loaded.outputs, stand.slot.warm_seconds)
+
+
 def test_other_class(stand: Stand) -> None:
     """Another class that happens to take the same inputs is another call."""
     stand.load()
