@@ -195,12 +195,16 @@ class Plugin:
             self._registry = start_registry(seen.registry, self.snapshot_before_listening, self._slots)
 
     async def _start_held(self, _app: Any) -> None:
-        """`on_startup`, with `snapshot: {when: imports}`: hold, then read the settings."""
-        await self.hold()
-        seen = _glance()
-        if self._hold and seen.prefetch.enabled and not seen.off:
-            before_torch.read_ahead(seen, settings_path().parent, libraries=False, models=True)
-        self._prepare()
+        """`on_startup`, with `snapshot: {when: imports}`: hold, then read the settings. Never raises."""
+        try:
+            await self.hold()
+            seen = _glance()
+            if self._hold and seen.prefetch.enabled and not seen.off:
+                before_torch.read_ahead(seen, settings_path().parent, libraries=False, models=True)
+            self._prepare()
+        except Exception as error:  # noqa: BLE001 — ComfyUI must start
+            log.exception("the preload could not be set up; ComfyUI continues without it")
+            self.fail(internal_error(error))
 
     async def _start(self, app: Any) -> None:
         """`on_startup`: preload, then see that everything is open, whatever became of it."""

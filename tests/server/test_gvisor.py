@@ -7,6 +7,7 @@ Dynamo's files, and the test calls `runsc checkpoint` and `runsc restore` in the
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import time
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 
 from tests.support import gvisor, held_process
+from tests.support.comfy import SINK, ComfyServer
 from tests.support.gvisor import Sandbox
-from tools.host import ROOT
+from tools.host import ROOT, comfyui_path, comfyui_python
 
+log = logging.getLogger(__name__)
 SCRIPT = Path(held_process.__file__)
 CLIENT = """
 import sys, urllib.request
@@ -87,6 +90,68 @@ def test_two_copies(sandbox: Sandbox, work: Path) -> None:
         assert '"status"' in sandbox.ask(name, sys.executable, "-c", CLIENT, f"{held_process.PORT}/livez")
     assert 2 == len({report["random"] for report in reports}) == len({report["name"] for report in reports})
     assert not any(path.exists() for path in kept.values())
+
+
+ASK = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from tests.support import prompts
+from tests.support.reply import ask
+url = sys.argv[2]
+def there(path, good):
+    while True:
+        try:
+            reply = ask(url + path)
+        except OSError:
+            reply = None
+        if reply and good(reply):
+            return reply
+        time.sleep(0.05)
+there("/ready", lambda reply: reply.status == 200)
+prompt = ask(url + "/prompt", method="POST", body={"prompt": prompts.image()}).json["prompt_id"]
+done = there("/history/" + prompt, lambda reply: prompt in reply.json)
+print(json.dumps({**ask(url + "/preload").json, "done": done.json[prompt]["status"]["status_str"]}))
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("when", ["imports", "loaded"])
+def test_comfyui(work: Path, models: Path, tmp_path: Path, when: str) -> None:
+    """A whole ComfyUI, copied and restored in another sandbox: the first prompt hits."""
+    text = (
+        f"snapshot: {{when: {when}, environment: '{work / 'environ'}'}}\n"
+        f"probe: {{port: {held_process.PORT}}}\n"
+        "models: [{unet: tiny.safetensors}, {clip: clip_l.safetensors, type: sd3}]\n"
+    )
+    comfy = ComfyServer(
+        work / "comfy",
+        host=comfyui_path(),
+        python=comfyui_python(),
+        preload=text,
+        models=models,
+        custom_nodes={"sink": SINK},
+        env={"TMPDIR": str(work), "SNAPSHOT_CONTROL_DIR": str(work / "control"), "HOME": str(work)},
+    )
+    (tmp_path / "sandbox").mkdir()
+    with Sandbox(tmp_path / "sandbox", comfy.command, writable=work, cwd=comfyui_path()) as sandbox:
+        began = time.monotonic()
+        sandbox.run("1", env=comfy.env)
+        sandbox.wait(lambda: is_held(work), "held", deadline=200)
+        held = time.monotonic()
+        size = sandbox.checkpoint("1")
+        copied = time.monotonic()
+        (work / "control" / "restore-complete").touch()
+        sandbox.restore("2", env=comfy.env)
+        found = json.loads(
+            sandbox.ask("2", sys.executable, "-c", ASK, str(ROOT), comfy.url, timeout=250).splitlines()[-1]
+        )
+        ended = time.monotonic()
+
+    seconds = (held - began, copied - held, ended - copied)
+    log.info("%s: held after %.1f s, copied in %.1f s, restored and one prompt in %.1f s", when, *seconds)
+    log.info("%s: %d bytes", when, size)
+    assert ("restored", "success") == (found["snapshot"]["result"], found["done"])
+    assert ({}, 2) == (found["misses"], found["hits"])
 
 
 def test_open_listener(work: Path, tmp_path: Path) -> None:

@@ -95,14 +95,14 @@ class ComfyServer:
             names.append(PLUGIN)
             put_plugin(base / "custom_nodes" / PLUGIN)
 
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("PRELOAD_")}
-        self._env |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRELOAD_")}
+        self.env |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
         if preload is not None:
             config = base / "preload.yaml"
             config.write_text(preload, encoding="utf-8")
-            self._env["PRELOAD_CONFIG"] = str(config)
-        self._env |= env or {}
-        self._command = [
+            self.env["PRELOAD_CONFIG"] = str(config)
+        self.env |= env or {}
+        self.command = [
             *(str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)),
             *(["--cpu"] if cpu else []),
             # By default ComfyUI keeps its database in the installation, where two servers would share it.
@@ -165,9 +165,9 @@ class ComfyServer:
         self._launches += 1
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command,
+                self.command,
                 cwd=self._host,
-                env=self._env,
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

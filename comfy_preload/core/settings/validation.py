@@ -235,8 +235,11 @@ def _fields(model: type[BaseModel], below: tuple[int | str, ...]) -> dict[str, F
     """Return the fields of the model, or of the nested model at `below`."""
     for part in below:
         field = model.model_fields.get(str(part))
-        nested = field.annotation if field is not None else None
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()  # or None
+        nested = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
+        if nested is None:
             break
         model = nested
     return model.model_fields

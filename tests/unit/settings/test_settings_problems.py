@@ -73,6 +73,37 @@ def only(problems: tuple[Problem, ...]) -> Problem:
             "'timeout'?",
             id="typo",
         ),
+        pytest.param(
+            "snapshot: {provider: file}",
+            1,
+            "snapshot is a mapping with 1 keys; expected a mapping with the key path beside provider",
+            "docs/settings.md",
+            id="snapshot-file",
+        ),
+        pytest.param(
+            "snapshot: {provider: command, command: []}",
+            1,
+            "expected a mapping with the key command beside provider",
+            "docs/settings.md",
+            id="snapshot-command",
+        ),
+        pytest.param(
+            "snapshot:\n  when: load",
+            2,
+            "when is 'load'; expected 'imports', 'loaded' or 'warm'",
+            "Did you mean 'loaded'?",
+            id="snapshot-when",
+        ),
+        pytest.param(
+            "snapshot: {wen: loaded}",
+            1,
+            "unknown key 'wen'; expected one of: when, provider, path",
+            "Did you mean 'when'?",
+            id="snapshot-key",
+        ),
+        pytest.param(
+            "snapshot: loaded", 1, "snapshot is 'loaded'; expected", "docs/settings.md", id="snapshot-text"
+        ),
         pytest.param("zzz: 5", 1, "unknown key 'zzz'", "Remove it.", id="unknown"),
         pytest.param("model: []", 1, "unknown key 'model'", "Did you mean 'models'?", id="model"),
         pytest.param(
