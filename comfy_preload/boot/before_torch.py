@@ -51,7 +51,10 @@ def begin() -> None:
         seen = glance(read(path))
     except PreloadError:
         return  # reported by boot/plugin.py
-    held = seen.snapshot is not None and provider_of(seen.snapshot) is not None
+    provider = provider_of(seen.snapshot) if seen.snapshot else None
+    held = provider is not None
+    if provider:
+        provider.clear()
     if seen.probe_port is not None and not held:
         open_probe(seen.probe_port)
     if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):

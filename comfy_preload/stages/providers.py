@@ -49,6 +49,10 @@ class Provider(Protocol):
     reason: str
     """Why the answer was ERROR."""
 
+    def clear(self) -> None:
+        """Take back what an earlier process of the same container has announced. Never raises."""
+        ...
+
     def announce(self) -> None:
         """Let the platform copy this process now.
 
@@ -74,6 +78,9 @@ class ControlFolder:
         self._folder = folder
         self.reason = ""
 
+    def clear(self) -> None:
+        self._remove(*READY)
+
     def announce(self) -> None:
         for name in (RESTORED, RESUMED):
             if os.path.lexists(self._folder / name):
@@ -91,7 +98,10 @@ class ControlFolder:
         return Result.RESUME if os.path.lexists(self._folder / RESUMED) else None
 
     def close(self) -> None:
-        for name in (*READY, RESTORED, RESUMED):
+        self._remove(*READY, RESTORED, RESUMED)
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
             with suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
 
@@ -104,6 +114,10 @@ class File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.reason = "it wrote 'error'"
+
+    def clear(self) -> None:
+        if self._word() is None:
+            self.close()
 
     def announce(self) -> None:
         if found := self._word():
@@ -141,6 +155,9 @@ class GVisor:
         self._path = path
         self._answer: Result | None = None
         self.reason = "it answered 'error'"
+
+    def clear(self) -> None:
+        pass
 
     def announce(self) -> None:
         try:
@@ -180,6 +197,9 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self.reason = ""
+
+    def clear(self) -> None:
+        pass
 
     def announce(self) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 — closed by `close`

@@ -89,6 +89,15 @@ def test_control_folder(folder: Path, file: str, expected: Result) -> None:
     assert set() == names(folder)
 
 
+def test_crashed_while_held(folder: Path) -> None:
+    """Its container starts again: the announcement is taken back before the imports, an answer is not."""
+    for file in (*READY, "restore-complete"):
+        (folder / file).touch()
+    ControlFolder(folder).clear()
+
+    assert {"restore-complete"} == names(folder)
+
+
 def test_both_answers(folder: Path) -> None:
     """RESTORE is the one that does no harm in the wrong process."""
     for file in ("restore-complete", "snapshot-complete"):
@@ -201,6 +210,14 @@ def test_file_half_written(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "word").write_bytes(content)
 
     assert provider.answer() is None
+
+
+def test_file_crashed_while_held(tmp_path: Path) -> None:
+    """As with the control directory."""
+    for content, left in (("ready\n", set[str]()), ("restore\n", {"word"})):
+        (tmp_path / "word").write_text(content, encoding="utf-8")
+        File(tmp_path / "word").clear()
+        assert left == names(tmp_path)
 
 
 def test_file_stale(tmp_path: Path) -> None:
