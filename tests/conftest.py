@@ -17,13 +17,20 @@ from tools.host import ROOT
 
 RINGS = {
     "server": ("host",),
+    "device": ("host", "device"),
     "browser": ("host", "browser"),
     "registry": ("redis",),
-    "ray": ("host", "ray"),
     "deploy": ("deploy",),
-    "device": ("host", "device"),
+    "ray": ("host", "ray"),
+    "cli": (),
+    "http": (),
+    "loader": (),
+    "unit": (),
 }
-"""Folder below tests/ -> the markers of every test in it."""
+"""Folder below tests/ -> the markers of every test in it, in the order in which they run.
+
+The longest come first, so that two workers end together, and Ray's cluster stays no longer than its tests.
+"""
 
 SLOW = {"soak": "PRELOAD_SOAK", "images": "PRELOAD_TEST_IMAGES"}
 """Marker -> the variable that must be 1 for its tests to run."""
@@ -40,16 +47,30 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_PluginRootIsAPlainFolder())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, and skip the slow ones unless they were asked for."""
+    """Order and mark each test by its folder, and skip the slow ones unless they were asked for.
+
+    With several workers (`-n 2 --dist loadgroup`) one worker runs all tests of a file, which share servers,
+    and one all tests of Ray, which share a cluster.
+    """
+    rings = list(RINGS)
+    items.sort(key=lambda item: rings.index(_ring(item)))  # stable: files stay in their order
     for item in items:
-        for name in RINGS.get(item.path.relative_to(ROOT / "tests").parts[0], ()):
+        ring = _ring(item)
+        for name in RINGS[ring]:
             item.add_marker(name)
+        if item.config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(ring if ring == "ray" else f"{ring}/{item.path.stem}"))
         for marker, variable in SLOW.items():
             if item.get_closest_marker(marker) and os.environ.get(variable) != "1":
                 item.add_marker(
                     pytest.mark.skip(reason=f"slow: runs with {variable}=1, as in `make nightly`")
                 )
+
+
+def _ring(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").parts[0]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:

@@ -191,14 +191,15 @@ def test_flapping(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_tries_get_fewer(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real pauses: four tries in the first five seconds, not fifty."""
+    """With the real pauses, at most four tries in five seconds: a busy machine makes fewer."""
     monkeypatch.setattr(service, "BACKOFF", (0.5, 15.0))
     server = BrokenServer(SPEAKERS["hangs-up"])
     try:
         join(server.url)
         time.sleep(5)
 
-        assert 2 <= server.calls <= 4
+        assert server.calls <= 4
+        until(lambda: server.calls >= 2, "tried again")
     finally:
         server.close()
 

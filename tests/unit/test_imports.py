@@ -23,17 +23,17 @@ KNOWS: dict[str, set[str]] = {
     "host": {"core"},
     "api": {"core"},
     "registry": {"core"},
-    "cli": {"core"},
+    "cli": {"core", "host.files"},
     "stages": {"core"},
     "preloader": {"core", "stages"},
     "boot": {"core", "stages", "preloader", "host", "api", "registry"},
 }
-"""Room -> the rooms that it may import, besides itself. `core` stands for all rooms of core."""
+"""Room -> the rooms that it may import, besides itself. `core` stands for all rooms of core.
 
+`host.files` is the one module of host that needs no torch: with it the command line asks a real ComfyUI.
+"""
 
 KNOWN_ARROWS = {
-    "cli.comfyui -> host.files",
-    "cli.loaders -> host.files",
     "core.planning.expansion -> core.state.snapshot",
     "core.planning.expansion -> core.state.warm_up",
 }
@@ -114,7 +114,7 @@ def test_rooms() -> None:
     rooms = {room(name) for arrow in found for name in arrow} - {""}
 
     assert rooms == KNOWS.keys()
-    wrong = {f"{a} -> {b}" for a, b in found if b and not may(room(a), room(b))}
+    wrong = {f"{a} -> {b}" for a, b in found if b and not may(room(a), room(b)) and b not in KNOWS[room(a)]}
     assert wrong == KNOWN_ARROWS
 
 
