@@ -75,9 +75,9 @@ deploy: setup ## manifests, chart, scripts
 demo: setup ## ComfyUI without and with the plugin, side by side
 	$(PY) -m bench.demo $(ARGS)
 
-bench: setup ## costs of nothing, then cold starts six ways: the figures of docs/performance.md (half an hour; keep the machine idle)
+bench: setup ## costs of nothing, then cold starts several ways: the figures of docs/performance.md (an hour and a half; keep the machine idle)
 	$(PY) -m bench.costs
-	$(PY) -m bench.coldstart --size small --size sd15 $(ARGS)
+	$(PY) -m bench.coldstart --size three --size sd15 --size sdxl $(ARGS)
 
 gpu: setup ## on an accelerator: seconds, and the device's memory beside what is reported (no network)
 	$(PY) -m bench.gpu $(ARGS)

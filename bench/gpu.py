@@ -206,7 +206,7 @@ def main() -> int:
     if given.checkpoint:
         scenario = scenarios.real_checkpoint(OUT, given.checkpoint)
     elif given.size == "large":
-        scenario = scenarios.several(OUT, 1, 26)  # 5.2 GB, as a UNet of SDXL in fp16 has
+        scenario = scenarios.random_sdxl(OUT)
     else:
         scenario = scenarios.small(OUT) if given.size == "small" else scenarios.random_sd15(OUT)
     results: dict[str, list[Figures]] = {arm.title: [] for arm in arms()}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import limits
 from bench.scenario import Scenario, evict
 from tests.support import prompts
 from tests.support.comfy import ComfyServer
-from tools.host import comfyui_path, comfyui_python
+from tools.host import ROOT, comfyui_path, comfyui_python
 
 DEADLINE = 900.0
 POLL = 0.05
@@ -41,6 +41,8 @@ class Arm:
     loaders_first: bool = False
     warm_up: bool = False
     workflow: bool = False
+    recorded: bool = True
+    """Whether an earlier start has recorded what it read, as in a container image (`preload.py trace`)."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,14 @@ def measure(
     port: int,
     args: Sequence[str] = (),
     cpu: bool = True,
-    cold: Sequence[Path] = (),
+    evicted: str = "models",
+    record: Path | None = None,
 ) -> Figures:
-    """Start ComfyUI with cold model files, use it, stop it.
+    """Start ComfyUI after something was evicted from the page cache, use it, stop it.
 
-    `cold`: folders to evict from the page cache too.
+    `evicted`: a key of EVICTIONS. `record`: what an earlier start has read, for the arms that have a record.
     """
-    scenario.evict()
-    evict_folders(cold)
+    EVICTIONS[evicted](scenario)
     plugin = arm.settings is not None
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         server = ComfyServer(
@@ -113,6 +115,10 @@ def measure(
             cpu=cpu,
         )
         (Path(base) / "warm-up.json").write_text(json.dumps(scenario.prompt(0)), encoding="utf-8")
+        if record and plugin and arm.recorded:
+            own = Path(base) / "user" / "comfy-preload" / "startup.trace"
+            own.parent.mkdir(parents=True)
+            own.write_bytes(record.read_bytes())
         begun = time.monotonic()
         numbers = iter(range(1, 100))
 
@@ -177,30 +183,49 @@ def _read_bytes(pid: int | None) -> int | None:
     return int(rows["read_bytes"])
 
 
-def warm_libraries(port: int, *, cpu: bool) -> None:
-    """Start ComfyUI once without models, so that its imports are cached for every measured start."""
+def warm_libraries(port: int, *, cpu: bool) -> float:
+    """Start ComfyUI once without models, so that its imports are cached for every measured start.
+
+    Returns the seconds until it listened.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="preload-demo-") as base,
         ComfyServer(
             Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, port=port, cpu=cpu
         ) as server,
     ):
+        begun = time.monotonic()
         server.wait_listening(DEADLINE)
+        return time.monotonic() - begun
 
 
-def raw_read_beside_imports(scenario: Scenario, cold: Sequence[Path], *, cpu: bool) -> float | None:
-    """Return the seconds to read the model files past the page cache while a ComfyUI starts."""
-    evict_folders(cold)
-    with (
-        tempfile.TemporaryDirectory(prefix="preload-bench-") as base,
-        ComfyServer(Path(base), host=comfyui_path(), python=comfyui_python(), plugin=False, cpu=cpu),
-    ):
-        return limits.raw_read(scenario)
+def record_start(file: Path, *, cpu: bool) -> Path:
+    """Write what a start of ComfyUI reads, with the plugin's own command, as an image build does."""
+    command = [str(comfyui_python()), str(ROOT / "preload.py"), "trace", "--output", str(file)]
+    command += ["--comfyui", str(comfyui_path()), "--", *["--cpu"][: int(cpu)]]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return file
 
 
-def evict_folders(folders: Iterable[Path]) -> None:
-    """Evict all files in these folders from the page cache."""
-    evict(file for folder in folders for file in folder.rglob("*") if file.is_file())
+def evict_everything(scenario: Scenario) -> None:
+    """Leave nothing in the page cache: no model, no library, not even Python.
+
+    Where the system's own command is not to be had (Linux, root), evicts what a start reads, file by file.
+    """
+    scenario.evict()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+    except OSError:
+        folders = {comfyui_path(), comfyui_python().parents[1], Path(sys.base_prefix) / "lib"}
+        evict(file for folder in folders for file in folder.rglob("*") if file.is_file())
+
+
+EVICTIONS: dict[str, Callable[[Scenario], None]] = {
+    "everything": evict_everything,
+    "models": Scenario.evict,
+    "nothing": lambda _: None,
+}
+"""What is not in the page cache at the start: as in a fresh container, with new models, after a restart."""
 
 
 class ReadyWatch:

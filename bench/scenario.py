@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,23 @@ def random_sd15(out: Path) -> Scenario:
     """Return one checkpoint of the size of Stable Diffusion 1.5 with random weights."""
     file = sd15.checkpoint(out / "models")
     return _checkpoint("SD1.5-sized checkpoint, random weights", out / "models", file)
+
+
+def three_sd15(out: Path) -> Scenario:
+    """Return the same as three files: UNet, text encoder, VAE."""
+    files = sd15.split(out / "models")
+    name = files[0].name
+    preload = f"models:\n  - unet: {name}\n  - {{clip: {name}, type: stable_diffusion}}\n  - vae: {name}\n"
+
+    def prompt(number: int) -> Prompt:
+        return prompts.parts_image(file=name, seed=number, text=_text(number), negative=_negative(number))
+
+    return Scenario("SD1.5-sized, three files, random weights", out / "models", tuple(files), preload, prompt)
+
+
+def random_sdxl(out: Path) -> Scenario:
+    """Return one diffusion model of the size of SDXL's UNet, 5.2 GB, and a small text encoder."""
+    return replace(several(out, 1, 26), title="SDXL-sized diffusion model, random weights")
 
 
 def real_checkpoint(out: Path, file: Path) -> Scenario:

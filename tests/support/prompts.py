@@ -63,6 +63,19 @@ def checkpoint_image(
     }
 
 
+def parts_image(*, file: str, seed: int = 0, text: str = "a lighthouse", negative: str = "") -> Prompt:
+    """The same, from three files of one name: UNet, text encoder, VAE."""
+    prompt = checkpoint_image(checkpoint=file, seed=seed, text=text, negative=negative)
+    del prompt["checkpoint"]
+    prompt["unet"] = _node("UNETLoader", unet_name=file, weight_dtype="default")
+    prompt["clip"] = _node("CLIPLoader", clip_name=file, type="stable_diffusion")
+    prompt["vae"] = _node("VAELoader", vae_name=file)
+    prompt["positive"]["inputs"]["clip"] = prompt["negative"]["inputs"]["clip"] = ["clip", 0]
+    prompt["sampler"]["inputs"]["model"] = ["unet", 0]
+    prompt["decode"]["inputs"]["vae"] = ["vae", 0]
+    return prompt
+
+
 def load(loader: str, *, into: str = "any", output: int = 0, **inputs: Any) -> Prompt:
     """Run one loader node; the Sink (tests/support/custom_nodes) reports what it returned."""
     return {"loader": _node(loader, **inputs), "sink": _node("Sink", **{into: ["loader", output]})}
