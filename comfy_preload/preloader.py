@@ -263,7 +263,6 @@ class Preloader:
         self.readiness.move(Phase.LOADING)
         self._log_stages(*BEFORE_LOADING)
         self.readiness.describe(self.host.facts())
-        self._head_start.free_memory()
         began = time.perf_counter()
         planned = make_plan(self.settings, self.host)
         self._warm_ups.take(planned.runs)
@@ -275,7 +274,6 @@ class Preloader:
         self.readiness.leave((*planned.left, *self._loading.left))
         self._head_start.end_prefetch()
         self._loading.push(self.residency.slots)
-        self._head_start.touch_spare_memory()
 
     def _log_stages(self, *stages: StartStage) -> None:
         seconds = self.readiness.startup.read().seconds

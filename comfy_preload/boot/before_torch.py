@@ -1,4 +1,4 @@
-"""Work that can be done before torch is imported: answer probes, prefetch the model files, touch memory.
+"""Work that can be done before torch is imported: answer probes, read libraries and model files ahead.
 
 Besides the standard library it imports only PyYAML and psutil, and from ComfyUI only `folder_paths`, which is
 complete by then (extra_model_paths.yaml included), and `comfy.cli_args`.
@@ -18,7 +18,6 @@ from comfy_preload.boot.collector import CollectorPause
 from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.loader_table import KIND_FOLDERS, folder_of
 from comfy_preload.core.log import log
-from comfy_preload.core.machine import pretouch
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
 from comfy_preload.core.settings.glance import Glance, glance
@@ -59,8 +58,6 @@ def begin() -> None:
         open_probe(seen.probe_port)
     if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):
         return
-    if seen.prefetch.pretouch:
-        pretouch.prefer_huge_pages()
     if seen.prefetch.libraries:
         collector.begin()
     models = not (held and seen.snapshot and seen.snapshot.when == "imports")  # else it waits for the hold
@@ -102,7 +99,6 @@ def _run(seen: Glance, folder: Path, libraries: bool, models: bool) -> None:  # 
 def _read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) -> None:
     from comfy_preload.core.machine import memory
     from comfy_preload.core.machine.prefetch import Prefetch
-    from comfy_preload.host.files import computes_in_ram, loads_into_ram
 
     if libraries:
         _read_libraries(int(seen.prefetch.memory * memory.available()))
@@ -116,10 +112,6 @@ def _read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) ->
     if libraries and head_start.libraries:
         _wait_for_libraries(head_start.libraries)
     head_start.prefetch.start()
-    if seen.prefetch.pretouch and loads_into_ram():
-        size = sum(file.stat().st_size for file in files if file.is_file())
-        head_start.pretouch = pretouch.sized_for(size, room, in_ram=computes_in_ram())
-        head_start.pretouch.start()
 
 
 def _read_libraries(budget: int) -> None:

@@ -5,7 +5,6 @@ Of ComfyUI it needs `folder_paths` and `comfy.cli_args` alone, so it works befor
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,26 +39,6 @@ def _tiny_vae(name: str) -> tuple[ModelFile, ...]:
     files = (f for f in folder_paths.get_filename_list("vae_approx") if f == name or f.startswith(parts))
     found = ((file, folder_paths.get_full_path("vae_approx", file)) for file in files)
     return tuple(ModelFile(file, "vae_approx", Path(path)) for file, path in found if path)
-
-
-def computes_in_ram() -> bool:
-    """`--cpu`: fp16 weights become fp32 in main memory, twice as large, and prompts compute there too."""
-    from comfy.cli_args import args
-
-    return bool(args.cpu)
-
-
-def loads_into_ram() -> bool:
-    """Whether loading allocates main memory for the weights.
-
-    With dynamic VRAM (since 0.12) weights stay in their files until they go to the device; with `--highvram`
-    and `--gpu-only` they are built there. Whether dynamic VRAM is used also depends on the card, which is not
-    known yet.
-    """
-    cli_args = importlib.import_module("comfy.cli_args")
-
-    dynamic = getattr(cli_args, "enables_dynamic_vram", bool)()
-    return bool(cli_args.args.cpu) or not (dynamic or cli_args.args.highvram or cli_args.args.gpu_only)
 
 
 def listens_at() -> tuple[list[str], int]:

@@ -83,7 +83,7 @@ def test_peak_memory_is_that_of_the_largest(on_device: OnDevice, large: Path) ->
     Five of them never need the memory of three.
     """
     preload = "when: background\nmodels:\n" + "".join(f"  - unet: large{n}.safetensors\n" for n in range(5))
-    device = on_device(preload=preload + "prefetch: {pretouch: false}\n", models=large)
+    device = on_device(preload=preload, models=large)
     highest, over = [device.host_bytes], threading.Event()
 
     def sample() -> None:

@@ -22,9 +22,6 @@ models:
     inputs: {model_name: tiny.safetensors}
     name: upscale
 """
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-CLIP_KB = 235_000
-"""What a CLIP-L has in RAM."""
 FILES = tuple(
     f"{name}.safetensors"
     for name in (
@@ -54,11 +51,10 @@ def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> N
 
 
 def test_it_comes_before_the_imports(server: ComfyServer) -> None:
-    """The files are read before ComfyUI has logged its torch, and the memory is back before loading."""
+    """The files are read before ComfyUI has imported its nodes."""
     log = server.log
 
     assert log.index("[preload] prefetched") < log.index("Import times for custom nodes")
-    assert log.index("[preload] pre-touched") < log.index("[preload] loaded tiny")
 
 
 def test_loading_waits_for_its_file(server: ComfyServer) -> None:
@@ -66,26 +62,6 @@ def test_loading_waits_for_its_file(server: ComfyServer) -> None:
     assert [True] * 4 == [
         row["seconds"]["read"] is not None for row in server.get("/ready?verbose").json["models"]["items"]
     ]
-
-
-@pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this kernel has no huge pages"
-)
-@pytest.mark.parametrize("pretouch", [True, False])
-def test_torch_asks_for_huge_pages(comfy: Comfy, *, pretouch: bool) -> None:
-    """Memory of large tensors is marked for them (`hg`), unless the pre-touch is switched off."""
-    server = comfy(
-        preload=f"prefetch: {{pretouch: {str(pretouch).lower()}}}\nmodels: [{{clip: clip_l.safetensors}}]\n"
-    )
-
-    rss = marked = 0
-    for line in Path(f"/proc/{server.pid}/smaps").read_text("ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "Rss":
-            rss = int(value.split()[0])
-        elif name == "VmFlags" and "hg" in value.split():
-            marked += rss
-    assert pretouch == (marked > CLIP_KB / 2)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +76,7 @@ def test_without_it_models_load_all_the_same(comfy: Comfy, options: str) -> None
 
     ready = server.get("/ready").json
     assert 4 == ready["models"]["ready"]
-    assert "pre-touched" not in server.log
+    assert "prefetched" not in server.log
     assert ("wrong_value" if "perhaps" in options else None) == ready["failing"].get("preload.yaml", {}).get(
         "code"
     )

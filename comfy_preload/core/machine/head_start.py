@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Thread
 
 from comfy_preload.core.machine.prefetch import Prefetch, PrefetchProgress
-from comfy_preload.core.machine.pretouch import Pretouch
 from comfy_preload.core.machine.startup_reader import StartupReader
 
 
@@ -17,7 +16,6 @@ class HeadStart:
 
     def __init__(self) -> None:
         self.prefetch: Prefetch | None = None
-        self.pretouch: Pretouch | None = None
         self.libraries: StartupReader | None = None
         self.finder: Thread | None = None
         """Looks for the files and starts the others."""
@@ -43,11 +41,6 @@ class HeadStart:
         """
         return self.prefetch.wait(paths) if self.prefetch else None
 
-    def free_memory(self) -> None:
-        """Give the pre-touched memory back: loading is about to need it."""
-        if self.pretouch:
-            self.pretouch.release()
-
     def end_prefetch(self) -> None:
         """Read no further chunk: everything is loaded."""
         if self.prefetch:
@@ -62,14 +55,8 @@ class HeadStart:
         end = time.monotonic() + limit
         if self.finder:
             self.finder.join(limit)
-        self.free_memory()
         self.end_prefetch()
         while self.prefetch and self.prefetch.progress().running and time.monotonic() < end:
             time.sleep(0.01)
         finding = self.finder is not None and self.finder.is_alive()
         return not (finding or (self.prefetch and self.prefetch.progress().running))
-
-    def touch_spare_memory(self) -> None:
-        """Pre-touch what the first prompt needs beside the models, right before it."""
-        if self.pretouch:
-            self.pretouch.renew()

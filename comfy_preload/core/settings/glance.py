@@ -64,7 +64,6 @@ class PrefetchGlance:
     enabled: bool = True
     readers: int | None = None
     """Number of threads; None for `auto`."""
-    pretouch: bool = True
     libraries: bool = True
     memory: float = DEFAULT_MEMORY_SHARE
 
@@ -153,7 +152,6 @@ def _prefetch(given: Any) -> PrefetchGlance:
     return PrefetchGlance(
         enabled=options.get("enabled", True) is True,
         readers=_integer(options.get("readers"), 1, MAX_READERS),
-        pretouch=options.get("pretouch", True) is True,
         libraries=options.get("libraries", True) is True,
         memory=DEFAULT_MEMORY_SHARE if memory is None else memory,
     )

@@ -88,8 +88,6 @@ class PrefetchOptions(_Base):
     """false: files are read only when they are loaded."""
     readers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_READERS)] = "auto"
     """Number of threads that read. auto: one, or four once loading is waiting and four measure faster."""
-    pretouch: bool = True
-    """Write once to the memory that loading will need: on virtual machines the first write is slow."""
     libraries: bool = True
     """Read the libraries that ComfyUI imports ahead, from the record of an earlier start (`python preload.py
     trace`), and keep Python's garbage collector off while they are imported."""

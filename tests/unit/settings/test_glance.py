@@ -19,7 +19,7 @@ def seen(text: str) -> Glance:
 def validated(options: Options) -> tuple[Any, ...]:
     ahead = options.prefetch
     readers = None if ahead.readers == "auto" else ahead.readers
-    glanced = PrefetchGlance(ahead.enabled, readers, ahead.pretouch, ahead.libraries, ahead.memory)
+    glanced = PrefetchGlance(ahead.enabled, readers, ahead.libraries, ahead.memory)
     held = options.snapshot
     snapshot = held and SnapshotGlance(
         held.when, held.provider, held.path, tuple(held.command), held.environment, held.limit
@@ -34,7 +34,7 @@ def validated(options: Options) -> tuple[Any, ...]:
         "when: off",
         "when: background",
         "prefetch: {enabled: false}",
-        "prefetch: {readers: 8, memory: 0.5, pretouch: false}",
+        "prefetch: {readers: 8, memory: 0.5, libraries: false}",
         "prefetch: {readers: 64, memory: 1}",
         "prefetch: {readers: auto, memory: 0}",
         "probe: {port: 9188}",
