@@ -131,7 +131,7 @@ def test_record(built: Built, tmp_path: Path) -> None:
     assert found.made_for["python"].endswith(" /opt/venv/bin/python")
     assert found.bytes > 100e6
     assert any("/torch/lib/" in path for path in found.files)
-    assert any(path.startswith("/opt/ComfyUI/nodes") for path in found.files)
+    assert any(path.startswith("/opt/ComfyUI/__pycache__/nodes.cpython-") for path in found.files)
 
     with running(built.store, tmp_path) as comfy:
         while comfy.ready(9188)[0] != 200:
