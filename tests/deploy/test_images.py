@@ -7,6 +7,7 @@ Slow and large (minutes, GBs): `make images`, as root, with Debian's packages bu
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,13 @@ from tests.deploy.images import STAGES, Built, all_stages, build, fill, log
 from tests.support.comfy import LOOPBACK, free_port
 from tests.support.reply import ask
 
+MADE_FOR = """
+import json, sys
+from pathlib import Path
+sys.path.append("/opt/ComfyUI/custom_nodes/comfyui-preload")
+from comfy_preload.core.machine.startup_record import versions
+print(json.dumps(versions(Path("/opt/ComfyUI"))))
+"""
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 
@@ -137,7 +145,8 @@ def test_record(built: Built, tmp_path: Path) -> None:
         while comfy.ready(9188)[0] != 200:
             assert comfy.process.poll() is None, comfy.log
         assert 1 == comfy.inside("test", "-e", "/data/user/comfy-preload/startup.trace")[0], comfy.log
-    assert "of libraries in" in comfy.log
+        code, said = comfy.inside("python", "-c", MADE_FOR)
+    assert (0, dict(found.made_for)) == (code, json.loads(said)), "it is used only where these are equal"
     assert "guessed" not in comfy.log
 
 
