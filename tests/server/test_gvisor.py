@@ -143,7 +143,9 @@ def test_comfyui(work: Path, models: Path, tmp_path: Path, when: str) -> None:
         (work / "control" / "restore-complete").touch()
         sandbox.restore("2", env=comfy.env)
         found = json.loads(
-            sandbox.ask("2", sys.executable, "-c", ASK, str(ROOT), comfy.url, timeout=250).splitlines()[-1]
+            sandbox.ask("2", sys.executable, "-I", "-c", ASK, str(ROOT), comfy.url, timeout=250).splitlines()[
+                -1
+            ]
         )
         ended = time.monotonic()
 

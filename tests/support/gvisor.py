@@ -56,7 +56,8 @@ class Sandbox:
     def log(self) -> str:
         """What the process and its copies have written."""
         files = sorted(self._folder.glob("*.log"))
-        return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+        texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
+        return "\n".join(texts).replace("\0", "")  # a copy goes on writing where it had been
 
     def run(self, name: str, **bundle: Any) -> None:
         """Start the process."""

@@ -151,3 +151,13 @@ def test_limit(tmp_path: Path, membership: str, files: dict[str, str], expected:
 def test_no_cgroups(tmp_path: Path) -> None:
     """macOS, Windows."""
     assert cgroup_limit(tmp_path, tmp_path / "absent") is None
+
+
+def test_restored_elsewhere(tmp_path: Path) -> None:
+    """A restored process has another cgroup with another limit: nothing of the first is kept."""
+    root = tree(tmp_path, {"membership": "0::/a", **under("a", v2(1000, 400)), **under("b", v2(500, 100))})
+    membership = root / "membership"
+    assert (600, 1000) == (available(root, membership), cgroup_limit(root, membership))
+
+    membership.write_text("0::/b\n")
+    assert (400, 500) == (available(root, membership), cgroup_limit(root, membership))
