@@ -3,7 +3,7 @@
     python -m bench.fleet              # the simulation: docs/scale.json and docs/scale.svg
     python -m bench.fleet --real       # also check one point with real processes
 
-The seconds of one process are those of docs/performance.json, measured by bench/coldstart.py.
+The seconds of one process are TIMES, medians of `bench.coldstart --size sd15 --evict models`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,8 @@ SLOW = 5.0
 """Seconds after which a request counts as slow."""
 
 
-def times(path: Path = DOCS / "performance.json") -> Times:
-    """Return the benchmark's medians: a checkpoint of the size of Stable Diffusion 1.5, two processors."""
-    results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
-    found = next(row for row in results if row["evicted"] == "models" and "checkpoint" in row["title"])
-    medians: dict[str, dict[str, float]] = found["medians"]
-    alone, ours = medians["alone"], medians["preload"]
-    return Times(
-        listening=round(alone["listening"], 2),
-        preload=round(ours["listening"] - alone["listening"], 2),
-        image=round(alone["steady"], 2),
-        cold=round(alone["first"] - alone["steady"], 2),
-        reload=round(alone["after_another"] - alone["steady"], 2),
-    )
+TIMES = Times(listening=5.71, preload=2.43, image=1.88, cold=5.71, reload=2.79)
+"""One process, a checkpoint of the size of Stable Diffusion 1.5, two processors; see docs/scale.md."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -140,7 +129,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     file = DOCS / "scale.json"
-    one = times()
+    one = TIMES
     before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     real = before.get("real")
     if arguments.real:
