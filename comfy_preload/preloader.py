@@ -75,6 +75,7 @@ class Preloader:
             usable=host.usable,
             files=host.files,
             values=host.values,
+            collect=host.collect,
             prompt=host.running_prompt,
         )
         self.readiness = Readiness(

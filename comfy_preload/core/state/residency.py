@@ -124,6 +124,8 @@ class Residency:
     """Returns the files that these inputs name, as they are now."""
     values: Callable[[Outputs], tuple[Any, ...]] = lambda _: ()
     """Returns what outputs hold, one value for each output of the node."""
+    collect: Callable[[], None] = lambda: None
+    """Gives the memory of outputs that were let go of back to the system."""
     slots: tuple[Slot, ...] = ()
     misses: Counter[str] = field(default_factory=Counter[str])
     """Calls of intercepted loaders that had to run, other than the preload's own, by class name."""
@@ -270,7 +272,8 @@ class Residency:
                 slot.call, target=replace(slot.call.target, files=found, changes=changes), problems=()
             )
             stamp = file_stamp(file.path for file in found) or ()
-        same_model = slot.loaded is not None and self._share(slot.loaded.outputs, outputs)
+        before = slot.loaded
+        same_model = before is not None and self._share(before.outputs, outputs)
         slot.loaded = Loaded(outputs, stamp, time.perf_counter() - began, changes)
         if not same_model:
             slot.was_resident = False
@@ -280,6 +283,9 @@ class Residency:
         slot.used = time.monotonic()
         slot.problems = ()
         slot.stage = Stage.LOADED
+        if before is not None and not same_model:
+            del before
+            self.collect()
 
     def _share(self, outputs: Outputs, others: Outputs) -> bool:
         """Return whether any object, such as a model, is in both."""
