@@ -133,7 +133,7 @@ def test_hanging_loader(comfy: Comfy) -> None:
 
     _open_gate(server)
     server.wait(lambda: server.get("/ready").status == 200, "ready after all", deadline=20)
-    assert {"total": 3, "ready": 3, "failed": 0} == server.get("/ready").json["models"]
+    assert {"total": 3, "ready": 3, "failed": 0, "not_preloaded": 0} == server.get("/ready").json["models"]
     server.result(waiting)
     assert 1 == hits(server)["tiny"]
     assert "ready: 3 models loaded, 0 failed" in own_lines(server)[-1]

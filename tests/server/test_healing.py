@@ -80,5 +80,5 @@ def test_reload_while_failed(server: ComfyServer) -> None:
     )
     assert 1 == message.count("nowhere.safetensors")
     assert (["taesd3"], []) == (job["kept"], job["released"])
-    assert {"total": 2, "ready": 1, "failed": 1} == server.get("/ready").json["models"]
+    assert {"total": 2, "ready": 1, "failed": 1, "not_preloaded": 0} == server.get("/ready").json["models"]
     assert any("failed: 1 model loaded, 1 failed (nowhere)" in line for line in own_lines(server))

@@ -46,7 +46,7 @@ def test_is_ready_at_once(server: ComfyServer) -> None:
     ready = server.get("/ready")
 
     assert (200, "ready") == (ready.status, ready.json["status"])
-    assert {"total": 0, "ready": 0, "failed": 0} == ready.json["models"]
+    assert {"total": 0, "ready": 0, "failed": 0, "not_preloaded": 0} == ready.json["models"]
     assert {} == ready.json["failing"]
     assert str(server.base) not in every_body(server)
 

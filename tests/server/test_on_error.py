@@ -136,7 +136,7 @@ def test_one_bad_key(comfy: Comfy) -> None:
 
     assert (503, "failed") == (ready.status, ready.json["status"])
     assert all(words in error["message"] for words in ("'tiemout'", "duplicate key 'when'", "on_error is 7"))
-    assert {"total": 1, "ready": 1, "failed": 0} == ready.json["models"]
+    assert {"total": 1, "ready": 1, "failed": 0, "not_preloaded": 0} == ready.json["models"]
     assert "resident" == rows(server)["tiny"]["state"]
     assert {"[unknown_key]", "[duplicate_key]", "[wrong_value]"} == {
         word
