@@ -76,6 +76,7 @@ class Preloader:
             files=host.files,
             values=host.values,
             collect=host.collect,
+            held=lambda outputs: host.placement(outputs).bytes_off_cpu,
             prompt=host.running_prompt,
         )
         self.readiness = Readiness(
@@ -226,6 +227,7 @@ class Preloader:
         if reloaded:
             self._adopt(reloaded.settings)
             self._warm_ups.take(reloaded.runs, keep=not job.loaded)
+            self.residency.evidence.plan(reloaded.likeness)
             self.readiness.leave((*reloaded.left, *self._loading.left))
         if job.command is Command.RELOAD and not job.problems:
             job.problems = (*self._lacking(job), *await self._warm_ups.run())
@@ -267,6 +269,7 @@ class Preloader:
         began = time.perf_counter()
         planned = make_plan(self.settings, self.host)
         self._warm_ups.take(planned.runs)
+        self.residency.evidence.plan(planned.likeness)
         checked = self._loading.check(planned.plan)
         self.residency.reset(Slot.of(c, checked.bytes[c.name]) for c in checked.plan.calls)
         self._loading.watch(checked.plan.calls)

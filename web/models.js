@@ -1,6 +1,7 @@
 /** One row for each model, as high in every state but failed, so that nothing jumps. Its figures open under the name. */
 
 import { button, dress, make, put, show, write } from "./parts.js";
+import { missFacts, servedFacts } from "./rows.js";
 import { Trouble } from "./trouble.js";
 import { name, say, seconds, size } from "./words.js";
 
@@ -110,6 +111,7 @@ function figures(model) {
   );
   const parts = [model.loader, ...took, say("hits", { n: model.hits })];
   if (model.evictions) parts.push(say("evictions", { n: model.evictions }));
+  parts.push(...servedFacts(model.served), ...missFacts(model.last_miss));
   if (model.warm_for.length) parts.push(say("warmFor", { shapes: model.warm_for.join("; ") }));
   return parts.join(" · ");
 }

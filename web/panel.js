@@ -4,7 +4,7 @@ import { Access } from "./access.js";
 import { Header } from "./header.js";
 import { rows } from "./models.js";
 import { button, dress, each, make, put, show, write } from "./parts.js";
-import { did, failingFacts, jobFacts, leftFacts, plainRow, warmupFacts } from "./rows.js";
+import { did, failingFacts, jobFacts, leftFacts, plainRow, warmupFacts, workflowFacts } from "./rows.js";
 import { Trouble } from "./trouble.js";
 import { failingWorkflows, isBusy, isPreloading } from "./watch.js";
 import { language, name, say } from "./words.js";
@@ -47,6 +47,7 @@ export class Panel {
     this.models.node.insertBefore(this.filter, this.models.list);
     this.workflows = section("cp-workflows", "ul");
     this.warmups = section("cp-warmups", "ul");
+    this.served = section("cp-served", "ul");
     this.left = section("cp-left", "ul", { folded: true });
     this.jobs = section("cp-jobs", "ul");
     this.host = make("footer", { class: "cp-fine" });
@@ -63,6 +64,7 @@ export class Panel {
       this.models.node,
       this.workflows.node,
       this.warmups.node,
+      this.served.node,
       this.left.node,
       this.jobs.node,
       this.host,
@@ -135,6 +137,12 @@ export class Panel {
       failedFirst(now.warmups),
       (one) => one.name,
       this.plainRow.for(warmupFacts),
+    );
+    this.served.update(
+      say("servedWorkflows"),
+      now.workflows.filter((one) => one.served.prompts || one.last_miss),
+      (one) => one.name,
+      this.plainRow.for(workflowFacts),
     );
     this.left.update(
       say("notPreloaded", { n: now.models.not_preloaded }),

@@ -93,6 +93,31 @@ function few(names) {
     : names.join(", ");
 }
 
+/** What a model or a workflow has served, and how fast. @param {import("./types.js").Served} item @returns {string[]} */
+export function servedFacts(item) {
+  return [
+    item.prompts ? say("served", { n: item.prompts }) : "",
+    item.first === null ? "" : say("firstUse", { s: seconds(item.first) }),
+    item.median === null ? "" : say("steadyUse", { s: seconds(item.median) }),
+  ].filter(Boolean);
+}
+
+/** @param {string | null} miss @returns {string[]} */
+export function missFacts(miss) {
+  return miss === null ? [] : [say("lastMiss", { why: miss })];
+}
+
+/** What a workflow has served. @param {import("./types.js").Workflow} item */
+export function workflowFacts(item) {
+  return {
+    title: item.name,
+    state: "",
+    raw: "served",
+    fine: [...servedFacts(item.served), ...missFacts(item.last_miss)].join(" · "),
+    error: null,
+  };
+}
+
 /** A workflow that cannot be read, or a model that the server lists no row of. @param {[string, import("./types.js").Problem]} item */
 export function failingFacts([subject, error]) {
   return { title: subject, state: name("state", "failed"), raw: "failed", fine: "", error };

@@ -12,7 +12,7 @@ from typing import Any
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.settings.document import FILE_NAME
-from comfy_preload.core.state.evidence import PromptUse
+from comfy_preload.core.state.evidence import PromptUse, Served
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.snapshot import Hold, Model, ModelState, NotPreloaded, Snapshot
 from comfy_preload.core.state.warm_up import WarmUp
@@ -81,6 +81,10 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         "sleeping": snapshot.sleeping,
         "queue_remaining": snapshot.queue_remaining,
         "warmups": [_warmup(item) for item in snapshot.warmups if item.requested],
+        "workflows": [
+            {"name": one.name, "served": _served(one.served), "last_miss": one.last_miss}
+            for one in snapshot.workflows
+        ],
         "not_preloaded": [_not_preloaded(item) for item in snapshot.not_preloaded[:MAX_LEFT]],
         "jobs": [job(item) for item in snapshot.jobs[-MAX_JOBS:]],
         "prefetch": _prefetch(snapshot.prefetch) if snapshot.prefetch else None,
@@ -122,6 +126,7 @@ def prompt(item: PromptUse) -> dict[str, Any]:
         "state": "running" if item.ran is None else "done",
         "seconds": _rounded(item.ran),
         "waited": _rounded(item.waited),
+        "workflow": item.workflow,
         "loaders": [
             {
                 "loader": use.loader,
@@ -129,6 +134,7 @@ def prompt(item: PromptUse) -> dict[str, Any]:
                 "result": use.result,
                 "reason": use.reason,
                 "message": use.message,
+                "uploaded": use.uploaded,
             }
             for use in item.uses
         ],
@@ -227,15 +233,19 @@ def row(item: Model) -> dict[str, Any]:
         },
         "hits": item.hits,
         "evictions": item.evictions,
-        "served": {
-            "prompts": item.served.prompts,
-            "first": _rounded(item.served.first),
-            "last": _rounded(item.served.last),
-            "median": _rounded(item.served.median),
-        },
+        "served": _served(item.served),
         "last_miss": item.last_miss,
         "warm_for": list(item.warm_for),
         "error": _error(item.problems) if item.problems else None,
+    }
+
+
+def _served(item: Served) -> dict[str, Any]:
+    return {
+        "prompts": item.prompts,
+        "first": _rounded(item.first),
+        "last": _rounded(item.last),
+        "median": _rounded(item.median),
     }
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from comfy_preload.api.families import counter, gauge, labelled, one_of, plain
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status
 from comfy_preload.core.state.startup import StartStage
@@ -30,6 +30,7 @@ MAX_SERIES = 200
 """
 MAX_LABEL_BYTES = 1024
 """Of a label with several names; Mimir rejects labels of more than 2048."""
+_SINCE = {"model": "loaded", "workflow": "planned"}
 _TO_COME = (ModelState.PENDING, ModelState.READING, ModelState.LOADING)
 
 
@@ -67,32 +68,33 @@ class SnapshotCollector(Collector):
         yield from self._start()
         yield from self._work()
         yield from self._per_model()
+        yield from self._served()
         yield from self._warmups()
         yield self._residency()
         yield from self._counted()
         if self._connected is not None:
-            yield _gauge("registry_connected", "1 while the registry's Redis answers.", self._connected)
+            yield gauge("registry_connected", "1 while the registry's Redis answers.", self._connected)
 
     def _state(self) -> Iterator[Metric]:
         now = self._now
-        yield _gauge("ready", "1 if /ready is 200.", now.serves)
-        yield _gauge("alive", "0 if /livez is 503: only a restart helps.", now.alive)
-        yield _gauge("loop_lag_seconds", "For how long ComfyUI's event loop has not run.", now.loop_lag)
-        yield _one_of("phase", "1 for the status of /ready, 0 for the others.", "phase", Status, [now.status])
-        yield _gauge(
+        yield gauge("ready", "1 if /ready is 200.", now.serves)
+        yield gauge("alive", "0 if /livez is 503: only a restart helps.", now.alive)
+        yield gauge("loop_lag_seconds", "For how long ComfyUI's event loop has not run.", now.loop_lag)
+        yield one_of("phase", "1 for the status of /ready, 0 for the others.", "phase", Status, [now.status])
+        yield gauge(
             "status_since_timestamp_seconds", "Unix time at which this status was first seen.", now.since
         )
-        yield _one_of(
+        yield one_of(
             "models", "Number of models by state.", "state", ModelState, [m.state for m in now.models]
         )
         host = now.host
         facts = [((host.comfyui, host.python, host.torch, host.device, host.plugin), 1)] if host else []
         labels = ("comfyui", "python", "torch", "device", "plugin")
-        yield _labelled("info", "Versions and device.", labels, facts)
+        yield labelled("info", "Versions and device.", labels, facts)
         faults = [fault] if (fault := now.fault or now.unresponsive) else []
         rows = [*now.failing().values(), *now.degraded().values()]
         codes = Counter(p.code for p in (*now.problems, *faults, *(p for ps in rows for p in ps)))
-        yield _labelled(
+        yield labelled(
             "errors",
             "Number of current problems, by code.",
             ("code",),
@@ -102,39 +104,37 @@ class SnapshotCollector(Collector):
     def _start(self) -> Iterator[Metric]:
         start, left, free = self._now.startup, self._now.left, self._now.free
         stage = [start.stage] if start.stage else []
-        yield _one_of("startup_stage", "1 for the current stage of the start.", "stage", StartStage, stage)
+        yield one_of("startup_stage", "1 for the current stage of the start.", "stage", StartStage, stage)
         spent = [((one.value,), seconds) for one, seconds in start.seconds.items()]
-        yield _labelled("startup_seconds", "Duration of each stage of the start.", ("stage",), spent)
+        yield labelled("startup_seconds", "Duration of each stage of the start.", ("stage",), spent)
         rest = [((), left)] if left is not None else []
-        yield _labelled("startup_left_seconds", "Estimated seconds until the start is over.", (), rest)
+        yield labelled("startup_left_seconds", "Estimated seconds until the start is over.", (), rest)
         known = [(("host",), free.host), (("device",), free.device)]
         found = [(name, size) for name, size in known if size is not None]
-        yield _labelled("free_bytes", "Memory that is free.", ("memory",), found)
+        yield labelled("free_bytes", "Memory that is free.", ("memory",), found)
 
     def _work(self) -> Iterator[Metric]:
         now, done = self._now, self._now.progress
-        yield _gauge(
-            "progress_ratio", "Progress of loading, 0 to 1, by the size of the files.", done.fraction
-        )
-        yield _gauge("loaded_bytes", "Size of the files that were loaded or failed.", done.bytes)
-        yield _gauge("planned_bytes", "Size of all files to be loaded.", done.bytes_total)
-        yield _gauge("duration_seconds", "Duration of loading, so far or in total.", done.seconds)
+        yield gauge("progress_ratio", "Progress of loading, 0 to 1, by the size of the files.", done.fraction)
+        yield gauge("loaded_bytes", "Size of the files that were loaded or failed.", done.bytes)
+        yield gauge("planned_bytes", "Size of all files to be loaded.", done.bytes_total)
+        yield gauge("duration_seconds", "Duration of loading, so far or in total.", done.seconds)
         if ahead := now.prefetch:
-            yield _gauge("prefetch_bytes", "Bytes of the plan's files in the page cache.", ahead.bytes)
-            yield _gauge(
+            yield gauge("prefetch_bytes", "Bytes of the plan's files in the page cache.", ahead.bytes)
+            yield gauge(
                 "prefetch_planned_bytes",
                 "Bytes of the plan's files to prefetch.",
                 ahead.bytes_total,
             )
-            yield _gauge("prefetch_cached_bytes", "Bytes that were in the page cache already.", ahead.cached)
-            yield _gauge("prefetch_bytes_per_second", "Speed of the prefetch.", ahead.rate)
-        yield _gauge(
+            yield gauge("prefetch_cached_bytes", "Bytes that were in the page cache already.", ahead.cached)
+            yield gauge("prefetch_bytes_per_second", "Speed of the prefetch.", ahead.rate)
+        yield gauge(
             "queue_remaining",
             "Number of running and queued prompts, without the plugin's own jobs.",
             now.queue_remaining,
         )
         jobs = [job.state for job in now.jobs]
-        yield _one_of(
+        yield one_of(
             "jobs",
             "Number of jobs by state; of the finished ones, the last hundred.",
             "state",
@@ -142,52 +142,71 @@ class SnapshotCollector(Collector):
             jobs,
         )
         misses = list(now.misses.items())[:MAX_SERIES]
-        yield _counter("misses", "Loader calls of planned nodes that had to run.", "loader", misses)
+        yield counter("misses", "Loader calls of planned nodes that had to run.", "loader", misses)
 
     def _per_model(self) -> Iterator[Metric]:
         models = self._models
         states = [((m.name, state.value), float(m.state is state)) for m in models for state in ModelState]
-        yield _labelled(
+        yield labelled(
             "model_state",
             "1 for the state of the model, 0 for the others.",
             ("model", "state"),
             states,
         )
-        yield _labelled(
+        yield labelled(
             "model_load_seconds",
             "Duration of the last loading, by stage.",
             ("model", "stage"),
             _stages(models),
         )
         there = [((m.name, device), held) for m in models for device, held in _by_device(m)]
-        yield _labelled(
+        yield labelled(
             "model_resident_bytes", "Size of the weights on the device.", ("model", "device"), there
         )
         sizes = [((m.name,), m.bytes) for m in models]
-        yield _labelled(
+        yield labelled(
             "model_bytes",
             "Size of the weights; before the model is loaded, the size of its files.",
             ("model",),
             sizes,
         )
         hits = [(m.name, m.hits) for m in models]
-        yield _counter("hits", "Loader calls that returned the preloaded model.", "model", hits)
+        yield counter("hits", "Loader calls that returned the preloaded model.", "model", hits)
         evictions = [(m.name, m.evictions) for m in models]
-        yield _counter(
+        yield counter(
             "evictions", "How often the model left its device, or memory, to make room.", "model", evictions
         )
 
+    def _served(self) -> Iterator[Metric]:
+        now = self._now
+        found = {
+            "model": [(m.name, m.served) for m in self._models],
+            "workflow": [(w.name, w.served) for w in now.workflows[:MAX_SERIES]],
+        }
+        for what, rows in found.items():
+            count = [((name,), one.prompts) for name, one in rows]
+            help_ = f"Users' prompts that the {what} has served since it was {_SINCE[what]}."
+            yield labelled(f"{what}_prompts", help_, (what,), count)
+            seconds = [
+                ((name, use), value)
+                for name, one in rows
+                for use, value in (("first", one.first), ("last", one.last), ("median", one.median))
+                if value is not None
+            ]
+            help_ = "How long they ran: the first, the last, the median of those after the first."
+            yield labelled(f"{what}_prompt_seconds", help_, (what, "use"), seconds)
+
     def _warmups(self) -> Iterator[Metric]:
         warmups = [warmup for warmup in self._now.warmups if warmup.requested]
-        yield _one_of(
+        yield one_of(
             "warmups", "Number of warm-ups by state.", "state", WarmUpState, [w.state for w in warmups]
         )
         took = [((w.name,), w.seconds) for w in warmups[:MAX_SERIES] if w.seconds is not None]
-        yield _labelled("warmup_seconds", "Duration of the warm-up.", ("warmup",), took)
+        yield labelled("warmup_seconds", "Duration of the warm-up.", ("warmup",), took)
         ratios = [
             ((w.name, one.shape), one.ratio) for w in warmups for one in w.profiles if one.ratio is not None
         ]
-        yield _labelled(
+        yield labelled(
             "warmup_ratio",
             "First ÷ steady after the warm-up, where `verify` measured it.",
             ("warmup", "shape"),
@@ -238,32 +257,6 @@ def _by_device(model: Model) -> Iterable[tuple[str, int]]:
     return model.by_device.items() or ((model.device or "", 0),)
 
 
-def _gauge(name: str, help_: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"comfyui_preload_{name}", help_, value=float(value))
-
-
-def _labelled(
-    name: str, help_: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], float]]
-) -> Metric:
-    metric = GaugeMetricFamily(f"comfyui_preload_{name}", help_, labels=labels)
-    for values, value in {tuple(map(_text, values)): value for values, value in rows}.items():
-        metric.add_metric(values, value)
-    return metric
-
-
-def _counter(name: str, help_: str, label: str, rows: Iterable[tuple[str, int]]) -> Metric:
-    metric = CounterMetricFamily(f"comfyui_preload_{name}", help_, labels=(label,))
-    for value, count in rows:
-        metric.add_metric([_text(value)], count)
-    return metric
-
-
-def _one_of(name: str, help_: str, label: str, kinds: type[Enum], found: Iterable[Enum]) -> Metric:
-    """Return the count of each kind; a kind without any is 0, not missing."""
-    counts: Mapping[Enum, int] = Counter(found)
-    return _labelled(name, help_, (label,), [((str(kind.value),), counts[kind]) for kind in kinds])
-
-
 def _stages(models: Iterable[Model]) -> Iterator[tuple[tuple[str, str], float]]:
     for model in models:
         for stage, seconds in (
@@ -282,13 +275,8 @@ def _names(models: Iterable[Model]) -> str:
     """
     joined = ""
     for model in models:
-        longer = f"{joined},{_text(model.name.replace('%', '%25').replace(',', '%2C'))}"
+        longer = f"{joined},{plain(model.name.replace('%', '%25').replace(',', '%2C'))}"
         if len(longer.encode()) > MAX_LABEL_BYTES:
             break
         joined = longer
     return joined[1:]
-
-
-def _text(value: str) -> str:
-    """Replace lone surrogates, which YAML can contain and UTF-8 cannot."""
-    return value.encode("utf-8", "replace").decode()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
@@ -120,6 +120,8 @@ class Finished:
     worked: bool = True
     cached: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Class and inputs of the nodes that ComfyUI's own cache answered."""
+    graph: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The prompt, in API format."""
 
 
 FileStamp = tuple[tuple[int, int, int], ...]

@@ -224,4 +224,5 @@ def _finished(prompt_id: str, entry: Mapping[str, Any]) -> Finished | None:
         waited=waited,
         worked=(entry.get("status") or {}).get("status_str") == "success",
         cached=tuple((str(node.get("class_type", "")), node.get("inputs") or {}) for node in cached),
+        graph=graph,
     )

@@ -23,6 +23,8 @@ class Planned:
     """The warm-ups, and the workflows that cannot be read."""
     left: tuple[NotPreloaded, ...] = ()
     """Nodes of the workflows that read a model file and are not in the plan."""
+    likeness: tuple[tuple[str, str], ...] = ()
+    """Name of each workflow, and what its prompts are recognized by."""
 
 
 def make_plan(settings: Settings, host: Host) -> Planned:
@@ -41,4 +43,4 @@ def make_plan(settings: Settings, host: Host) -> Planned:
         for one in expansion.left
     ]
     log_each(logging.INFO, left, "more nodes: see not_preloaded in /preload")
-    return Planned(settings, plan, expansion.runs, expansion.left)
+    return Planned(settings, plan, expansion.runs, expansion.left, expansion.likeness)

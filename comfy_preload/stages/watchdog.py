@@ -41,7 +41,9 @@ class Watchdog:
         for one in prompts:
             self._tally.finish_prompt(one.ran, one.waited)
             cached = list(planned_calls(self._host, self._residency, one.cached))
-            self._residency.finish(one.id, cached, one.ran, one.waited, worked=one.worked)
+            self._residency.finish(one, cached, alone=len(prompts) == 1)
+        if not self._host.running_prompt():
+            self._residency.rest()
         self._readiness.look()
         self.look_at_memory()
         share = memory.share_available()

@@ -9,7 +9,10 @@ import pytest
 
 from tests.device.conftest import OnDevice
 from tests.support import prompts
+from tests.support.comfy import ComfyServer
+from tests.support.commands import carry_out
 from tests.support.device import MB, Device
+from tests.support.readings import rows
 
 PRELOAD = """
 models:
@@ -39,3 +42,26 @@ def test_first_prompt_copies_no_weights(device: Device) -> None:
         assert device["h2d_bytes"] - before < held // 50
         device.server.run(prompts.unrelated(color=seed))
     assert abs(device.held - held) < held // 50
+
+
+def test_uploaded(device: Device) -> None:
+    """`explain` has the bytes that a prompt brought to the device: all of a model that slept, then none."""
+    server = device.server
+    carry_out(server, "sleep")
+    asleep = uploaded(server, 3)
+    carry_out(server, "wake")
+    awake = uploaded(server, 4)
+
+    size = rows(server)["first"]["bytes"]
+    assert 0.98 * size < asleep["first"] <= size
+    assert {"first": 0, "clip_l": 0, "taesd3": 0} == awake
+
+
+def uploaded(server: ComfyServer, seed: int) -> dict[str, int]:
+    """Run a prompt after one without models, and return the bytes by model."""
+    server.run(prompts.unrelated(color=seed))
+    prompt_id = server.queue(prompts.image(unet="first.safetensors", vae="taesd3", seed=seed))
+    server.result(prompt_id)
+    path = f"/preload/explain/{prompt_id}"
+    server.wait(lambda: (server.get(path).json or {}).get("state") == "done", "done with its evidence")
+    return {use["model"]: use["uploaded"] for use in server.get(path).json["loaders"]}

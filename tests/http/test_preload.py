@@ -56,6 +56,7 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
             "snapshot",
             "host",
             "warmups",
+            "workflows",
             "not_preloaded",
             "jobs",
             "queue_remaining",
@@ -79,6 +80,8 @@ async def test_everything(serve: Serve) -> None:
     )
     profile = {"seconds": 4.5, "first": 1.02, "steady": 1.0, "ratio": 1.02}
     assert [{"shape": "512x512, batch 1", "state": "warm", **profile}] == body["warmups"][0]["profiles"]
+    served = {"prompts": 2, "first": 2.5, "last": 1.5, "median": 1.5}
+    assert [{"name": "w.json", "served": served, "last_miss": "UNETLoader: file: new"}] == body["workflows"]
     (left,) = body["not_preloaded"]
     assert ("w.json", "12:3", "LoraLoader") == (left["workflow"], left["node"], left["loader"])
     assert 1 == body["models"]["not_preloaded"]
@@ -176,9 +179,11 @@ async def test_explain(serve: Serve) -> None:
     over, runs = [await (await client.get(f"/preload/explain/{one}")).json() for one in ("1", "2")]
     unknown = await client.get("/preload/explain/3")
 
-    assert {"id": "2", "state": "running", "seconds": None, "waited": None, "loaders": []} == runs
+    running = {"id": "2", "state": "running", "seconds": None, "waited": None, "workflow": None}
+    assert {**running, "loaders": []} == runs
+    assert ("w.json", 1000) == (over["workflow"], over["loaders"][0]["uploaded"])
     assert ("done", 2.5, 0.1) == (over["state"], over["seconds"], over["waited"])
     message = "weight_dtype is default, planned fp8_e4m3fn"
     miss = {"loader": "UNETLoader", "model": "m", "result": "miss", "reason": "input", "message": message}
-    assert miss == over["loaders"][1]
+    assert {**miss, "uploaded": None} == over["loaders"][1]
     assert (404, "prompt_unknown") == (unknown.status, (await unknown.json())["error"]["code"])

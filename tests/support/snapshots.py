@@ -11,7 +11,7 @@ from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.missing_entries import lines_for
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.settings.entry import Entry
-from comfy_preload.core.state.evidence import LoaderUse, PromptUse
+from comfy_preload.core.state.evidence import LoaderUse, PromptUse, Served, WorkflowUse
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.snapshot import (
     FreeMemory,
@@ -115,7 +115,14 @@ def full(status: Status = Status.FAILED) -> Snapshot:
     return snapshot(
         status,
         model("m", ModelState.FAILED, warm_seconds=4.5, read_seconds=0.5),
-        model("n", ModelState.WARM, warm_seconds=4.5, read_seconds=0.5, warm_for=("512x512, batch 1",)),
+        model(
+            "n",
+            ModelState.WARM,
+            warm_seconds=4.5,
+            read_seconds=0.5,
+            warm_for=("512x512, batch 1",),
+            served=Served().add(2.5).add(1.5),
+        ),
         problems=(BROKEN,),
         prefetch=AHEAD,
         warmups=(warm_up(), failed),
@@ -129,16 +136,18 @@ def full(status: Status = Status.FAILED) -> Snapshot:
             PromptUse(
                 "1",
                 (
-                    LoaderUse("VAELoader", "n", "hit"),
+                    LoaderUse("VAELoader", "n", "hit", uploaded=1000),
                     LoaderUse(
                         "UNETLoader", "m", "miss", "input", "weight_dtype is default, planned fp8_e4m3fn"
                     ),
                 ),
                 ran=2.5,
                 waited=0.1,
+                workflow="w.json",
             ),
             PromptUse("2"),
         ),
+        workflows=(WorkflowUse("w.json", "", Served().add(2.5).add(1.5), "UNETLoader: file: new"),),
         startup=Stages(StartStage.LOADING, dict.fromkeys(StartStage, 1.23456)),
         left=8.9,
         free=FreeMemory(host=50_000_000_000, device=20_000_000_000),

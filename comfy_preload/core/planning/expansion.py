@@ -21,6 +21,7 @@ from comfy_preload.core.settings.validation import WorkflowSource
 from comfy_preload.core.state.snapshot import NotPreloaded
 from comfy_preload.core.state.warm_up import Profile, WarmUp, WarmUpState
 from comfy_preload.core.text import stem
+from comfy_preload.core.workflow.likeness import likeness
 from comfy_preload.core.workflow.loaders import Call, loader_calls
 from comfy_preload.core.workflow.locate import locate
 from comfy_preload.core.workflow.reader import Workflow, parse, read_file
@@ -53,6 +54,8 @@ class Expansion:
     """Of workflows that are to be warmed up, and of those that cannot be read."""
     left: tuple[NotPreloaded, ...] = ()
     """Nodes that read a model file and that no entry stands for."""
+    likeness: tuple[tuple[str, str], ...] = ()
+    """Name of each workflow, and what its prompts are recognized by; each once."""
 
 
 def expand(
@@ -67,6 +70,7 @@ def expand(
     runs: list[Runs] = []
     left: list[NotPreloaded] = []
     faults: list[str] = []
+    known: dict[str, str] = {}
     for source in sources:
         files = () if source.problems else locate(source.given.path, folders)
         if not files:
@@ -80,12 +84,13 @@ def expand(
                 runs.append(_failed(name, source, (error.problem,)))
                 continue
             faults += [f"{name}: {fault}" for fault in workflow.problems]
+            known.setdefault(name, likeness(workflow.prompt))
             found = loader_calls(workflow, types)
             entries += [_entry(call, name, workflow, source, names) for call in found.calls]
             left += [NotPreloaded(name, one.node_id, one.class_type, one.problem) for one in found.left]
             runs += [_runs(name, workflow, source, types)] if source.given.warmup else []
     log_each(logging.WARNING, faults, "more nodes of the workflows were left out")
-    return Expansion(tuple(entries), tuple(_distinct(runs)), tuple(left))
+    return Expansion(tuple(entries), tuple(_distinct(runs)), tuple(left), tuple(known.items()))
 
 
 def _distinct(runs: Sequence[Runs]) -> Iterator[Runs]:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from comfy_preload.core.host import Finished
 from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.text import without_paths
+from comfy_preload.core.workflow.likeness import likeness
 
 MAX_PROMPTS = 100
 """At most this many prompts are kept."""
@@ -35,6 +37,10 @@ class LoaderUse:
     """`cached`: ComfyUI's own cache answered, the node was not called."""
     reason: Reason | None = None
     message: str | None = None
+    held: int | None = None
+    """Bytes of the model that an accelerator held at that moment; None: not known."""
+    uploaded: int | None = None
+    """Bytes of it that were brought there until the end of the prompt was noticed; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ class PromptUse:
     ran: float | None = None
     """Seconds; None while it runs."""
     waited: float | None = None
+    workflow: str | None = None
+    """The workflow of the settings with the same nodes and links."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a model has done since it was loaded."""
+    """What a model has done since it was loaded, or a workflow since it was planned."""
 
     first: float | None = None
     """Seconds of the first prompt that used it."""
@@ -78,12 +86,36 @@ class Served:
 NOT_SERVED = Served()
 
 
+@dataclass(frozen=True)
+class WorkflowUse:
+    """What a workflow of the settings has served."""
+
+    name: str
+    likeness: str
+    """Equal for prompts of this workflow (`core/workflow/likeness.py`)."""
+    served: Served = NOT_SERVED
+    last_miss: str | None = None
+    """Why a loader last had to run in one of its prompts."""
+
+
 class Evidence:
     """The prompts. Written by the prompt worker and the event loop; readers take no lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.prompts: tuple[PromptUse, ...] = ()
+        self.workflows: tuple[WorkflowUse, ...] = ()
+        self._idle: Mapping[str, int] = {}
+        """Bytes of each model that an accelerator held when last no prompt ran."""
+
+    def plan(self, workflows: Iterable[tuple[str, str]]) -> None:
+        """Adopt the workflows of a new plan: name and likeness. One that is unchanged keeps its figures."""
+        known = {(one.name, one.likeness): one for one in self.workflows}
+        self.workflows = tuple(known.get(one) or WorkflowUse(*one) for one in workflows)
+
+    def rest(self, held: Mapping[str, int]) -> None:
+        """Note how many bytes of each model an accelerator holds while no prompt runs."""
+        self._idle = held
 
     def note(self, prompt_id: str, use: LoaderUse) -> None:
         """Add a loader call to a prompt."""
@@ -92,15 +124,35 @@ class Evidence:
             self._put(replace(now, uses=(*now.uses, use)[:MAX_USES]))
 
     def finish(
-        self, prompt_id: str, cached: Iterable[LoaderUse], ran: float, waited: float | None
+        self, over: Finished, cached: Iterable[LoaderUse], held: Mapping[str, int], *, alone: bool = True
     ) -> PromptUse:
-        """Complete a prompt that is over, and return it."""
+        """Complete a prompt that is over, and return it.
+
+        Args:
+            over: The prompt.
+            cached: Its loader calls that ComfyUI's own cache answered.
+            held: Bytes of each loaded model that an accelerator holds now.
+            alone: No other prompt has run since the last `rest`.
+        """
+        idle = self._idle if alone else {}
+        mine = [one for one in self.workflows if one.likeness == likeness(over.graph)]
         with self._lock:
-            now = self._get(prompt_id)
-            uses = (*now.uses, *cached)[:MAX_USES]
-            done = replace(now, uses=uses, ran=ran, waited=waited)
+            now = self._get(over.id)
+            answered = [replace(use, held=idle.get(use.model or "")) for use in cached]
+            uses = tuple(_with_upload(use, held) for use in (*now.uses, *answered))[:MAX_USES]
+            name = mine[0].name if mine else None
+            done = replace(now, uses=uses, ran=over.ran, waited=over.waited, workflow=name)
             self._put(done)
-            return done
+        for one in mine:
+            self._serve(one, done, worked=over.worked)
+        return done
+
+    def _serve(self, workflow: WorkflowUse, done: PromptUse, *, worked: bool) -> None:
+        served = workflow.served.add(done.ran or 0.0) if worked else workflow.served
+        missed = next((use for use in done.uses if use.result == "miss"), None)
+        miss = f"{missed.loader}: {missed.reason}: {missed.message}" if missed else workflow.last_miss
+        new = replace(workflow, served=served, last_miss=miss)
+        self.workflows = tuple(new if one is workflow else one for one in self.workflows)
 
     def _get(self, prompt_id: str) -> PromptUse:
         return next((one for one in self.prompts if one.id == prompt_id), PromptUse(prompt_id))
@@ -108,6 +160,12 @@ class Evidence:
     def _put(self, prompt: PromptUse) -> None:
         others = (one for one in self.prompts if one.id != prompt.id)
         self.prompts = (*others, prompt)[-MAX_PROMPTS:]
+
+
+def _with_upload(use: LoaderUse, held: Mapping[str, int]) -> LoaderUse:
+    now = held.get(use.model or "")
+    known = use.held is not None and now is not None and use.reason not in ("input", "not_planned")
+    return replace(use, uploaded=max(0, (now or 0) - (use.held or 0)) if known else None)
 
 
 def nearest_call(

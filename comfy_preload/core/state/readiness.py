@@ -232,6 +232,7 @@ class Readiness:
             sleeping=self._phase is Phase.SLEEPING,
             queue_remaining=self._queue_remaining(),
             prompts=residency.evidence.prompts,
+            workflows=residency.evidence.workflows,
             startup=self.startup.read(),
             left=self._left_of_start(progress),
             free=self.free,

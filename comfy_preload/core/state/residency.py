@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_preload.core.errors import Problem
-from comfy_preload.core.host import FileStamp, ModelFile, Outputs, Placement, all_there
+from comfy_preload.core.host import FileStamp, Finished, ModelFile, Outputs, Placement, all_there
 from comfy_preload.core.machine import mounts
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.plan import LoaderCall, call_key
@@ -122,6 +122,8 @@ class Residency:
     usable: Callable[[Outputs], str]
     files: Callable[[LoaderSpec, Mapping[str, Any]], tuple[ModelFile, ...]] = lambda *_: ()
     """Returns the files that these inputs name, as they are now."""
+    held: Callable[[Outputs], int] = lambda _: 0
+    """Returns how many bytes of these outputs an accelerator holds."""
     values: Callable[[Outputs], tuple[Any, ...]] = lambda _: ()
     """Returns what outputs hold, one value for each output of the node."""
     collect: Callable[[], None] = lambda: None
@@ -202,7 +204,7 @@ class Residency:
         if slot and slot.loaded and stamp in (slot.loaded.stamp, None) and changes == slot.loaded.changes:
             slot.hits += 1
             slot.used = time.monotonic()
-            self._note(LoaderUse(spec.name, slot.call.name, "hit"))
+            self._note(LoaderUse(spec.name, slot.call.name, "hit", held=self.held(slot.loaded.outputs)))
             self.repair(slot.loaded.outputs)
             return slot.loaded.outputs
         if slot is None or slot.stage is not Stage.LOADING:
@@ -215,25 +217,36 @@ class Residency:
             slot.opened = (self._asked, stamp or ())
         return None
 
+    def rest(self) -> None:
+        """Note that no prompt runs."""
+        self.evidence.rest(self._held())
+
+    def _held(self) -> dict[str, int]:
+        return {slot.call.name: self.held(slot.loaded.outputs) for slot in self.slots if slot.loaded}
+
     def finish(
         self,
-        prompt: str,
-        cached: Iterable[tuple[LoaderSpec, Mapping[str, Any]]],
-        ran: float,
-        waited: float | None,
+        over: Finished,
+        cached: Iterable[tuple[LoaderSpec, Mapping[str, Any]]] = (),
         *,
-        worked: bool = True,
+        alone: bool = True,
     ) -> None:
-        """Note that a user's prompt is over. `cached`: the loader calls that ComfyUI's own cache answered."""
+        """Note that a user's prompt is over.
+
+        Args:
+            over: The prompt.
+            cached: Its loader calls that ComfyUI's own cache answered.
+            alone: No other prompt has run since the last `rest`.
+        """
         uses = [
             LoaderUse(spec.name, slot.call.name if slot else None, "cached")
             for spec, slot in ((spec, self._by_key.get(self._key(spec, given))) for spec, given in cached)
         ]
-        done = self.evidence.finish(prompt, uses, ran, waited)
+        done = self.evidence.finish(over, uses, self._held(), alone=alone)
         names = {use.model for use in done.uses if use.reason not in ("input", "not_planned")}
         for slot in self.slots:
-            if worked and slot.loaded and slot.call.name in names:
-                slot.served = slot.served.add(ran)
+            if over.worked and slot.loaded and slot.call.name in names:
+                slot.served = slot.served.add(over.ran)
 
     def _note(self, use: LoaderUse) -> None:
         if prompt := self.prompt():
@@ -259,7 +272,8 @@ class Residency:
         missed = slot or (self.find(model) if model else None)
         if missed:
             missed.last_miss = f"{reason}: {message}"
-        self._note(LoaderUse(spec.name, model, "miss", reason, message))
+        # what it is about to return is on no accelerator yet
+        self._note(LoaderUse(spec.name, model, "miss", reason, message, held=0))
 
     def keep(self, spec: LoaderSpec, arguments: Mapping[str, Any], changes: str, outputs: Outputs) -> None:
         slot = self._by_key.get(self._key(spec, arguments)) or self._moved(spec, arguments, outputs)

@@ -10,7 +10,7 @@ from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
-from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served
+from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served, WorkflowUse
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.startup import Stages
 from comfy_preload.core.state.tally import Counted
@@ -198,6 +198,8 @@ class Snapshot:
     """Number of running and queued prompts, without our jobs."""
     prompts: tuple[PromptUse, ...] = ()
     """The last hundred prompts of users, newest last."""
+    workflows: tuple[WorkflowUse, ...] = ()
+    """What each workflow of the settings has served."""
     startup: Stages = field(default_factory=Stages)
     """The stages of this start."""
     left: float | None = None

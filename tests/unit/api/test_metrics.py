@@ -114,6 +114,19 @@ def test_start() -> None:
     assert names.isdisjoint({"comfyui_preload_startup_left_seconds", "comfyui_preload_free_bytes"})
 
 
+def test_served() -> None:
+    """What models and workflows have served; no seconds of what has served nothing."""
+    now = full()
+
+    assert 2 == one(now, "workflow_prompts", workflow="w.json")
+    assert (2.5, 1.5, 1.5) == tuple(
+        one(now, "workflow_prompt_seconds", workflow="w.json", use=use) for use in ("first", "last", "median")
+    )
+    assert (0, 2) == (one(now, "model_prompts", model="m"), one(now, "model_prompts", model="n"))
+    seconds = [labels for name, labels in scrape(now) if name == "comfyui_preload_model_prompt_seconds"]
+    assert [{"model": "n", "use": use} for use in ("first", "last", "median")] == list(map(dict, seconds))
+
+
 def test_work() -> None:
     """Progress, reading ahead, the queue, jobs, misses and what is wrong."""
     now = snapshot(
