@@ -98,7 +98,6 @@ class WarmUps:
         wrong: list[Problem] = []
         for number, profile in enumerate(row.profiles):
             row = self._put(row, number, replace(profile, state=WarmUpState.RUNNING))
-            log.info("warming up with %s: %s (at most %g s)", row.name, profile.shape, runs.limit)
             ran = await self._run(runs, number)
             if isinstance(ran, Problem) and ran.code == "warmup_needs_login":
                 return _skipped(row, ran)
@@ -149,6 +148,8 @@ class WarmUps:
         if left <= 0 or self._stuck:
             return None
         began, limit = self._clock(), min(runs.limit, left)
+        doing = "measuring" if fresh else "warming up with"
+        log.info("%s %s: %s (at most %g s)", doing, name, runs.row.profiles[number].shape, limit)
         ran = await self._host.run(runs.prompts[number], limit, runs.editor, fresh=fresh)
         if isinstance(ran, Failed) and ran.reason == INTERRUPTED:
             # whoever presses cancel means their own prompt

@@ -173,26 +173,28 @@ def nearest_call(
 ) -> tuple[str | None, Reason, str]:
     """Return the planned call of the same node class with the fewest other arguments, and what differs.
 
-    The reason is `input` if only options differ, `not_planned` if the files do, or if there is no such call.
+    Of two with as many, that of the same files. The reason is `input` if only options differ, `not_planned`
+    if the files do, or if there is no such call.
     """
     given = {name: _text(value) for name, value in arguments.items()}
-    best: tuple[LoaderCall, dict[str, Any], list[str]] | None = None
+    best: tuple[LoaderCall, dict[str, Any], list[str], tuple[int, bool]] | None = None
     for call in planned:
         if call.target is None or not call.target.key:
             continue
         expected = json.loads(call.target.key.removeprefix(f"{call.target.spec.class_id} "))
         names = {**given, **expected}
         other = [name for name in names if given.get(name) != _text(expected.get(name))]
-        if best is None or len(other) < len(best[2]):
-            best = call, expected, other
+        files = {_text(file.name) for file in call.files}
+        distance = len(other), any(_text(expected.get(name)) in files for name in other)
+        if best is None or distance < best[3]:
+            best = call, expected, other, distance
     if best is None:
         return None, "not_planned", f"no model of the plan is loaded by {loader}"
-    call, expected, other = best
+    call, expected, other, (_, other_files) = best
     message = "; ".join(
         f"{name} is {_shown(arguments.get(name))}, planned {_shown(expected.get(name))}" for name in other
     )
-    files = {_text(file.name) for file in call.files}
-    if any(_text(expected.get(name)) in files for name in other):
+    if other_files:
         return None, "not_planned", message
     return call.name, "input", message
 

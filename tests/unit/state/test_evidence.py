@@ -63,6 +63,15 @@ def test_nearest_call(arguments: dict[str, Any], expected: tuple[str | None, str
     assert expected == nearest_call("UNETLoader", arguments, calls)
 
 
+def test_nearest_of_two() -> None:
+    """An option that differs is nearer than a file that differs."""
+    plan = "models: [{unet: other.safetensors, weight_dtype: fp8_e4m3fn}, {unet: flux1-dev.safetensors}]"
+    calls = list(build(validate(parse(plan)).entries, Catalogue(FOLDERS)).calls)
+    arguments = {"unet_name": "flux1-dev.safetensors", "weight_dtype": "fp8_e4m3fn"}
+
+    assert ("flux1-dev", "input") == nearest_call("UNETLoader", arguments, calls)[:2]
+
+
 def test_no_call() -> None:
     """Without a call of that class it is not planned."""
     assert (None, "not_planned", "no model of the plan is loaded by VAELoader") == nearest_call(
