@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import scenario as scenarios
-from bench.measure import DEADLINE, ReadyWatch, evict_folders
+from bench.measure import DEADLINE, ReadyWatch, evict_everything
 from bench.scenario import Scenario
 from tests.support.comfy import ComfyServer
 from tools.host import comfyui_path, comfyui_python
@@ -48,8 +48,7 @@ class Start:
 
 def one_round(scenario: Scenario, *, cpu: bool) -> tuple[Start, Start]:
     """Start on a node without anything in its page cache, kill the process, start again."""
-    scenario.evict()
-    evict_folders([comfyui_path(), comfyui_python().parents[1]])
+    evict_everything(scenario)
     with tempfile.TemporaryDirectory(prefix="preload-bench-") as base:
         settings = SETTINGS.format(models=scenario.preload)
         (Path(base) / "warm-up.json").write_text(json.dumps(scenario.prompt(0)), encoding="utf-8")
