@@ -65,7 +65,9 @@ def test_nearest_call(arguments: dict[str, Any], expected: tuple[str | None, str
 
 def test_nearest_of_two() -> None:
     """An option that differs is nearer than a file that differs."""
-    plan = "models: [{unet: other.safetensors, weight_dtype: fp8_e4m3fn}, {unet: flux1-dev.safetensors}]"
+    plan = (
+        "models: [{unet: flux1-schnell.safetensors, weight_dtype: fp8_e4m3fn}, {unet: flux1-dev.safetensors}]"
+    )
     calls = list(build(validate(parse(plan)).entries, Catalogue(FOLDERS)).calls)
     arguments = {"unet_name": "flux1-dev.safetensors", "weight_dtype": "fp8_e4m3fn"}
 
