@@ -1,4 +1,4 @@
-"""Measure a start on a fresh node, and the start after a crash there: the figures of docs/reliability.md.
+"""Measure a start on a fresh node, and the start after a crash there: docs/reliability.md, "After a crash".
 
 python -m bench.restart --rounds 5
 
