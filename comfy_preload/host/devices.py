@@ -69,7 +69,7 @@ def held(patcher: Any) -> int:
 
     `loaded_size()` counts what ComfyUI brought there. It says 0 of weights that never leave: where the
     offload device is the accelerator (`--gpu-only`, UNets under `--highvram`), or where ComfyUI built them on
-    it (`unet_inital_load_device`).
+    it (`unet_inital_load_device`). Weights on `meta` are nowhere.
     """
     size, loaded = int(patcher.model_size()), int(patcher.loaded_size())
     if belongs_in_ram(patcher):
@@ -77,7 +77,7 @@ def held(patcher: Any) -> int:
     if is_dynamic(patcher):
         return loaded
     weight = first_weight(patcher)
-    built_there = weight is not None and weight.device.type != "cpu"
+    built_there = weight is not None and weight.device.type not in ("cpu", "meta")
     return size if not loaded and built_there else min(loaded, size)
 
 
