@@ -54,6 +54,7 @@ async def _look(_: web.Request) -> web.Response:
 async def _unwatch(_: web.Request) -> web.Response:
     """Remove the plugin's interceptors, as after a reload that needs none of these classes."""
     hooks = (getattr(hook, "__self__", None) for hook in PromptServer.instance.app.on_startup)
-    preloader: Any = next(owner for owner in hooks if hasattr(owner, "order"))
+    owner: Any = next(one for one in hooks if hasattr(one, "order") or hasattr(one, "_preloader"))
+    preloader: Any = getattr(owner, "_preloader", owner)
     preloader._loading.unwatch_others(())  # noqa: SLF001 — there is no public way to leave everything
     return web.json_response(_touched())
