@@ -182,8 +182,13 @@ class Cluster:
         self.wait(lambda: not self.comfyuis(), "every ComfyUI has ended")
 
     def actors(self, name: str) -> list[int]:
-        """The ids of the actors of a deployment, which Ray names in their command lines."""
-        return self._processes(lambda words: words[0].startswith(f"ray::ServeReplica:comfy:{name}".encode()))
+        """The ids of the actors of a deployment, which Ray names in their command lines.
+
+        A process that an actor has just forked has its command line for a moment: it is left out.
+        """
+        named = f"ray::ServeReplica:comfy:{name}".encode()
+        found = self._processes(lambda words: words[0].startswith(named))
+        return [pid for pid in found if _parent(pid) not in found]
 
     def replicas(self) -> dict[str, list[str]]:
         """The replicas that the front knows, each with the sets that it holds."""
@@ -269,3 +274,11 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process, 0 if it has ended (proc(5): the second field after the name)."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -98,8 +98,15 @@ def fleet(redis: Redis, tmp_path: Path, models: Path) -> Iterator[Fleet]:
             nginx.gateway(tmp_path / "nginx", [one.url.removeprefix("http://") for one in servers.values()])
         )
         found = Fleet(url, servers)
-        found.until(lambda: 3 == len(found.replicas()))
+        found.until(lambda: all(map(knows_the_others, servers.values())))
         yield found
+
+
+def knows_the_others(server: ComfyServer) -> bool:
+    """Each looks at the others every two seconds, and the gateway may ask any of them."""
+    ready = [one["ready"] for one in server.get("/preload/replicas").json["replicas"]]
+    located = server.get("/preload/locate?model=tiny").json["replicas"]
+    return [True] * 3 == ready and ["a"] == [one["id"] for one in located]
 
 
 async def watched(url: str, jar: aiohttp.CookieJar, prompt: Any, client: str) -> tuple[str, list[str]]:
