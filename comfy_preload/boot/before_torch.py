@@ -20,11 +20,10 @@ from comfy_preload.core.loader_table import KIND_FOLDERS, folder_of
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.settings.document import read, settings_path
-from comfy_preload.core.settings.glance import Glance, glance
+from comfy_preload.core.settings.glance import Glance, SnapshotGlance, glance
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.text import gigabytes
-from comfy_preload.stages.providers import provider_of
 
 if TYPE_CHECKING:
     from comfy_preload.api.probe import Probe
@@ -50,10 +49,7 @@ def begin() -> None:
         seen = glance(read(path))
     except PreloadError:
         return  # reported by boot/plugin.py
-    provider = provider_of(seen.snapshot) if seen.snapshot else None
-    held = provider is not None
-    if provider:
-        provider.clear()
+    held = seen.snapshot is not None and _will_be_held(seen.snapshot)
     if seen.probe_port is not None and not held:
         open_probe(seen.probe_port)
     if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):
@@ -62,6 +58,16 @@ def begin() -> None:
         collector.begin()
     models = not (held and seen.snapshot and seen.snapshot.when == "imports")  # else it waits for the hold
     read_ahead(seen, path.parent, libraries=seen.prefetch.libraries, models=models)
+
+
+def _will_be_held(asked: SnapshotGlance) -> bool:
+    """Return whether a platform for snapshots is here. Take back what an earlier process announced."""
+    from comfy_preload.stages.providers import provider_of
+
+    provider = provider_of(asked)
+    if provider:
+        provider.clear()
+    return provider is not None
 
 
 def read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) -> None:
