@@ -11,11 +11,11 @@ from typing import Any
 
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.machine.prefetch import PrefetchProgress
+from comfy_preload.core.planning.rows import NotPreloaded, WarmUp
 from comfy_preload.core.settings.document import FILE_NAME
 from comfy_preload.core.state.evidence import PromptUse, Served
 from comfy_preload.core.state.jobs import Job
-from comfy_preload.core.state.snapshot import Hold, Model, ModelState, NotPreloaded, Snapshot
-from comfy_preload.core.state.warm_up import WarmUp
+from comfy_preload.core.state.snapshot import Hold, Model, ModelState, Snapshot
 from comfy_preload.core.text import summary
 
 MAX_FAILING = 100

@@ -16,10 +16,10 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from comfy_preload.api.families import counter, gauge, labelled, one_of, plain
+from comfy_preload.core.planning.rows import WarmUpState
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import Model, ModelState, Snapshot, Status
 from comfy_preload.core.state.startup import StartStage
-from comfy_preload.core.state.warm_up import WarmUpState
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -17,10 +17,11 @@ from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
 from comfy_preload.core.planning.plan import LoaderCall, Plan, Target, call_key
 from comfy_preload.core.planning.preflight import Checked, check
+from comfy_preload.core.planning.rows import NotPreloaded
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
-from comfy_preload.core.state.snapshot import NotPreloaded, Status
+from comfy_preload.core.state.snapshot import Status
 from comfy_preload.core.state.startup import StartStage
 from comfy_preload.core.text import counted, gigabytes, listed, without_paths
 from comfy_preload.core.workflow.unknown import linked, links_of

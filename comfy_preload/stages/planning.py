@@ -9,8 +9,8 @@ from comfy_preload.core.host import Host
 from comfy_preload.core.log import log, log_each
 from comfy_preload.core.planning.expansion import Expansion, Runs, expand
 from comfy_preload.core.planning.plan import Plan, build
+from comfy_preload.core.planning.rows import NotPreloaded
 from comfy_preload.core.settings.validation import Settings
-from comfy_preload.core.state.snapshot import NotPreloaded
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_preload.core.errors import failure
+from comfy_preload.core.planning.rows import WarmUpState
 from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
-from comfy_preload.core.state.warm_up import WarmUpState
 from tests.http.conftest import HALF, STATES, Serve, application
 from tests.support.snapshots import BROKEN, UNSTEADY, OpenDoor, full, job, model, snapshot, warm_up
 

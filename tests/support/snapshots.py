@@ -10,6 +10,7 @@ from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.missing_entries import lines_for
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.rows import Profile, WarmUp, WarmUpState
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.evidence import LoaderUse, PromptUse, Served, WorkflowUse
 from comfy_preload.core.state.jobs import Command, Job, JobState
@@ -26,7 +27,6 @@ from comfy_preload.core.state.snapshot import (
 )
 from comfy_preload.core.state.startup import Stages, StartStage
 from comfy_preload.core.state.tally import PROMPT_BUCKETS, Counted, Histogram
-from comfy_preload.core.state.warm_up import Profile, WarmUp, WarmUpState
 from tests.support.node_table import NodeTable
 
 SINCE = 1_795_379_974.9

@@ -10,10 +10,10 @@ import pytest
 
 from comfy_preload.core.host import Failed
 from comfy_preload.core.planning.expansion import Runs
+from comfy_preload.core.planning.rows import Profile, WarmUp
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency
 from comfy_preload.core.state.snapshot import Phase, Status
-from comfy_preload.core.state.warm_up import Profile, WarmUp
 from comfy_preload.stages.warm_up import WarmUps
 
 TOO_LONG = Failed("", "", "it took too long", overtime=True)

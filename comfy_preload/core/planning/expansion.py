@@ -16,10 +16,9 @@ from comfy_preload.core.loader_table import kind_of, named_files
 from comfy_preload.core.log import log, log_each
 from comfy_preload.core.node_types import NodeTypes
 from comfy_preload.core.planning import warm_up as warmup
+from comfy_preload.core.planning.rows import NotPreloaded, Profile, WarmUp, WarmUpState
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import WorkflowSource
-from comfy_preload.core.state.snapshot import NotPreloaded
-from comfy_preload.core.state.warm_up import Profile, WarmUp, WarmUpState
 from comfy_preload.core.text import stem
 from comfy_preload.core.workflow.likeness import likeness
 from comfy_preload.core.workflow.loaders import Call, loader_calls

@@ -13,6 +13,7 @@ from comfy_preload.core.host import NOWHERE, HostFacts, Outputs, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.rows import WarmUp, WarmUpState
 from comfy_preload.core.state.jobs import Command, Job, Jobs, JobState
 from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.residency import Residency, Slot, Stage
@@ -30,7 +31,6 @@ from comfy_preload.core.state.snapshot import (
     judge,
 )
 from comfy_preload.core.state.startup import StartStage, Startup
-from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 from comfy_preload.core.text import without_paths
 
 

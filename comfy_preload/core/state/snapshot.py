@@ -10,11 +10,11 @@ from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
 from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.rows import NotPreloaded, WarmUp, WarmUpState
 from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served, WorkflowUse
 from comfy_preload.core.state.jobs import Job
 from comfy_preload.core.state.startup import Stages
 from comfy_preload.core.state.tally import Counted
-from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 
 
 class Phase(str, Enum):
@@ -105,16 +105,6 @@ class Model:
     @property
     def bytes_on_device(self) -> int:
         return sum(self.by_device.values())
-
-
-@dataclass(frozen=True)
-class NotPreloaded:
-    """A node of a workflow that reads a model file, which only the first prompt or a warm-up loads."""
-
-    workflow: str
-    node: str
-    loader: str
-    problem: Problem
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from comfy_preload.api import metrics
 from comfy_preload.api import queries as answers
+from comfy_preload.core.planning.rows import WarmUpState
 from comfy_preload.core.state.jobs import JobState
 from comfy_preload.core.state.snapshot import ModelState, Snapshot, Status
 from comfy_preload.core.state.startup import StartStage
-from comfy_preload.core.state.warm_up import WarmUpState
 from tests.support.prometheus import promtool
 from tests.support.snapshots import AHEAD, FAULT, full, job, model, snapshot, warm_up
 from tools.host import ROOT

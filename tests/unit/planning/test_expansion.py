@@ -12,10 +12,10 @@ from comfy_preload.core.log import MAX_LINES
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
 from comfy_preload.core.planning import warm_up as warmup
 from comfy_preload.core.planning.expansion import Expansion, expand
+from comfy_preload.core.planning.rows import WarmUpState
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.schema import Shape
 from comfy_preload.core.settings.validation import Settings, validate
-from comfy_preload.core.state.warm_up import WarmUpState
 from comfy_preload.core.workflow.locate import MOST_FILES, locate
 
 _INT = ("INT", {"default": 1})

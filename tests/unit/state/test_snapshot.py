@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.errors import problem
+from comfy_preload.core.planning.rows import WarmUp, WarmUpState
 from comfy_preload.core.state.snapshot import ModelState, Overrides, Phase, Status, judge
-from comfy_preload.core.state.warm_up import WarmUp, WarmUpState
 from tests.support.snapshots import model
 
 BROKEN = problem("file_empty", file="x")

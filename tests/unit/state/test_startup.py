@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from comfy_preload.core.planning.rows import WarmUp
 from comfy_preload.core.state.readiness import Readiness
 from comfy_preload.core.state.residency import Residency, Slot, Stage
 from comfy_preload.core.state.snapshot import Phase
 from comfy_preload.core.state.startup import StartStage, Startup
-from comfy_preload.core.state.warm_up import WarmUp
 from tests.support.snapshots import model
 
 

@@ -1,4 +1,4 @@
-"""How a warm-up and each of its profiles stand."""
+"""What a plan has besides models: warm-ups with their profiles, and nodes whose model a prompt loads."""
 
 from __future__ import annotations
 
@@ -62,3 +62,13 @@ class WarmUp:
     @property
     def shapes(self) -> tuple[str, ...]:
         return tuple(profile.shape for profile in self.profiles)
+
+
+@dataclass(frozen=True)
+class NotPreloaded:
+    """A node of a workflow that reads a model file, which only the first prompt or a warm-up loads."""
+
+    workflow: str
+    node: str
+    loader: str
+    problem: Problem
