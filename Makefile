@@ -29,10 +29,10 @@ setup: ## make .venv, .venv-ray and .host (3 minutes, 6.5 GB; nothing to do the 
 	@$(PYTHON) tools/host.py setup
 
 quick: setup ## the tests that start no server: unit, http, loader, cli; with branch coverage
-	$(PYTEST) $(QUICK) -n 2 --dist loadgroup --cov --cov-branch --cov-report=term $(ARGS)
+	$(PYTEST) $(QUICK) -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
 test: lint ## all checks: lint, then every test but the nightly ones, two at a time
-	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
+	$(PYTEST) -n 2 $(ARGS)
 
 lint: setup ## ruff, pyright, tsc, prettier
 	$(PY) -m ruff check .

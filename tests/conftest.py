@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tools.host import ROOT
 
@@ -36,6 +38,23 @@ SLOW = {"soak": "PRELOAD_SOAK", "images": "PRELOAD_TEST_IMAGES"}
 """Marker -> the variable that must be 1 for its tests to run."""
 
 
+class _ByFile(LoadScopeScheduling):
+    """One worker runs all tests of a file, which share servers, and one all of Ray, which share a cluster.
+
+    In place of `--dist loadgroup`: xdist 3.8 names groups in a field that pytest 9.2 does not read.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/ray" if file.startswith("tests/ray/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # it would move the longest rings to the end
+    return _ByFile(config, log)
+
+
 class _PluginRootIsAPlainFolder:
     """Pytest does not ask a conftest's own hook about the root; it asks a registered plugin."""
 
@@ -49,19 +68,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order and mark each test by its folder, and skip the slow ones unless they were asked for.
-
-    With several workers (`-n 2 --dist loadgroup`) one worker runs all tests of a file, which share servers,
-    and one all tests of Ray, which share a cluster.
-    """
+    """Order and mark each test by its folder, and skip the slow ones unless they were asked for."""
     rings = list(RINGS)
     items.sort(key=lambda item: rings.index(_ring(item)))  # stable: files stay in their order
     for item in items:
         ring = _ring(item)
         for name in RINGS[ring]:
             item.add_marker(name)
-        if item.config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(ring if ring == "ray" else f"{ring}/{item.path.stem}"))
         for marker, variable in SLOW.items():
             if item.get_closest_marker(marker) and os.environ.get(variable) != "1":
                 item.add_marker(

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ class Sandbox:
         self._writable = writable
         self._cwd = cwd
         self._names: list[str] = []
+        self._token = uuid.uuid4().hex[:8]
 
     def __enter__(self) -> Sandbox:
         return self
@@ -49,8 +51,8 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name in self._names:
-            self._runsc("kill", name, "KILL", check=False)
-            self._runsc("delete", "-force", name, check=False)
+            self._runsc("kill", self._id(name), "KILL", check=False)
+            self._runsc("delete", "-force", self._id(name), check=False)
 
     @property
     def log(self) -> str:
@@ -61,28 +63,28 @@ class Sandbox:
 
     def run(self, name: str, **bundle: Any) -> None:
         """Start the process."""
-        self._begin(name, "run", "--detach", "--bundle", str(self._bundle(name, **bundle)), name)
+        self._begin(name, "run", "--detach", "--bundle", str(self._bundle(name, **bundle)))
 
     def checkpoint(self, name: str) -> int:
         """Copy the process and end it. Return the size of the copy in bytes."""
         image = self._folder / "image"
         image.mkdir()
-        self._runsc("checkpoint", f"--image-path={image}", name)
-        self._runsc("delete", "-force", name, check=False)
+        self._runsc("checkpoint", f"--image-path={image}", self._id(name))
+        self._runsc("delete", "-force", self._id(name), check=False)
         self._names.remove(name)
         return sum(file.stat().st_size for file in image.iterdir())
 
     def restore(self, name: str, **bundle: Any) -> None:
         """Start a copy of the process."""
         image = f"--image-path={self._folder / 'image'}"
-        self._begin(name, "restore", "--detach", "--bundle", str(self._bundle(name, **bundle)), image, name)
+        self._begin(name, "restore", "--detach", "--bundle", str(self._bundle(name, **bundle)), image)
 
     def ask(self, name: str, *command: str, timeout: float = 60) -> str:
         """Run a program beside the process, in its sandbox. Return what it printed."""
-        return self._runsc("exec", name, *command, timeout=timeout)
+        return self._runsc("exec", self._id(name), *command, timeout=timeout)
 
     def is_running(self, name: str) -> bool:
-        return '"status": "running"' in self._runsc("state", name, check=False)
+        return '"status": "running"' in self._runsc("state", self._id(name), check=False)
 
     def wait(self, condition: Callable[[], bool], what: str, deadline: float = 60.0) -> None:
         end = time.monotonic() + deadline
@@ -125,14 +127,16 @@ class Sandbox:
         """A detached container keeps the output that it was started with."""
         self._names.append(name)
         with (self._folder / f"{name}.log").open("wb") as log:
-            subprocess.run(
-                [*self._root(), *words],
-                check=True,
+            done = subprocess.run(
+                [*self._root(), *words, self._id(name)],
+                check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 timeout=300,
             )
+        if done.returncode:
+            raise RuntimeError(f"runsc {words[0]}: {done.returncode}\n{self.log[-4000:]}")
 
     def _runsc(self, *words: str, check: bool = True, timeout: float = 300) -> str:
         done = subprocess.run(
@@ -143,6 +147,10 @@ class Sandbox:
                 f"runsc {words[0]}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log[-4000:]}"
             )
         return done.stdout
+
+    def _id(self, name: str) -> str:
+        """The container's control socket has its id for a name, on the whole machine."""
+        return f"{name}-{self._token}"
 
     def _root(self) -> list[str]:
         return ["runsc", f"--root={self._folder / 'state'}", *FLAGS]
