@@ -22,7 +22,8 @@ from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.pulse import Pulse
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import Hold, Phase, Status
 from comfy_preload.core.state.startup import StartStage, Startup
 from comfy_preload.core.state.tally import Tally

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import Host
-from comfy_preload.core.planning.plan import Target
-from comfy_preload.core.state.residency import Loaded, Slot, file_stamp
+from comfy_preload.core.planning.call import Target
+from comfy_preload.core.state.slot import Loaded, Slot, file_stamp
 
 from . import running
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from comfy_preload.core.state.residency import Slot
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import Snapshot
 
 if TYPE_CHECKING:

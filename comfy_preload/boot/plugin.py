@@ -21,7 +21,7 @@ from comfy_preload.core.settings.document import is_idle_worker, read, settings_
 from comfy_preload.core.settings.glance import CommandsMode, Glance, SnapshotGlance, glance
 from comfy_preload.core.state.jobs import Command, Job
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Slot
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import Hold, Phase, Snapshot, Status
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.host.server import prompt_server

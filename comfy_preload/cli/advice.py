@@ -9,7 +9,7 @@ from pathlib import Path
 from comfy_preload.cli.loaders import TINY_VAES, CoreLoaders
 from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.host import ModelFile
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.planning.safetensors import SAFETENSORS, Header, read_header
 from comfy_preload.core.text import gigabytes
 

@@ -20,7 +20,8 @@ from comfy_preload.cli.output import Row, problem_json, say, table
 from comfy_preload.cli.workflows import WorkflowFile, look
 from comfy_preload.core.errors import PreloadError, Problem
 from comfy_preload.core.machine import memory
-from comfy_preload.core.planning.plan import LoaderCall, Plan, build
+from comfy_preload.core.planning.call import LoaderCall
+from comfy_preload.core.planning.plan import Plan, build
 from comfy_preload.core.planning.preflight import check
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.settings.document import read, settings_path

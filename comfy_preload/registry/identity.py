@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from comfy_preload.core.host import FileStamp
 from comfy_preload.core.planning.safetensors import read_raw
-from comfy_preload.core.state.residency import Slot, file_stamp
+from comfy_preload.core.state.slot import Slot, file_stamp
 
 VERSION = "c1"
 """Of this method: identities made by different methods are never equal."""

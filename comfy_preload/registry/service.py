@@ -21,7 +21,7 @@ from typing import Any
 
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.log import log
-from comfy_preload.core.state.residency import Slot
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import Snapshot
 from comfy_preload.core.version import plugin_version
 from comfy_preload.registry.address import Address, address_of

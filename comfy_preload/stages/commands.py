@@ -12,11 +12,13 @@ from dataclasses import replace
 from comfy_preload.core.errors import Problem, problem, unknown_model
 from comfy_preload.core.host import Host, Placement, all_there
 from comfy_preload.core.log import log
-from comfy_preload.core.planning.plan import LoaderCall, Plan
+from comfy_preload.core.planning.call import LoaderCall
+from comfy_preload.core.planning.plan import Plan
 from comfy_preload.core.settings.validation import Settings
 from comfy_preload.core.state.jobs import Command, Job, JobState
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot, Stage, file_stamp
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage, file_stamp
 from comfy_preload.core.state.snapshot import Phase, Status
 from comfy_preload.core.text import gigabytes, listed, summary
 from comfy_preload.stages.loading import Loading

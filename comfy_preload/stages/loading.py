@@ -15,12 +15,14 @@ from comfy_preload.core.host import Host, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.machine.head_start import HeadStart
-from comfy_preload.core.planning.plan import LoaderCall, Plan, Target, call_key
+from comfy_preload.core.planning.call import LoaderCall, Target, call_key
+from comfy_preload.core.planning.plan import Plan
 from comfy_preload.core.planning.preflight import Checked, check
 from comfy_preload.core.planning.rows import NotPreloaded
 from comfy_preload.core.planning.safetensors import inspect
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot, Stage, heals
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage, heals
 from comfy_preload.core.state.snapshot import Status
 from comfy_preload.core.state.startup import StartStage
 from comfy_preload.core.text import counted, gigabytes, listed, without_paths

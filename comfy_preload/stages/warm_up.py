@@ -16,7 +16,8 @@ from comfy_preload.core.log import log
 from comfy_preload.core.planning.expansion import Runs
 from comfy_preload.core.planning.rows import Profile, WarmUp, WarmUpState
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import Phase
 from comfy_preload.core.text import without_paths
 from comfy_preload.stages.planned_calls import planned_calls

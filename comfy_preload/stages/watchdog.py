@@ -12,7 +12,8 @@ from comfy_preload.core.log import log
 from comfy_preload.core.machine import memory
 from comfy_preload.core.state.jobs import Command
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.snapshot import FreeMemory
 from comfy_preload.core.state.tally import Tally
 from comfy_preload.stages.planned_calls import planned_calls

@@ -26,7 +26,8 @@ from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.glance import SnapshotGlance
 from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot
 from comfy_preload.core.state.startup import Startup
 from comfy_preload.stages.hold import hold
 from tests.support.catalogue import FOLDERS, Catalogue

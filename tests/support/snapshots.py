@@ -8,8 +8,8 @@ from typing import Any
 from comfy_preload.core.errors import PreloadError, Problem, problem, unknown_model
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.planning.missing_entries import lines_for
-from comfy_preload.core.planning.plan import LoaderCall
 from comfy_preload.core.planning.rows import Profile, WarmUp, WarmUpState
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.evidence import LoaderUse, PromptUse, Served, WorkflowUse

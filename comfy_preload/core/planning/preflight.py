@@ -11,7 +11,8 @@ from pathlib import Path
 
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.loader_table import PICKLES
-from comfy_preload.core.planning.plan import LoaderCall, Plan
+from comfy_preload.core.planning.call import LoaderCall
+from comfy_preload.core.planning.plan import Plan
 from comfy_preload.core.text import gigabytes
 
 Inspect = Callable[[Path, str], tuple[int, Problem | None]]

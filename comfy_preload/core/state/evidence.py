@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from comfy_preload.core.host import Finished
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.text import without_paths
 from comfy_preload.core.workflow.likeness import likeness
 

@@ -12,11 +12,12 @@ from comfy_preload.core.errors import Problem, is_unrecoverable, problem
 from comfy_preload.core.host import NOWHERE, HostFacts, Outputs, Placement
 from comfy_preload.core.log import log
 from comfy_preload.core.machine.prefetch import PrefetchProgress
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.planning.rows import WarmUp, WarmUpState
 from comfy_preload.core.state.jobs import Command, Job, Jobs, JobState
 from comfy_preload.core.state.pulse import Pulse
-from comfy_preload.core.state.residency import Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage
 from comfy_preload.core.state.snapshot import (
     MOVES,
     FreeMemory,

@@ -9,7 +9,7 @@ from enum import Enum
 from comfy_preload.core.errors import Problem
 from comfy_preload.core.host import HostFacts
 from comfy_preload.core.machine.prefetch import PrefetchProgress
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.planning.rows import NotPreloaded, WarmUp, WarmUpState
 from comfy_preload.core.state.evidence import NOT_SERVED, PromptUse, Served, WorkflowUse
 from comfy_preload.core.state.jobs import Job

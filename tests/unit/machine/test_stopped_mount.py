@@ -20,7 +20,7 @@ import pytest
 
 from comfy_preload.core.machine import prefetch
 from comfy_preload.core.machine.prefetch import CHUNK, Prefetch
-from comfy_preload.core.state.residency import file_stamp
+from comfy_preload.core.state.slot import file_stamp
 
 PLENTY = 1 << 40
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from comfy_preload.core.host import GraphNode
-from comfy_preload.core.planning.plan import LoaderCall, Plan, build, call_key
+from comfy_preload.core.planning.call import LoaderCall, call_key
+from comfy_preload.core.planning.plan import Plan, build
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.settings.validation import validate

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pytest
 
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
-from comfy_preload.core.planning.warm_up import SINK, Prepared, Prompt, partner_nodes, prepare, uploads
+from comfy_preload.core.planning.sizes import Prompt
+from comfy_preload.core.planning.warm_up import SINK, Prepared, partner_nodes, prepare, uploads
 from comfy_preload.core.settings.schema import WorkflowEntry
 from comfy_preload.core.workflow.reader import parse
 

@@ -18,7 +18,8 @@ from comfy_preload.core.state.evidence import (
     LoaderUse,
     nearest_call,
 )
-from comfy_preload.core.state.residency import Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage
 from comfy_preload.core.workflow.likeness import likeness
 from tests.support import prompts
 from tests.support.catalogue import FOLDERS, Catalogue

@@ -10,11 +10,12 @@ import pytest
 
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import NOWHERE, Placement
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state import readiness as readiness_module
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Loaded, Slot, Stage
 from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
 OVERDUE = problem("timeout", expected="600")

@@ -13,10 +13,12 @@ import pytest
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import ModelFile
 from comfy_preload.core.node_types import LoaderSpec
-from comfy_preload.core.planning.plan import Target, build
+from comfy_preload.core.planning.call import Target
+from comfy_preload.core.planning.plan import build
 from comfy_preload.core.settings.document import parse
 from comfy_preload.core.settings.validation import validate
-from comfy_preload.core.state.residency import Residency, Slot, Stage, file_stamp
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage, file_stamp
 from tests.support.catalogue import FOLDERS, Catalogue
 
 MODEL = ("model", "clip", "vae")

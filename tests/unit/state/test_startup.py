@@ -9,7 +9,8 @@ import pytest
 
 from comfy_preload.core.planning.rows import WarmUp
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Slot, Stage
 from comfy_preload.core.state.snapshot import Phase
 from comfy_preload.core.state.startup import StartStage, Startup
 from tests.support.snapshots import model

@@ -14,11 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from comfy_preload.api import json_bodies as body
 from comfy_preload.core.errors import problem
 from comfy_preload.core.host import Placement
-from comfy_preload.core.planning.plan import LoaderCall
+from comfy_preload.core.planning.call import LoaderCall
 from comfy_preload.core.settings.entry import Entry
 from comfy_preload.core.state.jobs import JOB_MOVES, Command, Job, Jobs, JobState
 from comfy_preload.core.state.readiness import Readiness
-from comfy_preload.core.state.residency import Loaded, Residency, Slot, Stage
+from comfy_preload.core.state.residency import Residency
+from comfy_preload.core.state.slot import Loaded, Slot, Stage
 from comfy_preload.core.state.snapshot import MOVES, ModelState, Phase, Status
 
 NAMES = ("a", "b", "c", "d")
