@@ -173,7 +173,7 @@ def ray(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         fleet = _Ray(stack, folder, 3)
         for number in range(SHAPE.models):
-            fleet.send(number, 999, "first")
+            fleet.send(number, 999, f"first-{number}")
         return Traffic(fleet.send, fleet.marks).run(_arrivals(), {KILL: fleet.kill, DRAIN: fleet.drain})
 
 
@@ -184,7 +184,7 @@ def grow(folder: Path) -> list[dict[str, Any]]:
         with ExitStack() as stack:
             fleet = _Ray(stack, folder / str(replicas), replicas)
             for number in range(SHAPE.models):
-                fleet.send(number, 999, "first")
+                fleet.send(number, 999, f"first-{number}")
             found.append({"replicas": replicas, **_saturate(fleet)})
     return found
 
@@ -297,7 +297,7 @@ def without_router(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         fleet = _Servers(stack, folder)
         for number in range(SHAPE.models):
-            fleet.send_random(number, 999, "first")
+            fleet.send_random(number, 999, f"first-{number}")
         return Traffic(fleet.send_random, fleet.marks).run(_arrivals(), _ends(fleet))
 
 
@@ -308,7 +308,7 @@ def gateway(folder: Path) -> dict[str, Any]:
         addresses = [f"127.0.0.1:{server.port}" for server in fleet.all]
         url = stack.enter_context(nginx.gateway(folder / "nginx", addresses))
         for number in range(SHAPE.models):
-            fleet.send_gateway(url, number, 999, "first")
+            fleet.send_gateway(url, number, 999, f"first-{number}")
         return Traffic(lambda *one: fleet.send_gateway(url, *one), fleet.marks).run(_arrivals(), _ends(fleet))
 
 
