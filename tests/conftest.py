@@ -9,6 +9,7 @@ The plugin as a package, a marker for each ring, and what only `make nightly` ru
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ class _PluginRootIsAPlainFolder:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell's `&`; children would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(_PluginRootIsAPlainFolder())
 
 

@@ -40,6 +40,8 @@ class Residency:
     evidence: Evidence = field(default_factory=Evidence)
     prompt: Callable[[], str] = str
     """Returns the id of the user's prompt that runs in this thread, or an empty text."""
+    let_go: bool = False
+    """Whether a prompt has replaced outputs: a cache of ComfyUI's may hold the old ones until it ends."""
     _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
     _asked: float = 0.0
     """When a loader last had to run."""
@@ -206,6 +208,7 @@ class Residency:
         if before is not None and not same_model:
             del before
             self.collect()
+            self.let_go = True
 
     def _share(self, outputs: Outputs, others: Outputs) -> bool:
         """Return whether any object, such as a model, is in both."""

@@ -260,6 +260,18 @@ def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
     assert stand.recall() is None
 
 
+def test_heap_is_trimmed_after_a_replacement(stand: Stand) -> None:
+    """Only another model leaves holes in the heap: not the first one, and not the same one once more."""
+    stand.residency.values = tuple
+    first, other = (object(),), (object(),)
+    stand.load(first)
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", first)
+    assert stand.residency.let_go is False
+
+    stand.residency.keep(stand.target.spec, stand.target.inputs, "", other)
+    assert stand.residency.let_go is True
+
+
 def test_not_usable(stand: Stand) -> None:
     """Outputs that cannot be kept are not, and what was kept before stays."""
     stand.load("text")
