@@ -20,12 +20,15 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 RAY_VENV = ROOT / ".venv-ray"
+if " " in str(ROOT):  # Ray 2.60 does not start from there: a shell runs its programs, unquoted
+    RAY_VENV = Path.home() / ".cache" / "comfy-preload" / f"venv-ray-{zlib.crc32(str(ROOT).encode()):08x}"
 HOST = ROOT / ".host"
 FRONT_END = HOST / "front_end"
 """The newest front end from PyPI, for `--front-end-root`."""
@@ -273,7 +276,7 @@ def _install_ray() -> None:
     wanted = _digest(sys.version, RAY_REQUIREMENTS.read_text(encoding="utf-8"))
     if _stamped(stamp, wanted):
         return
-    _say("installing Ray Serve into .venv-ray (500 MB)")
+    _say(f"installing Ray Serve into {RAY_VENV} (500 MB)")
     try:
         _make_venv(RAY_VENV)
         _pip("install", "-r", str(RAY_REQUIREMENTS), venv=RAY_VENV)

@@ -45,9 +45,6 @@ class Watchdog:
             self._residency.finish(one, cached, alone=len(prompts) == 1)
         if not self._host.running_prompt():
             self._residency.rest()
-            if self._residency.let_go:
-                self._residency.let_go = False
-                memory.trim()
         self._readiness.look()
         self.look_at_memory()
         share = memory.share_available()

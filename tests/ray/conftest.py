@@ -31,8 +31,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """
     if not venv_bin("serve", RAY_VENV).exists():
         pytest.skip("Ray Serve is not installed: run `make setup`")
-    if " " in str(RAY_VENV):
-        pytest.skip("Ray 2.60 does not start from a path with a blank: a shell runs its programs")
     with Cluster(tmp_path_factory.mktemp("ray")) as one:
         bad_files.write_sparse(one.folder / "models" / "diffusion_models" / "huge.safetensors")
         sets = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comfy_preload.core.host import FileStamp, Finished, ModelFile, Outputs
+from comfy_preload.core.machine import memory
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.call import call_key
 from comfy_preload.core.state.evidence import NOT_SERVED, Evidence, LoaderUse, Reason, nearest_call
@@ -40,11 +41,11 @@ class Residency:
     evidence: Evidence = field(default_factory=Evidence)
     prompt: Callable[[], str] = str
     """Returns the id of the user's prompt that runs in this thread, or an empty text."""
-    let_go: bool = False
-    """Whether a prompt has replaced outputs: a cache of ComfyUI's may hold the old ones until it ends."""
     _by_key: dict[str, Slot] = field(default_factory=dict[str, Slot])
     _asked: float = 0.0
     """When a loader last had to run."""
+    _replaced: bool = False
+    """A model was replaced by the prompt that runs; until it ends, ComfyUI's cache may hold the old one."""
 
     def reset(self, slots: Iterable[Slot]) -> None:
         """Adopt the slots of a new plan."""
@@ -128,6 +129,9 @@ class Residency:
     def rest(self) -> None:
         """Note that no prompt runs."""
         self.evidence.rest(self._held())
+        if self._replaced:
+            self._replaced = False
+            memory.trim()
 
     def _held(self) -> dict[str, int]:
         return {slot.call.name: self.held(slot.loaded.outputs) for slot in self.slots if slot.loaded}
@@ -208,7 +212,7 @@ class Residency:
         if before is not None and not same_model:
             del before
             self.collect()
-            self.let_go = True
+            self._replaced = True
 
     def _share(self, outputs: Outputs, others: Outputs) -> bool:
         """Return whether any object, such as a model, is in both."""

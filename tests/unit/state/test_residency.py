@@ -12,6 +12,7 @@ import pytest
 
 from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import ModelFile
+from comfy_preload.core.machine import memory
 from comfy_preload.core.node_types import LoaderSpec
 from comfy_preload.core.planning.call import Target
 from comfy_preload.core.planning.plan import build
@@ -260,16 +261,22 @@ def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
     assert stand.recall() is None
 
 
-def test_heap_is_trimmed_after_a_replacement(stand: Stand) -> None:
-    """Only another model leaves holes in the heap: not the first one, and not the same one once more."""
+def test_heap_is_trimmed_after_a_replacement(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, when no prompt runs; not after the first model, nor after the same one once more."""
+    trimmed: list[str] = []
+    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(""))
     stand.residency.values = tuple
     first, other = (object(),), (object(),)
-    stand.load(first)
-    stand.residency.keep(stand.target.spec, stand.target.inputs, "", first)
-    assert stand.residency.let_go is False
+    for outputs in (first, first):
+        stand.residency.keep(stand.target.spec, stand.target.inputs, "", outputs)
+        stand.residency.rest()
+    assert not trimmed
 
     stand.residency.keep(stand.target.spec, stand.target.inputs, "", other)
-    assert stand.residency.let_go is True
+    assert not trimmed
+    stand.residency.rest()
+    stand.residency.rest()
+    assert 1 == len(trimmed)
 
 
 def test_not_usable(stand: Stand) -> None:
