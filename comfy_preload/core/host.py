@@ -49,6 +49,8 @@ class Placement:
     VRAM in whole pages of 32 MB, so it can be more than `bytes`."""
     dynamic: bool
     """True on hosts with dynamic VRAM: only a forward pass brings weights to the device."""
+    stays: bool = True
+    """False if ComfyUI takes all weights off after every prompt: they are there only while one runs."""
 
     @property
     def bytes_on_device(self) -> int:
@@ -226,10 +228,6 @@ class Host(Loaders, Protocol):
 
     def collect(self) -> None:
         """After letting go of outputs, and after moving weights: give the memory back to the system."""
-        ...
-
-    def unloads_after_prompts(self) -> bool:
-        """ComfyUI empties the device after each prompt (`--disable-smart-memory`), so nothing is pushed."""
         ...
 
     def empty_cache(self) -> None:

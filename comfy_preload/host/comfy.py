@@ -128,9 +128,6 @@ class ComfyHost:
     def collect(self) -> None:
         devices.collect()
 
-    def unloads_after_prompts(self) -> bool:
-        return pushing.is_undone()
-
     def empty_cache(self) -> None:
         queue.empty_cache(self._server)
 

@@ -61,7 +61,12 @@ def placement(outputs: Outputs) -> Placement:
         total += int(patcher.model_size())
         by_device[str(patcher.load_device)] += held(patcher)
         dynamic |= is_dynamic(patcher)
-    return Placement(total, by_device or {"cpu": 0}, dynamic)
+    return Placement(total, by_device or {"cpu": 0}, dynamic, stays=not unloads_after_prompts())
+
+
+def unloads_after_prompts() -> bool:
+    """`unload_all_models` ends every prompt, our jobs included (`--disable-smart-memory`; execution.py)."""
+    return bool(mm.DISABLE_SMART_MEMORY)
 
 
 def held(patcher: Any) -> int:

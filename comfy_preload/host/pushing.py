@@ -27,7 +27,7 @@ def push(pushed: Sequence[Outputs], beside: Collection[Outputs] = ()) -> list[tu
     With dynamic VRAM a push only prepares the weights, and the model prepared last is the last to be given
     up: those go last to first.
     """
-    if is_undone():
+    if devices.unloads_after_prompts():
         return [()] * len(pushed)
     moved = {id(outputs) for outputs in pushed}
     first = [p for outputs in beside if id(outputs) not in moved for p in devices.patchers(outputs)]
@@ -37,11 +37,6 @@ def push(pushed: Sequence[Outputs], beside: Collection[Outputs] = ()) -> list[tu
             raised[number].append(error)
         first.append(patcher)
     return [tuple(errors) for errors in raised]
-
-
-def is_undone() -> bool:
-    """`unload_all_models` follows at the end of every prompt, our jobs included (execution.py)."""
-    return bool(mm.DISABLE_SMART_MEMORY)
 
 
 def _try(patcher: Any, first: Collection[Any]) -> BaseException | None:

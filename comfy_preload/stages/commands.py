@@ -155,7 +155,7 @@ class Commands:
         self._loading.report()
 
     def _is_back(self, slot: Slot, at: Placement) -> bool:
-        if slot.call.entry.device == "ram" or self._host.unloads_after_prompts():
+        if slot.call.entry.device == "ram" or not at.stays:
             return True  # it is not to be there
         expected = slot.taken or (slot.warm_bytes or at.bytes if slot.was_resident else 0)
         return all_there(at.bytes_on_device, expected)

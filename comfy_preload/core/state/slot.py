@@ -90,8 +90,8 @@ class Slot:
         return all_there(at.bytes_on_device, self.warm_bytes or at.bytes)
 
     def see(self, at: Placement) -> None:
-        """Take note of where it is now."""
-        self.seen_there = self.loaded is not None and self.is_there(at)
+        """Take note of where it is now. What is there only while a prompt runs is never evicted."""
+        self.seen_there = self.loaded is not None and at.stays and self.is_there(at)
         self.was_resident |= self.seen_there
 
     def fail(self, *problems: Problem) -> None:

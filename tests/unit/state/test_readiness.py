@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -262,6 +263,20 @@ def test_look_counts_evictions() -> None:
 
     assert [2, 0] == [m.evictions for m in stands.snapshot().models]
     assert [ModelState.EVICTED, ModelState.STAGED] == [m.state for m in stands.snapshot().models]
+
+
+def test_what_leaves_after_every_prompt_is_not_evicted() -> None:
+    """Under `--disable-smart-memory` a model is seen on its device only while a prompt runs."""
+    places = iter([HERE, GONE, HERE, GONE, GONE])
+    residency = Residency(repair=lambda _: None, usable=lambda _: "")
+    residency.reset([slot("a", Stage.LOADED)])
+    residency.slots[0].loaded = Loaded("a", (), 1.0)
+    stands = Readiness(residency, lambda _: replace(next(places), stays=False))
+    for _ in range(4):
+        stands.look()
+
+    (row,) = stands.snapshot().models
+    assert (0, ModelState.STAGED) == (row.evictions, row.state)
 
 
 @pytest.mark.parametrize(
