@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfy_preload.core.log import log
+from comfy_preload.core.machine.disk_waits import DiskWaits
 from comfy_preload.core.machine.page_cache import CHUNK, OPEN_FLAGS, uncached
 from comfy_preload.core.text import gigabytes
 
@@ -32,6 +33,10 @@ It begins once loading waits: while ComfyUI imports, more readers only slow its 
 """
 GAIN = 1.15
 """The factor by which four readers must be faster to be kept."""
+PIECE = 256 << 10
+"""Bytes to read before it looks again whether ComfyUI's imports wait for the disk."""
+QUIET = 0.002
+"""Seconds without a wait of theirs after which it reads on."""
 STALL_TIMEOUT = 5.0
 """Seconds without a byte read after which loading stops waiting: a stopped mount, for example."""
 
@@ -178,6 +183,7 @@ class Prefetch:
         file: _File | None = None
         handle = -1
         nowhere = os.open(os.devnull, os.O_WRONLY)
+        importing = DiskWaits(threading.main_thread().native_id)
         try:
             while index < self._wanted and self._todo and not self._stopped:
                 try:
@@ -192,13 +198,36 @@ class Prefetch:
                             os.close(handle)
                         handle, file = -1, wanted
                         handle = os.open(file.path, OPEN_FLAGS)
-                    self._count(wanted, _read(handle, min(CHUNK, wanted.size - offset), offset, nowhere))
+                    self._count(wanted, self._chunk(wanted, handle, offset, nowhere, importing))
                 except OSError as error:
                     self._leave_out(wanted, error)
         finally:
+            importing.close()
             os.close(nowhere)
             if handle >= 0:
                 os.close(handle)
+
+    def _chunk(self, file: _File, handle: int, offset: int, nowhere: int, importing: DiskWaits) -> int:
+        """Read a chunk in pieces. Returns how many bytes it turned out to have."""
+        end, at = min(offset + CHUNK, file.size), offset
+        while at < end and not self._stopped:
+            self._give_way(importing)
+            size = CHUNK if self._awaited else PIECE
+            read = _read(handle, min(size, end - at), at, nowhere)
+            if not read:
+                break  # it was cut shorter since
+            at += read
+        return at - offset
+
+    def _give_way(self, importing: DiskWaits) -> None:
+        """Let what ComfyUI's imports read go first, until loading waits for a model.
+
+        The start cannot go on without it, and on a disk slower than the imports each read of theirs would
+        wait behind those of the models (docs/performance.md).
+        """
+        while not (self._awaited or self._stopped) and importing.since_last_call():
+            time.sleep(QUIET)
+            self._last_byte = time.monotonic()  # the storage did not stop
 
     def _count(self, file: _File, read: int) -> None:
         with self._lock:

@@ -42,6 +42,11 @@ def run(*paths: Path, budget: int = PLENTY, readers: int | None = 1) -> Prefetch
     job = Prefetch(paths, budget=budget, readers=readers)
     job.start()
     job.wait(paths)
+    return ended(job)
+
+
+def ended(job: Prefetch) -> Prefetch:
+    """Wait until it reads no more."""
     end = time.monotonic() + 10
     while job.progress().running and time.monotonic() < end:
         threading.Event().wait(0.005)
@@ -128,6 +133,35 @@ def test_a_file_that_shrinks(file: Callable[[str, int], Path], monkeypatch: pyte
 
     monkeypatch.setattr(prefetch, "uncached", then_cut)
     assert run(path, other).progress().bytes == CHUNK + MB
+
+
+def test_imports_go_first(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they wait for the disk no model is read; all of it once they do not, or once loading waits."""
+
+    class Waits:
+        now = True
+
+        def __init__(self, thread_id: int | None) -> None:
+            assert threading.main_thread().native_id == thread_id
+
+        def since_last_call(self) -> bool:
+            return Waits.now
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(prefetch, "DiskWaits", Waits)
+    paths = [file(f"{name}.bin", CHUNK + MB) for name in "ab"]
+    first, second = (Prefetch([path], budget=PLENTY, readers=1) for path in paths)
+    first.start()
+    time.sleep(0.2)
+    assert first.progress().bytes == 0
+    Waits.now = False
+    ended(first)
+    Waits.now = True
+    second.start()
+    second.wait(paths)
+    ended(second)
+    assert [CHUNK + MB] * 2 == [first.progress().bytes, second.progress().bytes]
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(0, 0), (MB, 0), (2 * MB, 2 * MB)])
