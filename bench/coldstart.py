@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import limits
+from bench import baselines
 from bench import scenario as scenarios
 from bench.figures import COLUMNS, Rounds, grown_row, median, plot, summary, table
 from bench.measure import EVICTIONS, Arm, measure, record_start, warm_libraries
@@ -72,10 +72,10 @@ def machine_limits(scenario: Scenario, rounds: int, *, cpu: bool) -> dict[str, f
     for _ in range(rounds):
         for name, seconds in (
             ("imports", warm_libraries(port, cpu=cpu)),
-            ("raw read", limits.raw_read(scenario)),
-            ("prefetch alone", limits.prefetch(scenario)),
-            ("cached read", limits.cached_read(scenario)),
-            ("memory copy", limits.memory_copy(scenario.bytes)),
+            ("raw read", baselines.raw_read(scenario)),
+            ("prefetch alone", baselines.prefetch(scenario)),
+            ("cached read", baselines.cached_read(scenario)),
+            ("memory copy", baselines.memory_copy(scenario.bytes)),
         ):
             found.setdefault(name, []).append(seconds)
     return {name: median(values) for name, values in found.items()}

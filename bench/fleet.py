@@ -137,18 +137,18 @@ def main() -> None:
 
         real = check()
     series, models = over_time(one), by_models(one)
-    told: dict[str, Any] = {"times": asdict(one), "fleet": asdict(SHAPE), "rates": RATES, "seeds": SEEDS}
-    told |= {
+    result: dict[str, Any] = {"times": asdict(one), "fleet": asdict(SHAPE), "rates": RATES, "seeds": SEEDS}
+    result |= {
         "results": simulate(one, SHAPE, RATES),
         "p95_by_models": {n: {k: v["p95"] for k, v in m.items()} for n, m in models.items()},
         "hundred_replicas": hundred(one),
     }
-    told |= {"real": real, "ray": before.get("ray")}
-    file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    result |= {"real": real, "ray": before.get("ray")}
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(series, models, DOCS / "scale.svg")
-    for name, row in told["results"].items():
+    for name, row in result["results"].items():
         print(f"{name:28}", *(f"{key} {value[0]:.2f}" for key, value in row.items()))
-    print("real:", json.dumps(told["real"]))
+    print("real:", json.dumps(result["real"]))
 
 
 if __name__ == "__main__":

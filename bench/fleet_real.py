@@ -81,8 +81,8 @@ def _start(stack: ExitStack, folder: Path) -> list[ComfyServer]:
     for index, held in enumerate(HELD):
         port = free_port()
         lines = [f"  - unet: m{model}.safetensors" for model in held]
-        told = f"registry: {{redis: '{redis.url}', advertise: 'http://127.0.0.1:{port}'}}"
-        settings = "\n".join(["models:", *lines, "  - {clip: clip_l.safetensors, type: sd3}", told, ""])
+        reported = f"registry: {{redis: '{redis.url}', advertise: 'http://127.0.0.1:{port}'}}"
+        settings = "\n".join(["models:", *lines, "  - {clip: clip_l.safetensors, type: sd3}", reported, ""])
         server = ComfyServer(
             folder / f"replica-{index}",
             host=comfyui_path(),

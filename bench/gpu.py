@@ -152,11 +152,11 @@ def _use(server: ComfyServer, scenario: Scenario, arm: Arm, begun: float) -> Fig
 
 
 def _read(server: ComfyServer, arm: Arm) -> Reading:
-    told = server.get("/bench/device").json
+    answer = server.get("/bench/device").json
     said = None
     if arm.plugin:
         said = sum(m["bytes_on_device"] for m in server.get("/preload").json["models"]["items"])
-    return Reading(told["held"], said, told["copied"])
+    return Reading(answer["held"], said, answer["copied"])
 
 
 def table(results: dict[str, list[Figures]]) -> str:

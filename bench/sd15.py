@@ -50,7 +50,7 @@ def split(models: Path) -> list[Path]:
 @cache
 def host_shapes() -> dict[str, Shapes]:
     """Return names and shapes by part (unet, clip, vae), as the installed ComfyUI builds them."""
-    script = Path(__file__).with_name("host_shapes.py")
+    script = Path(__file__).with_name("sd15_shapes.py")
     command = [str(comfyui_python()), str(script), str(comfyui_path())]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     # ComfyUI may print something before the JSON.

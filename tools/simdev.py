@@ -69,10 +69,10 @@ def _compile(torch: Path, target: Path) -> None:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise CannotBuildError(f"the simulated device does not compile: {done.stderr[-2000:]}")
-        made.replace(target)  # whole or not at all, whoever else builds it
+        made.replace(target)  # whole or not at all, a user who else builds it
 
 
-if __name__ == "__main__":  # without it the tests that need it are skipped, so this is no failure
+if __name__ == "__main__":  # without it the tests that need it are skipped, so this is not a failure
     try:
         library(Path(sys.argv[1]))
     except CannotBuildError as reason:

@@ -1,8 +1,8 @@
 /** The top of the panel: status, how far loading is, and what a screen reader hears of it. */
 
-import { make, put, show, write } from "./parts.js";
-import { failingWorkflows, isPreloading } from "./watch.js";
-import { name, say, size } from "./words.js";
+import { h, setAttribute, show, write } from "./dom.js";
+import { name, size, t } from "./i18n.js";
+import { failingWorkflows, isPreloading } from "./poller.js";
 
 /** Progress is read out in quarters, not with every answer. */
 const STEP = 0.25;
@@ -10,38 +10,38 @@ const STEP = 0.25;
 export class Header {
   /** @param {() => void} toFirstFailed */
   constructor(toFirstFailed) {
-    this.status = make("span", { class: "cp-status" });
-    this.counts = make("span", { class: "cp-counts" });
-    this.failed = make("button", { type: "button", class: "cp-link", onclick: toFirstFailed, hidden: true });
-    this.fill = make("span", { class: "cp-fill" });
-    this.bar = make(
+    this.status = h("span", { class: "cp-status" });
+    this.counts = h("span", { class: "cp-counts" });
+    this.failed = h("button", { type: "button", class: "cp-link", onclick: toFirstFailed, hidden: true });
+    this.fill = h("span", { class: "cp-fill" });
+    this.bar = h(
       "div",
       { class: "cp-progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, hidden: true },
       this.fill,
     );
-    this.how = make("div", { class: "cp-fine", hidden: true });
-    this.note = make("p", { class: "cp-note", role: "status", hidden: true });
-    this.spoken = make("div", { class: "cp-unseen", role: "status", "aria-live": "polite" });
-    const line = make("div", { class: "cp-line" }, this.status, this.counts, this.failed);
-    this.node = make("header", { class: "cp-header" }, line, this.bar, this.how, this.note, this.spoken);
+    this.how = h("div", { class: "cp-fine", hidden: true });
+    this.note = h("p", { class: "cp-note", role: "status", hidden: true });
+    this.spoken = h("div", { class: "cp-unseen", role: "status", "aria-live": "polite" });
+    const line = h("div", { class: "cp-line" }, this.status, this.counts, this.failed);
+    this.node = h("header", { class: "cp-header" }, line, this.bar, this.how, this.note, this.spoken);
     this.heard = { status: "", quarter: 0 };
   }
 
   /** @param {import("./types.js").View} view */
   update({ snapshot, connected, absent }) {
-    const note = absent ? say("absent") : connected ? "" : say("lost");
+    const note = absent ? t("absent") : connected ? "" : t("lost");
     show(this.note, note !== "");
     write(this.note, note);
-    put(this.node, "data-status", connected ? (snapshot?.status ?? "unknown") : "lost");
+    setAttribute(this.node, "data-status", connected ? (snapshot?.status ?? "unknown") : "lost");
     if (!snapshot) {
-      write(this.status, absent ? say("absentShort") : say("asking"));
+      write(this.status, absent ? t("absentShort") : t("asking"));
       return;
     }
     const { progress, models } = snapshot;
     const busy = isPreloading(snapshot);
     write(this.status, name("status", snapshot.status));
-    put(this.status, "title", name("statusHelp", snapshot.status));
-    write(this.counts, models.total ? say("counts", { ready: models.ready, total: models.total }) : "");
+    setAttribute(this.status, "title", name("statusHelp", snapshot.status));
+    write(this.counts, models.total ? t("counts", { ready: models.ready, total: models.total }) : "");
     // every red box below: models, warm-ups, workflows, and the file
     const failed =
       models.failed +
@@ -49,24 +49,22 @@ export class Header {
       failingWorkflows(snapshot).length +
       (snapshot.failing["preload.yaml"] ? 1 : 0);
     show(this.failed, failed > 0);
-    write(this.failed, say("failed", { n: failed }));
+    write(this.failed, t("failed", { n: failed }));
     show(this.bar, busy);
     show(this.how, busy);
     const percent = Math.floor(progress.fraction * 100);
-    put(this.bar, "aria-valuenow", percent);
-    put(this.bar, "aria-label", say("progressLabel"));
+    setAttribute(this.bar, "aria-valuenow", percent);
+    setAttribute(this.bar, "aria-label", t("progressLabel"));
     this.fill.style.width = `${progress.fraction * 100}%`;
     const parts = [
       `${percent} %`,
-      progress.bytes_total
-        ? say("bytes", { done: size(progress.bytes), all: size(progress.bytes_total) })
-        : "",
-      say("seconds", { n: Math.floor(progress.seconds) }),
+      progress.bytes_total ? t("bytes", { done: size(progress.bytes), all: size(progress.bytes_total) }) : "",
+      t("seconds", { n: Math.floor(progress.seconds) }),
     ];
-    if (progress.eta !== null && progress.eta > 0) parts.push(say("eta", { n: Math.ceil(progress.eta) }));
+    if (progress.eta !== null && progress.eta > 0) parts.push(t("eta", { n: Math.ceil(progress.eta) }));
     const text = parts.filter(Boolean).join(" · ");
     write(this.how, text);
-    put(this.bar, "aria-valuetext", text);
+    setAttribute(this.bar, "aria-valuetext", text);
     this.#speak(snapshot, busy);
   }
 

@@ -1,28 +1,28 @@
 /** Comfy Preload in ComfyUI's window: a sidebar panel, commands, settings, messages. Only the public extension API is used. */
 
 import { app } from "../../scripts/app.js";
-import { tokenField } from "./access.js";
 import { RefusedError, order as send, token } from "./client.js";
+import { h } from "./dom.js";
 import { showEntries } from "./entries.js";
+import { label, loadTexts, name, t } from "./i18n.js";
 import { isLoader } from "./loaders.js";
-import { MESSAGES, TAB, message, tell } from "./news.js";
+import { MESSAGES, TAB, message, notify } from "./notifications.js";
 import { Panel } from "./panel.js";
-import { make } from "./parts.js";
-import { Watch } from "./watch.js";
-import { label, learn, name, say } from "./words.js";
+import { Poller } from "./poller.js";
+import { tokenField } from "./token_form.js";
 
-let learned = await learn().catch(() => false);
-const watch = new Watch();
+let loaded = await loadTexts().catch(() => false);
+const poller = new Poller();
 const category = label("settingsCategories", "Comfy Preload");
 
 /** @param {"reload" | "release" | "sleep" | "wake"} command @param {string} [model] */
 async function order(command, model) {
   const job = await send(command, model);
-  watch.ask();
+  poller.ask();
   return job;
 }
 
-/** As a command of ComfyUI: what goes wrong is told in a message. @param {"reload" | "release" | "sleep" | "wake"} what */
+/** As a command of ComfyUI: what goes wrong is shown in a message. @param {"reload" | "release" | "sleep" | "wake"} what */
 async function run(what) {
   try {
     await order(what);
@@ -30,8 +30,8 @@ async function run(what) {
     const refused = error instanceof RefusedError;
     message(
       "error",
-      say("jobFailed", { command: name("command", what) }),
-      refused ? `${error.message} ${error.hint}` : say("lost"),
+      t("jobFailed", { command: name("command", what) }),
+      refused ? `${error.message} ${error.hint}` : t("lost"),
     );
   }
 }
@@ -88,40 +88,38 @@ app.registerExtension({
     },
   ],
 
-  getCanvasMenuItems: () => [{ content: say("entries.command"), callback: showEntries }],
+  getCanvasMenuItems: () => [{ content: t("entries.command"), callback: showEntries }],
   getNodeMenuItems: (/** @type {any} */ node) =>
-    isLoader(node) ? [{ content: say("entries.command"), callback: showEntries }] : [],
+    isLoader(node) ? [{ content: t("entries.command"), callback: showEntries }] : [],
 
   async setup() {
-    document.head.append(
-      make("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href }),
-    );
+    document.head.append(h("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href }));
     const panel = new Panel(order, showEntries);
-    watch.listen(async (view, before) => {
-      if (!learned && view.connected) learned = await learn().catch(() => false);
+    poller.listen(async (view, before) => {
+      if (!loaded && view.connected) loaded = await loadTexts().catch(() => false);
       panel.update(view);
-      tell(view, before);
+      notify(view, before);
     });
     app.extensionManager.registerSidebarTab({
       id: TAB,
       icon: "pi pi-bolt",
       iconBadge: "",
-      title: say("title"),
-      tooltip: say("title"),
+      title: t("title"),
+      tooltip: t("title"),
       type: "custom",
       render: (/** @type {HTMLElement} */ place) => {
-        panel.update(watch.view);
+        panel.update(poller.view);
         place.append(panel.node);
-        watch.open = true;
+        poller.open = true;
       },
       destroy: () => {
-        watch.open = false;
+        poller.open = false;
       },
     });
-    // The interface's own settings tell when the language changes.
+    // The interface's own settings report a change of the language.
     app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () =>
-      setTimeout(() => panel.update(watch.view)),
+      setTimeout(() => panel.update(poller.view)),
     );
-    watch.start();
+    poller.start();
   },
 });

@@ -1,17 +1,17 @@
 /** The sidebar panel. Built once, patched with every answer of the server. */
 
-import { Access } from "./access.js";
+import { button, each, h, setAttribute, show, updateButton, write } from "./dom.js";
 import { Header } from "./header.js";
+import { language, name, t } from "./i18n.js";
 import { rows } from "./models.js";
-import { button, dress, each, make, put, show, write } from "./parts.js";
+import { failingWorkflows, isBusy, isPreloading } from "./poller.js";
+import { ProblemBox } from "./problem_box.js";
 import { did, failingFacts, jobFacts, leftFacts, plainRow, warmupFacts, workflowFacts } from "./rows.js";
-import { Trouble } from "./trouble.js";
-import { failingWorkflows, isBusy, isPreloading } from "./watch.js";
-import { language, name, say } from "./words.js";
+import { TokenForm } from "./token_form.js";
 
 /** @typedef {"reload" | "release" | "sleep" | "wake"} Command */
 
-/** So many models, and there is a field to find one in. */
+/** From this number of models on there is a search field. */
 const MANY = 8;
 
 export class Panel {
@@ -21,28 +21,28 @@ export class Panel {
    */
   constructor(order, showEntries) {
     this.header = new Header(() => this.#toFirstFailed());
-    this.access = new Access();
+    this.access = new TokenForm();
     this.reload = button("pi-refresh", () => this.#order("reload"));
     this.sleep = button("pi-moon", () => this.#order(this.view.snapshot?.sleeping ? "wake" : "sleep"));
     this.entries = button("pi-list", showEntries);
-    this.tools = make("div", { class: "cp-toolbar", role: "group" }, this.reload, this.sleep, this.entries);
-    this.result = make("p", { class: "cp-result", role: "status", hidden: true });
+    this.tools = h("div", { class: "cp-toolbar", role: "group" }, this.reload, this.sleep, this.entries);
+    this.result = h("p", { class: "cp-result", role: "status", hidden: true });
     /** The id of the last job that this page ordered. */
     this.ordered = "";
-    this.file = new Trouble(
+    this.file = new ProblemBox(
       () => "preload.yaml",
       () => this.facts(),
     );
-    this.fault = new Trouble(
-      () => say("fault"),
+    this.fault = new ProblemBox(
+      () => t("fault"),
       () => this.facts(),
     );
-    this.filter = make("input", {
+    this.filter = h("input", {
       type: "search",
       class: "cp-filter",
       oninput: () => this.update(this.view),
     });
-    this.empty = make("p", { class: "cp-empty" });
+    this.empty = h("p", { class: "cp-empty" });
     this.models = section("cp-models", "ul");
     this.models.node.insertBefore(this.filter, this.models.list);
     this.workflows = section("cp-workflows", "ul");
@@ -50,8 +50,8 @@ export class Panel {
     this.served = section("cp-served", "ul");
     this.left = section("cp-left", "ul", { folded: true });
     this.jobs = section("cp-jobs", "ul");
-    this.host = make("footer", { class: "cp-fine" });
-    this.node = make(
+    this.host = h("footer", { class: "cp-fine" });
+    this.node = h(
       "section",
       { class: "cp-panel" },
       this.header.node,
@@ -85,21 +85,21 @@ export class Panel {
     this.view = view;
     const { snapshot, connected, absent } = view;
     const open = connected && !absent && !isPreloading(snapshot);
-    put(this.node, "lang", language());
-    put(this.node, "aria-label", say("title"));
+    setAttribute(this.node, "lang", language());
+    setAttribute(this.node, "aria-label", t("title"));
     this.header.update(view);
     this.access.update();
-    dress(this.reload, { label: say("action.reload"), title: say("action.reloadAll"), enabled: open });
+    updateButton(this.reload, { label: t("action.reload"), title: t("action.reloadAll"), enabled: open });
     const asleep = snapshot?.sleeping ?? false;
-    dress(this.sleep, {
-      label: say(asleep ? "action.wake" : "action.sleep"),
-      title: say(asleep ? "action.wakeHelp" : "action.sleepHelp"),
+    updateButton(this.sleep, {
+      label: t(asleep ? "action.wake" : "action.sleep"),
+      title: t(asleep ? "action.wakeHelp" : "action.sleepHelp"),
       enabled: open,
     });
-    put(this.sleep.firstChild, "class", asleep ? "pi pi-sun" : "pi pi-moon");
-    dress(this.entries, { label: say("action.entries"), title: say("action.entriesHelp") });
-    put(this.tools, "aria-label", say("actions"));
-    put(this.node, "data-stale", !connected);
+    setAttribute(this.sleep.firstChild, "class", asleep ? "pi pi-sun" : "pi pi-moon");
+    updateButton(this.entries, { label: t("action.entries"), title: t("action.entriesHelp") });
+    setAttribute(this.tools, "aria-label", t("actions"));
+    setAttribute(this.node, "data-stale", !connected);
     if (snapshot) this.#fill(snapshot);
   }
 
@@ -111,47 +111,47 @@ export class Panel {
     this.fault.update(now.fault);
     this.file.update(now.failing["preload.yaml"] ?? null);
     show(this.empty, items.length === 0 && !now.failing["preload.yaml"] && !isBusy(now));
-    write(this.empty, say("nothing"));
+    write(this.empty, t("nothing"));
     show(this.filter, items.length > MANY);
-    put(this.filter, "placeholder", say("filter"));
-    put(this.filter, "aria-label", say("filter"));
+    setAttribute(this.filter, "placeholder", t("filter"));
+    setAttribute(this.filter, "aria-label", t("filter"));
     const shown =
       wanted && items.length > MANY
         ? items.filter((m) => `${m.name} ${m.kind} ${m.state}`.toLowerCase().includes(wanted))
         : items;
     this.models.update(
-      say("models", { n: items.length }),
+      t("models", { n: items.length }),
       shown,
       (model) => model.name,
       this.modelRow,
       items.length > 0,
     );
     this.workflows.update(
-      say("workflows"),
+      t("workflows"),
       failingWorkflows(now),
       ([workflow]) => workflow,
       this.plainRow.for(failingFacts),
     );
     this.warmups.update(
-      say("warmups"),
+      t("warmups"),
       failedFirst(now.warmups),
       (one) => one.name,
       this.plainRow.for(warmupFacts),
     );
     this.served.update(
-      say("servedWorkflows"),
+      t("servedWorkflows"),
       now.workflows.filter((one) => one.served.prompts || one.last_miss),
       (one) => one.name,
       this.plainRow.for(workflowFacts),
     );
     this.left.update(
-      say("notPreloaded", { n: now.models.not_preloaded }),
+      t("notPreloaded", { n: now.models.not_preloaded }),
       now.not_preloaded,
       (one) => `${one.workflow} ${one.node}`,
       this.plainRow.for(leftFacts),
     );
-    this.jobs.update(say("jobs"), [...now.jobs].reverse(), (one) => one.id, this.plainRow.for(jobFacts));
-    const waiting = now.queue_remaining ? say("waiting", { n: now.queue_remaining }) : "";
+    this.jobs.update(t("jobs"), [...now.jobs].reverse(), (one) => one.id, this.plainRow.for(jobFacts));
+    const waiting = now.queue_remaining ? t("waiting", { n: now.queue_remaining }) : "";
     write(this.host, [this.facts(), waiting].filter(Boolean).join(" · "));
   }
 
@@ -167,13 +167,13 @@ export class Panel {
   #showResult(job) {
     show(this.result, job !== undefined);
     if (!job) return;
-    put(this.result, "data-state", job.state);
+    setAttribute(this.result, "data-state", job.state);
     const title = [name("command", job.command), job.model].filter(Boolean).join(" ");
     const said =
       job.error?.message ??
-      (did(job).join(" · ") || say(job.state === "done" ? "nothingNew" : `jobState.${job.state}`));
+      (did(job).join(" · ") || t(job.state === "done" ? "nothingNew" : `jobState.${job.state}`));
     write(this.result, `${title}: ${said}`);
-    put(this.result, "title", this.result.textContent);
+    setAttribute(this.result, "title", this.result.textContent);
   }
 
   /** @param {Command} command @param {string} [model] */
@@ -182,7 +182,7 @@ export class Panel {
       this.ordered = (await this.give(command, model)).id;
       this.access.forget();
       this.header.announce(
-        say("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }),
+        t("ordered", { command: [name("command", command), model].filter(Boolean).join(" ") }),
       );
     } catch (error) {
       this.access.refuse(/** @type {Error} */ (error), () => this.#order(command, model));
@@ -209,9 +209,9 @@ function failedFirst(items) {
  * @param {string} id @param {string} kind @param {{folded?: boolean}} [options] `folded`: it opens with a click
  */
 function section(id, kind, { folded = false } = {}) {
-  const heading = make(folded ? "summary" : "h3", { id });
-  const list = make(kind, { class: "cp-list", "aria-labelledby": id, role: "list" });
-  const node = make(folded ? "details" : "div", { class: "cp-section", hidden: true }, heading, list);
+  const heading = h(folded ? "summary" : "h3", { id });
+  const list = h(kind, { class: "cp-list", "aria-labelledby": id, role: "list" });
+  const node = h(folded ? "details" : "div", { class: "cp-section", hidden: true }, heading, list);
   return {
     node,
     list,

@@ -1,33 +1,33 @@
 /** Rows of a few words: warm-ups, jobs, workflows that cannot be read, and nodes that are not preloaded. */
 
-import { make, put, show, write } from "./parts.js";
-import { Trouble } from "./trouble.js";
-import { clock, name, say, seconds } from "./words.js";
+import { h, setAttribute, show, write } from "./dom.js";
+import { clock, name, seconds, t } from "./i18n.js";
+import { ProblemBox } from "./problem_box.js";
 
 /** A row of a few words, and an error if there is one. @param {() => string} facts */
 export function plainRow(facts) {
   return {
-    /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} tell */
-    for: (tell) => (/** @type {any} */ first) => {
-      const title = make("span", { class: "cp-name" });
-      const state = make("span", { class: "cp-state" });
-      const fine = make("span", { class: "cp-what" });
-      const trouble = new Trouble(() => tell(first).title, facts);
-      const node = make(
+    /** @param {(item: any) => {title: string, state: string, fine: string, raw: string, error: import("./types.js").Problem | null}} describe */
+    for: (describe) => (/** @type {any} */ first) => {
+      const title = h("span", { class: "cp-name" });
+      const state = h("span", { class: "cp-state" });
+      const fine = h("span", { class: "cp-what" });
+      const box = new ProblemBox(() => describe(first).title, facts);
+      const node = h(
         "li",
         { class: "cp-row" },
-        make("div", { class: "cp-line" }, title, state),
-        make("div", { class: "cp-line cp-fine" }, fine),
-        trouble.node,
+        h("div", { class: "cp-line" }, title, state),
+        h("div", { class: "cp-line cp-fine" }, fine),
+        box.node,
       );
       node.update = (/** @type {any} */ item) => {
-        const told = tell(item);
-        put(node, "data-state", told.raw);
-        write(title, told.title);
-        write(state, told.state);
-        show(state, told.state !== "");
-        write(fine, told.fine);
-        trouble.update(told.error);
+        const now = describe(item);
+        setAttribute(node, "data-state", now.raw);
+        write(title, now.title);
+        write(state, now.state);
+        show(state, now.state !== "");
+        write(fine, now.fine);
+        box.update(now.error);
       };
       return node;
     },
@@ -39,7 +39,7 @@ export function warmupFacts(item) {
   const fine = [
     item.seconds === null ? "" : seconds(item.seconds),
     ...item.profiles.map(profileFacts),
-    item.required ? "" : say("optional"),
+    item.required ? "" : t("optional"),
   ];
   return {
     title: item.name,
@@ -54,7 +54,7 @@ export function warmupFacts(item) {
 function profileFacts(item) {
   const parts = [
     ["degraded", "failed", "skipped"].includes(item.state) ? name("state", item.state) : "",
-    item.ratio === null ? "" : say("ratio", { n: item.ratio.toFixed(2) }),
+    item.ratio === null ? "" : t("ratio", { n: item.ratio.toFixed(2) }),
   ].filter(Boolean);
   return parts.length ? `${item.shape} (${parts.join(", ")})` : item.shape;
 }
@@ -66,7 +66,7 @@ export function jobFacts(item) {
   const parts = [
     clock(item.created),
     took && item.started !== item.ended ? took : "",
-    item.reason === "memory" ? say("forMemory") : "",
+    item.reason === "memory" ? t("forMemory") : "",
   ];
   parts.push(...did(item));
   const title = [name("command", item.command), item.model].filter(Boolean).join(" ");
@@ -83,28 +83,28 @@ export function jobFacts(item) {
 export function did(item) {
   return /** @type {const} */ (["loaded", "kept", "released"])
     .filter((what) => item[what].length)
-    .map((what) => `${say(`did.${what}`)} ${few(item[what])}`);
+    .map((what) => `${t(`did.${what}`)} ${few(item[what])}`);
 }
 
 /** @param {string[]} names */
 function few(names) {
   return names.length > 3
-    ? say("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 })
+    ? t("andMore", { names: names.slice(0, 3).join(", "), n: names.length - 3 })
     : names.join(", ");
 }
 
 /** What a model or a workflow has served, and how fast. @param {import("./types.js").Served} item @returns {string[]} */
 export function servedFacts(item) {
   return [
-    item.prompts ? say("served", { n: item.prompts }) : "",
-    item.first === null ? "" : say("firstUse", { s: seconds(item.first) }),
-    item.median === null ? "" : say("steadyUse", { s: seconds(item.median) }),
+    item.prompts ? t("served", { n: item.prompts }) : "",
+    item.first === null ? "" : t("firstUse", { s: seconds(item.first) }),
+    item.median === null ? "" : t("steadyUse", { s: seconds(item.median) }),
   ].filter(Boolean);
 }
 
 /** @param {string | null} miss @returns {string[]} */
 export function missFacts(miss) {
-  return miss === null ? [] : [say("lastMiss", { why: miss })];
+  return miss === null ? [] : [t("lastMiss", { why: miss })];
 }
 
 /** What a workflow has served. @param {import("./types.js").Workflow} item */
@@ -129,7 +129,7 @@ export function leftFacts(item) {
     title: item.loader,
     state: "",
     raw: "left",
-    fine: [item.workflow, say("node", { id: item.node }), item.message].join(" · "),
+    fine: [item.workflow, t("node", { id: item.node }), item.message].join(" · "),
     error: null,
   };
 }

@@ -37,7 +37,7 @@
  * @typedef {{snapshot: Snapshot | null, connected: boolean, absent: boolean}} View
  *   What is known now. `absent`: this server has no such plugin (any more).
  *
- * @typedef {(key: string, values?: Record<string, string | number>) => string} Say
+ * @typedef {(key: string, values?: Record<string, string | number>) => string} Translate
  */
 
 export {};

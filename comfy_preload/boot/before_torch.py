@@ -115,9 +115,8 @@ def _read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) ->
     room = int(seen.prefetch.memory * memory.available())
     files = list(dict.fromkeys([*_files(seen.models), *_files_of_workflows(seen.workflows, folder)]))
     head_start.prefetch = Prefetch(files, budget=room, readers=seen.prefetch.readers)
-    if libraries and head_start.libraries:
-        _wait_for_libraries(head_start.libraries)
-    head_start.prefetch.start()
+    recorded = bool(libraries and head_start.libraries and _wait_for_libraries(head_start.libraries))
+    head_start.prefetch.start(give_way=not recorded)  # a record: what imports read has been read
 
 
 def _read_libraries(budget: int) -> None:
@@ -136,13 +135,15 @@ def _read_libraries(budget: int) -> None:
     )
 
 
-def _wait_for_libraries(reader: StartupReader) -> None:
+def _wait_for_libraries(reader: StartupReader) -> bool:
+    """Return whether it had a record to read by."""
     said = reader.wait()
     if said is None:
-        return
+        return False
     head_start.needs_record = not said["record"]
     why = "" if said["record"] else " (guessed: there is no record of an earlier start that fits)"
     log.info("read ahead %s of libraries in %.2f s%s", gigabytes(said["bytes"]), said["seconds"], why)
+    return bool(said["record"])
 
 
 def _files(entries: tuple[Any, ...]) -> Iterator[Path]:

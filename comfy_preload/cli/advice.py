@@ -1,4 +1,4 @@
-"""What would make the preload smaller or faster, told from the headers of the files."""
+"""What would make the preload smaller or faster, judged by the headers of the files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _tiny_vae(call: LoaderCall, file: ModelFile, header: Header, loaders: CoreLo
 def tiny_vaes(file: str, header: Header) -> tuple[str, ...]:
     """Which ones decode the same latents.
 
-    Told by their channels, and where two have as many, by other keys or the name.
+    Recognized by their channels, and where two have the same number, by other keys or the name.
     """
     shape = header.shape("decoder.conv_in.weight")
     if shape is None or len(shape) != 4 or any(t.name.startswith("taesd_") for t in header.tensors):

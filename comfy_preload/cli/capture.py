@@ -133,10 +133,10 @@ def _calls(
 
 def _spec(loader: Any, known: Mapping[str, Any]) -> NodeSpec | None:
     """What the server says of a node class; its words are those of INPUT_TYPES()."""
-    told = known.get(loader) if isinstance(loader, str) else None
-    if not isinstance(told, dict) or not isinstance(told.get("input"), dict):
+    info = known.get(loader) if isinstance(loader, str) else None
+    if not isinstance(info, dict) or not isinstance(info.get("input"), dict):
         return None
-    return declared(str(loader), told["input"], told.get("output") or ())
+    return declared(str(loader), info["input"], info.get("output") or ())
 
 
 def write(found: Capture) -> tuple[str, list[dict[str, Any]]]:

@@ -40,11 +40,11 @@ class Laid:
 
 @dataclass(frozen=True)
 class Expected:
-    """Seconds, as far as they can be told beforehand. None where it was not measured."""
+    """Seconds, as far as they can be estimated beforehand. None where it was not measured."""
 
     read: float | None
     start: float
-    """ComfyUI's own: told by the user, not measured."""
+    """ComfyUI's own: given by the user, not measured."""
     copy: float | None
 
     @property
@@ -104,13 +104,13 @@ def read_seconds(laid: list[Laid]) -> float | None:
 
 def _json(report: Report, dtypes: dict[Path, dict[str, int]]) -> dict[str, Any]:
     found, laid, expected = report.found, report.laid, report.expected
-    told = survey_json(found)
+    survey = survey_json(found)
     on = {path: part.storage.kind for part in laid for path in part.files}
-    for call, row in zip(found.plan.calls, told["models"], strict=True):
+    for call, row in zip(found.plan.calls, survey["models"], strict=True):
         for file, cell in zip(call.files, row["files"], strict=True):
             cell |= {"storage": on[file.path], "dtypes": dtypes.get(file.path)}
     return {
-        **told,
+        **survey,
         "storage": [_laid_json(part) for part in laid],
         "expected": {
             "read_seconds": _rounded(expected.read),
@@ -200,7 +200,7 @@ def _show_expected(expected: Expected) -> None:
 
 def _laid_row(part: Laid) -> Row:
     speed = part.speed
-    told = (
+    answer = (
         (
             f"{speed.rate / 1e9:.2f} GB/s",
             f"{part.seconds or 0:.1f} s",
@@ -209,15 +209,15 @@ def _laid_row(part: Laid) -> Row:
         if speed
         else None
     )
-    cells = told or ("-", "-", "not measured")
+    cells = answer or ("-", "-", "not measured")
     return (part.storage.kind, part.storage.mount, part.storage.filesystem, gigabytes(part.bytes), *cells)
 
 
 def _show_memory(found: Survey, here: Machine) -> None:
-    def told(count: int | None) -> str:
+    def shown(count: int | None) -> str:
         return "unknown" if count is None else gigabytes(count)
 
     cgroup = "none found" if here.cgroup is None else gigabytes(here.cgroup)
     say(f"\nOn disk the models have {gigabytes(found.total)}.")
     say(f"RAM {gigabytes(here.ram)}, free {gigabytes(here.available)}; container limit: {cgroup}.")
-    say(f"VRAM {told(here.vram)}, free {told(here.vram_free)}.")
+    say(f"VRAM {shown(here.vram)}, free {shown(here.vram_free)}.")

@@ -18,11 +18,11 @@ _OUTPUTS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
 
 def find(named: Path | None) -> Path:
     """The folder with `folder_paths.py`. Raises PreloadError: comfyui_not_found."""
-    told = os.environ.get("COMFYUI_PATH", "").strip()
+    variable = os.environ.get("COMFYUI_PATH", "").strip()
     if named is not None:
         path, place = named, "where --comfyui says"
-    elif told:
-        path, place = Path(told), "where COMFYUI_PATH says"
+    elif variable:
+        path, place = Path(variable), "where COMFYUI_PATH says"
     else:
         path, place = PLUGIN_FOLDER.parents[1], "two folders above the plugin"
     path = path.expanduser().resolve()

@@ -1,6 +1,6 @@
 """How much memory this machine has: RAM, the limit of the container, VRAM.
 
-Each None where it cannot be told.
+Each is None where it cannot be found out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def look() -> Machine:
 
 
 def free_vram() -> int:
-    """Of the first GPU, which ComfyUI uses unless told otherwise; 0 where it cannot be told."""
+    """Of the first GPU, which ComfyUI uses by default; 0 where it cannot be found out."""
     gpus = _gpus()
     return gpus[0][1] if gpus else 0
 

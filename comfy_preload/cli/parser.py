@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def number(text: str) -> float:
-    """An amount. argparse shows the name of this function to whoever writes something else."""
+    """An amount. argparse shows the name of this function where something else is written."""
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError

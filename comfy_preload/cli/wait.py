@@ -98,8 +98,8 @@ def _line(found: ReadyAnswer, seconds: float) -> str:
 
 def _report(found: ReadyAnswer, seconds: float, options: argparse.Namespace) -> None:
     if options.json:
-        told = {"ready": found.ready, "status": found.status, "http": found.http}
-        say_json({**told, "seconds": round(seconds, 3), "failing": found.failing()})
+        answer = {"ready": found.ready, "status": found.status, "http": found.http}
+        say_json({**answer, "seconds": round(seconds, 3), "failing": found.failing()})
     elif not options.quiet:
         progress("")
         if found.ready:

@@ -35,7 +35,7 @@ class Problem:
 
 
 class PreloadError(Exception):
-    """Carries a `Problem` up to whoever turns it into a state."""
+    """Carries a `Problem` up to the caller that turns it into a state."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))

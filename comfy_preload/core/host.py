@@ -293,7 +293,7 @@ class Host(Loaders, Protocol):
 
     # may be asked from any thread at any time: no lock, no disk, no device
     def changed(self) -> None:
-        """Tell open pages that there is something new to ask for."""
+        """Notify open pages that there is something new to ask for."""
         ...
 
     def loads_pickles_safely(self) -> bool: ...

@@ -84,7 +84,7 @@ def kind_of(loader: str) -> str:
 
 
 def short_form(kind: str, files: int = 1) -> CoreLoader:
-    """Return the node class that an entry of this kind with so many files calls. Raises LookupError."""
+    """Return the node class that an entry of this kind with `files` files calls. Raises LookupError."""
     return next(one for one in LOADERS if one.kind == kind and len(one.files) == files)
 
 

@@ -30,14 +30,14 @@ from comfy_preload.host.node_types import ComfyNodeTypes
 
 
 class ComfyHost:
-    """Stateless but for the server it queues jobs on, and which errors of prompts it has told already."""
+    """Stateless but for the server it queues jobs on, and which errors of prompts it has logged already."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
         self._history = prompts.History(server)
 
     def changed(self) -> None:
-        """`send_sync` hands over to the event loop; web/watch.js listens."""
+        """`send_sync` hands over to the event loop; web/poller.js listens."""
         self._server.send_sync("comfy_preload.changed", {})
 
     def facts(self) -> HostFacts:

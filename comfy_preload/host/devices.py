@@ -181,7 +181,7 @@ def device_name() -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """`is_oom` exists since 0.16.4; before, the exception class tells."""
+    """`is_oom` exists since 0.16.4; before, the exception class says it."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     is_oom = getattr(mm, "is_oom", None)

@@ -90,7 +90,7 @@ async def _result(
 ) -> Mapping[str, Any] | Failed:
     """Queue the prompt, and take its entry out of the history.
 
-    Whoever clears the queue or the history clears prompts of their own: ours is put back. `wipe_history` puts
+    Users clear the queue or the history to lose their own prompts: ours is put back. `wipe_history` puts
     a new dictionary in the place of the old one (execution.py), so the history is looked up at each turn.
     """
     for _ in range(MOST_TRIES):

@@ -59,7 +59,7 @@ class JobNode:
 def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
     """Queue `job` behind the prompts that wait already, or before them. May be called from any thread.
 
-    The future is done when the job has run, and holds what it raised, if anything. Whoever clears
+    The future is done when the job has run, and holds what it raised, if anything. A user who clears
     the queue clears his prompts, not the job: it is put back.
     """
     node_classes().setdefault(JOB_NODE, JobNode)
@@ -71,7 +71,7 @@ def submit(server: Any, job: Job, *, front: bool = False) -> Future[None]:
         begun.set()
         try:
             await job()
-        except Exception as error:  # noqa: BLE001 — told to whoever waits
+        except Exception as error:  # noqa: BLE001 — raised where it is waited for
             future.set_exception(error)
         except BaseException as error:  # noqa: BLE001 — SystemExit would end the only thread that runs prompts, or the event loop
             future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))

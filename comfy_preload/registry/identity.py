@@ -4,7 +4,7 @@ Cheap to compute, equal for all copies of a file, whatever their names and dates
 
 A hash of the size, the header and 64 bytes from the middle of every tensor. Training changes nearly every
 number of a tensor that it touches, so two fine-tunes of one model differ even where only one layer was
-trained; reading it all would take as long as loading. It tells copies apart, not forgeries.
+trained; reading it all would take as long as loading. It distinguishes copies, not forgeries.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ async def hold(
         head_start: What may still be reading.
         why_not: Why no snapshot of this process is to be taken, if so.
         clock: Seconds, for tests.
-        sleep: Waits so many seconds, for tests.
+        sleep: Waits that number of seconds, for tests.
 
     Returns:
         What has happened, or None if `auto` found no provider.

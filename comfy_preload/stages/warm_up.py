@@ -153,7 +153,7 @@ class WarmUps:
         log.info("%s %s: %s (at most %g s)", doing, name, runs.row.profiles[number].shape, limit)
         ran = await self._host.run(runs.prompts[number], limit, runs.editor, fresh=fresh)
         if isinstance(ran, Failed) and ran.reason == INTERRUPTED:
-            # whoever presses cancel means their own prompt
+            # a user who presses cancel means their own prompt
             ran = await self._host.run(runs.prompts[number], limit, runs.editor, fresh=fresh)
         took = self._clock() - began
         self._spent[name] = self._spent.get(name, 0.0) + took
@@ -265,7 +265,7 @@ def _judged(workflow: str, measured: Profile) -> list[Problem]:
 
 
 def _needs_login(workflow: str, nodes: str) -> Problem:
-    """Partner nodes run for a user who is logged in: that nobody is at start-up is no fault."""
+    """Partner nodes run for a user who is logged in: that nobody is at start-up is not a fault."""
     return problem("warmup_needs_login", workflow=workflow, nodes=nodes)
 
 

@@ -38,7 +38,7 @@ class Flight:
         self.task: asyncio.Task[None]
 
     def answer(self, status: int, body: Any, *, retry: bool = False) -> None:
-        """Answer whoever still waits."""
+        """Answer a user who still waits."""
         headers = self.headers | ({"Retry-After": str(RETRY_AFTER)} if retry else {})
         for waiting in (self.accepted, self.outcome):
             if not waiting.done():

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser is no part of Python: say what is missing instead of failing."""
+    """A browser is not part of Python: say what is missing instead of failing."""
     missing = "" if chromium() else "no chromium: `apt-get install chromium`, or name one in CHROMIUM"
     if not importlib.util.find_spec("playwright"):
         missing = "no playwright: `make setup`"

@@ -72,7 +72,7 @@ def focused(window: Window) -> str | None:
 def test_failed_model_tells_what_to_do(window: Window) -> None:
     """Message, hint and code are there to read and to copy; the count at the top leads to it."""
     window.wait("Degraded")
-    trouble = window.row("flux").locator(".cp-trouble")
+    trouble = window.row("flux").locator(".cp-problem")
     assert "tinyy.safetensors is in none of" in trouble.locator(".cp-message").inner_text()
     assert "Nearest: tiny.safetensors." == trouble.locator(".cp-hint").inner_text()
     assert "file_missing · line 6" == trouble.locator("code").inner_text()
@@ -96,7 +96,7 @@ def test_failed_model_tells_what_to_do(window: Window) -> None:
 
 
 def test_sleep_and_wake(server: ComfyServer, window: Window) -> None:
-    """By button: all weights leave the device and come back, and the last jobs are told."""
+    """By button: all weights leave the device and come back, and the last jobs are reported."""
     window.button(SLEEP).click()
     window.wait("Sleeping")
     window.wait_until(lambda: window.state("tiny") == "evicted", "off the device")
@@ -157,7 +157,7 @@ def test_failed_command_is_told(server: ComfyServer, window: Window) -> None:
     write(server, "modles: []\n")
     window.button(RELOAD).click()
     window.toasts.filter(has_text="Preload: Reload failed").first.wait_for()
-    trouble = window.panel.locator(".cp-row").first.locator(".cp-trouble")
+    trouble = window.panel.locator(".cp-row").first.locator(".cp-problem")
     trouble.wait_for()
     assert "unknown key 'modles'" in trouble.inner_text()
     assert "reload_kept_old" in trouble.inner_text()
@@ -166,12 +166,12 @@ def test_failed_command_is_told(server: ComfyServer, window: Window) -> None:
 
 
 def test_workflow_that_cannot_be_read(server: ComfyServer, window: Window) -> None:
-    """Without a warm-up it is no row of those: its error stands by itself, and is counted once."""
+    """Without a warm-up it is not a row of those: its error stands by itself, and is counted once."""
     (server.base / "broken.json").write_text("{", encoding="utf-8")
     write(server, PRELOAD + "workflows: [{path: broken.json, required: false}]\n")
     window.button(RELOAD).click()
     row = window.panel.locator('[data-key="broken.json"]')
-    row.locator(".cp-trouble").wait_for()
+    row.locator(".cp-problem").wait_for()
     assert window.button("2 failed").is_visible()
     assert "Warm-ups" not in window.panel.inner_text()
     write(server, PRELOAD)

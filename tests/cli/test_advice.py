@@ -1,4 +1,4 @@
-"""Which tiny VAE decodes the same latents, told from a header."""
+"""Which tiny VAE decodes the same latents, judged by a header."""
 
 from __future__ import annotations
 

@@ -24,48 +24,50 @@ models:
 """
 
 
-def models(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in told["models"]}
+def models(reported: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in reported["models"]}
 
 
-def codes(told: dict[str, Any]) -> dict[str, list[str]]:
-    return {row["name"]: [p["code"] for p in row["problems"]] for row in told["models"] if row["problems"]}
+def codes(reported: dict[str, Any]) -> dict[str, list[str]]:
+    return {
+        row["name"]: [p["code"] for p in row["problems"]] for row in reported["models"] if row["problems"]
+    }
 
 
 def test_good(cli: Cli) -> None:
     """Nothing wrong: 0, and each model with its files, their sizes, their storage and their dtypes."""
     done = cli("check", "--json", preload=GOOD)
-    told = done.json
+    reported = done.json
 
     assert 0 == done.code
     assert "" == done.err
-    assert told["ok"]
-    assert ["tiny", "other", "taesd", "tiny-2"] == list(models(told))
-    assert ["fully"] * 4 == [row["checked"] for row in told["models"]]
-    assert {"unet_name": "sub/other.safetensors", "weight_dtype": "default"} == models(told)["other"][
+    assert reported["ok"]
+    assert ["tiny", "other", "taesd", "tiny-2"] == list(models(reported))
+    assert ["fully"] * 4 == [row["checked"] for row in reported["models"]]
+    assert {"unet_name": "sub/other.safetensors", "weight_dtype": "default"} == models(reported)["other"][
         "inputs"
     ]
     assert ["taesd_decoder.safetensors", "taesd_encoder.safetensors"] == sorted(
-        f["name"] for f in models(told)["taesd"]["files"]
+        f["name"] for f in models(reported)["taesd"]["files"]
     )
-    file = models(told)["tiny"]["files"][0]
+    file = models(reported)["tiny"]["files"][0]
     assert ("checkpoints", ["F16"]) == (file["folder"], list(file["dtypes"]))
     assert (
-        told["bytes"]
-        == sum(row["bytes"] for row in told["models"])
-        == sum(part["bytes"] for part in told["storage"])
+        reported["bytes"]
+        == sum(row["bytes"] for row in reported["models"])
+        == sum(part["bytes"] for part in reported["storage"])
     )
-    assert {file["storage"]} == {part["kind"] for part in told["storage"]}
+    assert {file["storage"]} == {part["kind"] for part in reported["storage"]}
 
 
 @pytest.mark.parametrize("words", [["check", "--read", "0"], ["plan"]], ids=["check", "plan"])
 def test_same_beginning(cli: Cli, words: list[str]) -> None:
     """Both commands tell the models in the same shape."""
-    told = cli(words[0], "--json", *words[1:], preload=GOOD).json
+    reported = cli(words[0], "--json", *words[1:], preload=GOOD).json
 
-    assert ["ok", "comfyui", "bytes", "models", "duplicates", "workflows", "problems"] == list(told)[:7]
+    assert ["ok", "comfyui", "bytes", "models", "duplicates", "workflows", "problems"] == list(reported)[:7]
     keys = ["name", "kind", "loader", "inputs", "files", "bytes", "device", "required", "checked", "problems"]
-    assert [keys] * 4 == [list(row) for row in told["models"]]
+    assert [keys] * 4 == [list(row) for row in reported["models"]]
 
 
 def test_plan_text(cli: Cli) -> None:
@@ -135,11 +137,11 @@ def test_too_big(cli: Cli, tmp_path: Path) -> None:
     with (folder / "big.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + (1 << 41))
-    told = cli("check", "--json", preload="models: [{unet: big.safetensors}]", at=tmp_path / "base").json
+    reported = cli("check", "--json", preload="models: [{unet: big.safetensors}]", at=tmp_path / "base").json
 
-    assert {"big": ["too_big"]} == codes(told)
-    assert [None] == [part["speed"] for part in told["storage"]]
-    assert [None, None] == [told["expected"][key] for key in ("read_seconds", "ready_seconds")]
+    assert {"big": ["too_big"]} == codes(reported)
+    assert [None] == [part["speed"] for part in reported["storage"]]
+    assert [None, None] == [reported["expected"][key] for key in ("read_seconds", "ready_seconds")]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_nothing(cli: Cli, command: str) -> None:
 
 
 def test_other_plugins_loader(cli: Cli) -> None:
-    """A loader that only the start can check is no error.
+    """A loader that only the start can check is not an error.
 
     Its files are found all the same, and a typo is asked about.
     """
@@ -248,12 +250,12 @@ def test_workflows(cli: Cli, tmp_path: Path) -> None:
     nodes["3"] = {"class_type": "LoraLoader", "inputs": {"lora_name": "tinny.safetensors"}}
     (tmp_path / "bad.json").write_text(json.dumps(nodes), encoding="utf-8")
     good = "workflows: [{path: good.json}]"
-    told = cli("check", "--json", preload=good)
-    assert 0 == told.code
+    reported = cli("check", "--json", preload=good)
+    assert 0 == reported.code
     assert ["sub/other.safetensors", "tiny.safetensors"] == [
-        f["name"] for f in told.json["workflows"][0]["files"]
+        f["name"] for f in reported.json["workflows"][0]["files"]
     ]
-    assert 0 < told.json["bytes"] == told.json["storage"][0]["bytes"]
+    assert 0 < reported.json["bytes"] == reported.json["storage"][0]["bytes"]
     assert (
         "good.json: 2 model files, all there; its nodes are looked up at start-up only"
         in cli("plan", preload=good).out
@@ -346,7 +348,7 @@ def test_file_that_many_workflows_name(cli: Cli, tmp_path: Path) -> None:
 def test_duplicate(cli: Cli) -> None:
     """Two entries that come to the same call, one of them with the default written out."""
     preload = "models: [{unet: tiny.safetensors}, {unet: tiny.safetensors, weight_dtype: default}]"
-    told = cli("plan", "--json", preload=preload).json
+    reported = cli("plan", "--json", preload=preload).json
 
-    assert [{"name": "tiny-2", "same_as": "tiny"}] == told["duplicates"]
-    assert 1 == len(told["models"])
+    assert [{"name": "tiny-2", "same_as": "tiny"}] == reported["duplicates"]
+    assert 1 == len(reported["models"])

@@ -104,7 +104,7 @@ def test_no_comfyui() -> None:
 
 
 def test_advice(cli: Cli, tmp_path: Path) -> None:
-    """An fp32 file, and a VAE that has a tiny one, are pointed out; advice alone is no finding."""
+    """An fp32 file, and a VAE that has a tiny one, are pointed out; advice alone is not a finding."""
     models = tmp_path / "base" / "models"
     vae = {"decoder.conv_in.weight": (512, 4, 3, 3), "encoder.conv_out.weight": (8, 512, 3, 3)}
     safetensors_file.write(models / "vae" / "sdxl_vae.safetensors", vae)

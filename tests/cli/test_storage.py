@@ -1,4 +1,4 @@
-"""What a file lies on is told from the mount table and /sys, and its speed from reading it."""
+"""What a file lies on is judged by the mount table and /sys, and its speed from reading it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_this_machine(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no tmpfs")  # noqa: S108 — a tmpfs on purpose
 def test_tmpfs() -> None:
-    """Memory is told as memory."""
+    """Memory is reported as memory."""
     assert "tmpfs" == storage_of(Path("/dev/shm")).kind  # noqa: S108 — see above
 
 
@@ -157,7 +157,7 @@ def test_measure(tmp_path: Path, size: int) -> None:
 
 
 def test_measure_limit(tmp_path: Path) -> None:
-    """Reads no more than it was told, in whole blocks."""
+    """Reads no more than it was asked to, in whole blocks."""
     file = tmp_path / "file"
     file.write_bytes(bytes(5 * storage.BLOCK))
     speed = measure(file, storage.BLOCK + 1)

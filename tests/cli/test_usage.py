@@ -117,7 +117,7 @@ def test_twice_in_one_process(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_closed_pipe() -> None:
-    """`… | head -0` is no error."""
+    """`… | head -0` is not an error."""
     process = start("--help")
     assert process.stdout
     assert process.stderr

@@ -120,7 +120,7 @@ async def test_once(serve: Serve, wait: Wait, asked: list[str]) -> None:
 
 
 async def test_failed(serve: Serve, wait: Wait, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A preload that failed does not get better by waiting; the reason is told."""
+    """A preload that failed does not get better by waiting; the reason is reported."""
     assert 1 == await wait(await serve(LOADING, FAILED), "--interval", "0")
     assert 2 == len(asked)
     assert "sdxl: a.safetensors is empty. " in capsys.readouterr().err
@@ -200,11 +200,11 @@ async def test_json(serve: Serve, wait: Wait, capsys: pytest.CaptureFixture[str]
     """One object in the end, nothing else."""
     assert 1 == await wait(await serve(FAILED), "--json")
     shown = capsys.readouterr()
-    told: dict[str, Any] = json.loads(shown.out)
+    reported: dict[str, Any] = json.loads(shown.out)
 
-    assert ["ready", "status", "http", "seconds", "failing"] == list(told)
-    assert (False, "failed", 503) == (told["ready"], told["status"], told["http"])
-    assert "file_empty" == told["failing"]["sdxl"]["code"]
+    assert ["ready", "status", "http", "seconds", "failing"] == list(reported)
+    assert (False, "failed", 503) == (reported["ready"], reported["status"], reported["http"])
+    assert "file_empty" == reported["failing"]["sdxl"]["code"]
     assert "" == shown.err
 
 

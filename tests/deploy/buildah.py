@@ -134,14 +134,17 @@ class Store:
         return self.image(tag)
 
     def image(self, tag: str) -> Image:
-        told = json.loads(self.buildah("inspect", "--type", "image", tag))
-        layers = tuple(told["Docker"]["rootfs"]["diff_ids"])
+        reported = json.loads(self.buildah("inspect", "--type", "image", tag))
+        layers = tuple(reported["Docker"]["rootfs"]["diff_ids"])
         stored = json.loads(
             (self.folder / "images" / "overlay-layers" / "layers.json").read_text(encoding="utf-8")
         )
         sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
         return Image(
-            told["FromImageID"], told["Docker"]["config"], layers, tuple(sizes[layer] for layer in layers)
+            reported["FromImageID"],
+            reported["Docker"]["config"],
+            layers,
+            tuple(sizes[layer] for layer in layers),
         )
 
     @contextmanager

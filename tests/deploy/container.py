@@ -62,10 +62,10 @@ class Running:
 
     def ready(self, port: int) -> tuple[int | None, str]:
         """Status code, or None if refused, and status."""
-        told: dict[str, Any] = json.loads(
+        reported: dict[str, Any] = json.loads(
             self.inside(*dockerfile.health_check()[:-1], "--json", f"http://127.0.0.1:{port}")[1]
         )
-        return told["http"], told["status"]
+        return reported["http"], reported["status"]
 
 
 def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 120) -> T:

@@ -209,7 +209,7 @@ def test_silently_corrupted(source: Path, target: Path) -> None:
 
 
 def test_new_version(source: Path, target: Path) -> None:
-    """A model is replaced in the source: it alone is copied, and whoever has the old one open keeps it."""
+    """A model is replaced in the source: it alone is copied; a process that has the old one open keeps it."""
     run(source, target)
     before = (target / NAMES[0]).read_bytes()
     with (target / NAMES[0]).open("rb") as held:
@@ -298,13 +298,13 @@ def test_disk_fills_up(source: Path, small_disk: Path, tmp_path: Path) -> None:
     ("line", "words"),
     [
         (f"{'0' * 64}  vae/same.safetensors", "is damaged, or its line in SHA256SUMS is out of date"),
-        (f"{'0' * 64}  ../outside", "is no name for a model"),
-        (f"{'0' * 64}  /etc/passwd", "is no name for a model"),
-        (f"{'0' * 64}  .lock", "is no name for a model"),
+        (f"{'0' * 64}  ../outside", "is not a name for a model"),
+        (f"{'0' * 64}  /etc/passwd", "is not a name for a model"),
+        (f"{'0' * 64}  .lock", "is not a name for a model"),
         (f"{'0' * 64}  nowhere", "in SHA256SUMS, but not in the source"),
-        (f"{'0' * 40}  vae/same.safetensors", "is no SHA-256"),
-        ("<html>", "is no checksum"),
-        (f"\\{'0' * 64}  a\\nb", "is no checksum"),
+        (f"{'0' * 40}  vae/same.safetensors", "is not a SHA-256"),
+        ("<html>", "is not a checksum"),
+        (f"\\{'0' * 64}  a\\nb", "is not a checksum"),
     ],
     ids=["wrong sum", "outside", "absolute", "ours", "missing", "SHA-1", "garbage", "line break"],
 )

@@ -63,7 +63,9 @@ def test_plugin_is_copied_whole(sent: set[str], tmp_path: Path) -> None:
     """
     plugin = put_plugin(tmp_path / "plugin")
     wanted = {str(file.relative_to(plugin)) for file in plugin.rglob("*") if file.is_file()}
-    clean = {name for name in wanted if not any(part.startswith(".") for part in Path(name).parts)}
+    clean = {
+        name for name in wanted if not any(part.startswith((".", "__pycache__")) for part in Path(name).parts)
+    }
 
     assert clean | {"LICENSE", "requirements.txt"} == dockerfile.copied("runtime", sent)
 
@@ -117,7 +119,7 @@ def test_pins() -> None:
 
 
 def test_how_it_runs() -> None:
-    """Not root, by number, so that Kubernetes can tell; no shell between the runtime's signal and Python."""
+    """Not root, by number, which Kubernetes can check; no shell between the runtime's signal and Python."""
     assert "1000:1000" == dockerfile.value("runtime", "USER")
     assert "SIGTERM" == dockerfile.value("runtime", "STOPSIGNAL")
     assert "dumb-init" == json.loads(dockerfile.value("runtime", "ENTRYPOINT"))[0]

@@ -39,7 +39,7 @@ class Store(ThreadingHTTPServer):
         self.statuses: list[int] = []
         """Of the next answers, before good ones."""
         self.tear_at: list[int] = []
-        """The next answers end after so many bytes."""
+        """End the next responses after this number of bytes."""
         self.redirect = ""
         self.ranges = True
         self.etag = ""

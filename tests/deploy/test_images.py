@@ -95,18 +95,18 @@ def test_plugin_changes(built: Built, tmp_path: Path) -> None:
 
 
 def test_no_secret(built: Built) -> None:
-    """What pip was told on this machine is neither in the files nor in the history."""
+    """What pip was given on this machine is neither in the files nor in the history."""
     with built.store.container("app") as name:
         root = Path(built.store.buildah("mount", name).strip())
         left = root / "etc" / "pip.conf"
         assert not left.exists() or not left.read_bytes()
         assert not [*root.glob("opt/ComfyUI/custom_nodes/comfyui-preload/**/.*")]
     history = built.store.buildah("inspect", "--type", "image", "localhost/app")
-    told = [
+    reported = [
         line.partition(" = ")[2]
         for line in (built.store.folder / "pip.conf").read_text(encoding="utf-8").splitlines()
     ]
-    assert not [value for value in told if "/" in value and value in history]
+    assert not [value for value in reported if "/" in value and value in history]
 
 
 def test_other_archive(built: Built) -> None:

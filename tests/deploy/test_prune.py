@@ -121,7 +121,7 @@ def test_prune_what_may_go(tmp_path: Path) -> None:
 
 
 def test_prune_several(tmp_path: Path) -> None:
-    """Each volume has its own size, and one that is no size is refused."""
+    """Each volume has its own size, and one that is not a size is refused."""
     one, two = put(tmp_path / "one" / "output" / "a.png", 1), put(tmp_path / "two" / "temp" / "a.png", 1)
     pruned(tmp_path / "one", f"{tmp_path / 'two'}=1Ki", size="1Gi")
 

@@ -83,7 +83,7 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             faults: dict[str, int] | None = None,
             **given: Any,
         ) -> Device:
-            """Wait until it listens, unless told not to. What is not for the device is for ComfyServer."""
+            """Wait until it listens, unless asked not to. What is not for the device is for ComfyServer."""
             base = tmp_path_factory.mktemp("comfy")
             device = options(
                 base, megabytes=megabytes, dynamic=dynamic, args=given.pop("args", ()), **(faults or {})

@@ -263,7 +263,7 @@ async def test_odd_requests(client: Client, door: OpenDoor, lines: str) -> None:
 
 
 async def test_rate(client: Client, door: OpenDoor) -> None:
-    """More than so many commands in a minute are refused, with the time to wait."""
+    """Commands beyond the limit per minute are refused, with the time to wait."""
     codes = [(await client.post("/preload/wake")).status for _ in range(access.MAX_COMMANDS_PER_MINUTE + 20)]
     reply = await client.post("/preload/wake")
 

@@ -67,7 +67,7 @@ async def test_gate(client: Client, headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("tag", "status"), [('"tag"', 200), ("tag", 200), ('"other"', 412)])
 async def test_written_if_nothing_changed(client: Client, tag: str, status: int) -> None:
-    """The tag of an earlier answer stands for the file that it told of."""
+    """The tag of an earlier answer stands for the file that it described."""
     first = await client.post("/preload/entries", json={"prompt": GRAPH})
     assert '"tag"' == first.headers["ETag"]
     assert (

@@ -211,7 +211,7 @@ def test_never_raises(peer: str, host: str, origins: list[str], authorization: l
 
 
 def test_bucket() -> None:
-    """So many at once; then one each time a share of the minute is over."""
+    """The limit at once; then one each time a share of the minute is over."""
     now = [0.0]
     bucket = Bucket(30, clock=lambda: now[0])
 

@@ -18,7 +18,7 @@ READY_KEYS = ["status", "since", "models", "progress", "failing", "fault"]
 
 @pytest.mark.parametrize("prefix", ["", "/api"], ids=["plain", "api"])
 async def test_job(serve: Serve, prefix: str) -> None:
-    """A job can be asked for by its id, and tells what became of it."""
+    """A job can be asked for by its id, and reports what became of it."""
     client = await serve(full())
     fresh, over = await client.get(f"{prefix}/preload/jobs/1"), await client.get(f"{prefix}/preload/jobs/2")
 
@@ -67,7 +67,7 @@ async def test_preload(serve: Serve, now: Snapshot, _code: int, prefix: str) -> 
 
 
 async def test_everything(serve: Serve) -> None:
-    """Warm-ups, jobs, the queue and reading ahead are told in /preload."""
+    """Warm-ups, jobs, the queue and reading ahead are reported in /preload."""
     body = await (await (await serve(full())).get("/preload")).json()
 
     assert [("portrait", "warm", 4.5, None), ("b", "failed", 4.5, "file_empty")] == [
@@ -120,7 +120,7 @@ async def test_degraded_warm_up(serve: Serve) -> None:
 
 
 async def test_workflow_without_a_warm_up(serve: Serve) -> None:
-    """One that cannot be read stands among what fails, and is no warm-up that failed."""
+    """One that cannot be read stands among what fails, and is not a warm-up that failed."""
     unread = warm_up("portrait", WarmUpState.FAILED, problems=(BROKEN,), requested=False)
     client = await serve(snapshot(Status.FAILED, model(), warmups=(unread,)))
     body = await (await client.get("/preload")).json()
@@ -129,7 +129,7 @@ async def test_workflow_without_a_warm_up(serve: Serve) -> None:
 
 
 async def test_host(serve: Serve) -> None:
-    """The host's facts are told as soon as they are known."""
+    """The host's facts are reported as soon as they are known."""
     client = await serve(snapshot())
 
     versions = {"comfyui": "0.3.75", "python": "3.11.7", "torch": "2.14.1", "plugin": "0.1.0"}

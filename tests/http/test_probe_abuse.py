@@ -57,7 +57,7 @@ def test_body_of_a_stranger(start: Start) -> None:
     ],
 )
 def test_garbage(start: Start, text: bytes) -> None:
-    """What is no request is answered with 400, at once, and the next question as ever."""
+    """What is not a request is answered with 400, at once, and the next question as ever."""
     where = start()
 
     assert say(where, text)[:13] in (b"HTTP/1.1 400 ", b"")
@@ -151,7 +151,7 @@ def test_at_once(start: Start) -> None:
 def test_closing(start: Start) -> None:
     """Closed, it leaves neither port nor thread, also in the middle of a question.
 
-    Closing twice is no fault.
+    Closing twice is not a fault.
     """
     where = start()
     with socket.create_connection(where.addresses[0], timeout=30) as connection:

@@ -84,7 +84,7 @@ async def test_head(serve: Serve, now: Snapshot, _code: int, path: str) -> None:
     get, head = await client.get(path), await client.head(path)
 
     assert get.status == head.status
-    if path != "/preload/metrics":  # which tells the time
+    if path != "/preload/metrics":  # which shows the time
         assert get.headers["Content-Length"] == head.headers["Content-Length"]
     assert (b"", get.headers.get("Retry-After")) == (await head.read(), head.headers.get("Retry-After"))
 
@@ -143,7 +143,7 @@ async def test_failing(serve: Serve) -> None:
 
 
 async def test_several_problems(serve: Serve) -> None:
-    """Several problems of one model are told in one message, under the code of the first."""
+    """Several problems of one model are reported in one message, under the code of the first."""
     two = (problem("input_missing", loader="L", input="a"), BROKEN)
     now = snapshot(Status.FAILED, model("b", ModelState.FAILED, problems=two))
     error = (await (await (await serve(now)).get("/ready")).json())["failing"]["b"]
@@ -155,7 +155,7 @@ async def test_several_problems(serve: Serve) -> None:
 
 
 async def test_a_thousand_problems(serve: Serve) -> None:
-    """A file that is wrong in a thousand places is told the first ten."""
+    """A file that is wrong in a thousand places reports the first ten."""
     many = tuple(problem("file_empty", file=f"f{i}") for i in range(1000))
     body = await (await (await serve(snapshot(Status.FAILED, problems=many))).get("/ready")).json()
 

@@ -27,7 +27,7 @@ Load = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin as it is installed, in a path that is no legal module name."""
+    """The plugin as it is installed, in a path that is not a legal module name."""
     return Path(
         shutil.copytree(
             ROOT, tmp_path_factory.mktemp("v1.0") / "custom_nodes" / "comfyui-preload", ignore=LEFT_OUT
@@ -148,7 +148,7 @@ def test_broken_settings(load: Load, settings: str | bytes, code: str) -> None:
 
 
 def test_settings_file_missing(load: Load, tmp_path: Path) -> None:
-    """A file that PRELOAD_CONFIG names and that is not there is told without its path."""
+    """A file that PRELOAD_CONFIG names and that is not there is reported without its path."""
     status, body = load("/ready", settings=tmp_path / "gone.yaml")["answers"]["/ready"]
 
     assert (503, "yaml_unreadable") == (status, body["failing"]["preload.yaml"]["code"])

@@ -199,7 +199,7 @@ class Cluster:
         return {row["replica"]: row["sets"] for row in (reply.json or {}).get("replicas", ())}
 
     def wait_replicas(self, count: int, *, but: Sequence[str] = ()) -> dict[str, list[str]]:
-        """Wait until there are so many replicas, none of `but` among them."""
+        """Wait until there is this number of replicas, none of `but` among them."""
         self.wait(
             lambda: len(now := self.replicas()) == count and not set(but) & set(now),
             f"there are {count} replicas",

@@ -17,7 +17,7 @@ NAME = '模型 "XL" it\'s + 100 % <b>'
 
 
 def held(name: str = "sdxl", **fields: Any) -> Held:
-    """On the device, unless told otherwise."""
+    """On the device, by default."""
     usual: dict[str, Any] = {
         "content": "c1-0",
         "state": "resident",
@@ -29,7 +29,7 @@ def held(name: str = "sdxl", **fields: Any) -> Held:
 
 
 def replica(name: str = "b", *models: Held, **fields: Any) -> Statement:
-    """Ready and idle, unless told otherwise."""
+    """Ready and idle, by default."""
     usual: dict[str, Any] = {
         "instance": f"process-of-{name}",
         "address": f"http://{name}:8188",

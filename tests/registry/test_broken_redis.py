@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Ours, none of which tells a secret."""
+    """Ours, none of which reports a secret."""
     found = [
         record.getMessage().removeprefix("[preload] registry: ")
         for record in caplog.records
@@ -81,9 +81,9 @@ def away(one: Registry, caplog: pytest.LogCaptureFixture, reason: str) -> None:
     """It has found out why, says so once, however often it tries, and goes on for itself."""
     until(lambda: codes(one) == ["registry_unavailable"], "away")
     time.sleep(1.0)
-    told = lines(caplog)
+    reported = lines(caplog)
 
-    assert [f"Redis {reason}"] == [line.partition(". ")[0] for line in told]
+    assert [f"Redis {reason}"] == [line.partition(". ")[0] for line in reported]
     assert ["a"] == [row["id"] for row in one.fleet.locate([{"sdxl"}])["replicas"]]
     assert not one.fleet.connected
 
@@ -210,18 +210,18 @@ def test_without_the_package(
     """Without redis-py: one line with what to do."""
     monkeypatch.setitem(sys.modules, "redis", None)
     one = join("redis://127.0.0.1")
-    until(lambda: codes(one) == ["registry_package_missing"], "told")
+    until(lambda: codes(one) == ["registry_package_missing"], "reported")
 
     assert 1 == len(lines(caplog))
     assert "pip install redis" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "told", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD]
+    "reported", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD]
 )
-def test_no_settings(told: object) -> None:
+def test_no_settings(reported: object) -> None:
     """Settings that are not usable start nothing: they are complained about elsewhere."""
-    assert start_registry(told, ready) is None
+    assert start_registry(reported, ready) is None
 
 
 def test_server_fixture(redis: Redis) -> None:

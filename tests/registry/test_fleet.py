@@ -94,7 +94,7 @@ def test_odd_name_in_a_query(query: str) -> None:
 
 @pytest.mark.parametrize("query", ["", "model=", "model", "model=a&model=", "&".join(["model=a"] * 17)])
 def test_unclear(query: str) -> None:
-    """A question without a model is no question."""
+    """A question without a model is not a question."""
     status, body = get("/preload/locate", query, fleet())
 
     assert (400, "locate_unclear") == (status, body["error"]["code"])

@@ -124,9 +124,9 @@ async def watched(url: str, jar: aiohttp.CookieJar, prompt: Any, client: str) ->
             seen: list[str] = []
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    told = json.loads(message.data)
-                    seen.append(told["type"])
-                    if told["type"] == "executing" and told["data"]["node"] is None:
+                    reported = json.loads(message.data)
+                    seen.append(reported["type"])
+                    if reported["type"] == "executing" and reported["data"]["node"] is None:
                         break
         async with session.get(f"{url}/history/{prompt_id}") as history:
             assert prompt_id in await history.json()

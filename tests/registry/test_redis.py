@@ -145,7 +145,7 @@ def test_same_id(redis: Redis, join: Join, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_restart(redis: Redis, join: Join) -> None:
-    """What the last run of this replica left behind is no other replica."""
+    """What the last run of this replica left behind is not another replica."""
     server = redis()
     client = Client.from_url(server.url)
     client.set("{comfy-preload}:replica:a", encode(replica("a", instance="earlier")))
@@ -195,7 +195,7 @@ def test_odd_entries(redis: Redis, join: Join) -> None:
 
 
 def test_skewed_clock(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entries are dated by Redis: a replica whose clock is an hour off is found all the same, and tells."""
+    """Entries are dated by Redis: a replica whose clock is an hour off is found all the same, and reports."""
     server = redis()
     real = time.time
     began = real() - 1

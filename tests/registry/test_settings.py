@@ -1,4 +1,4 @@
-"""The key `registry:`: what is accepted, and that no password is told where something is not."""
+"""The key `registry:`: what is accepted, and that no password is reported where something is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_ipv6(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
-    """`http://${POD_IP}:8188` has no brackets in an IPv6 cluster; the fleet is told an address with them."""
+    """`http://${POD_IP}:8188` has no brackets in an IPv6 cluster; the fleet gets an address with them."""
     monkeypatch.setenv("WHERE", given)
     document = parse("registry: {redis: 'redis://h', advertise: '${WHERE}'}")
     found = address_of(document.data["registry"])
@@ -114,11 +114,11 @@ def test_usual_id() -> None:
     ],
 )
 def test_mistakes(text: str, said: str) -> None:
-    """They are told, without what may be a password; nothing else suffers."""
+    """They are reported, without what may be a password; nothing else suffers."""
     settings = validate(parse(text))
-    told = "\n".join(str(p) for p in settings.problems)
+    reported = "\n".join(str(p) for p in settings.problems)
 
-    assert said in told
-    assert "hunter2" not in told
+    assert said in reported
+    assert "hunter2" not in reported
     assert settings.options.registry is None
     assert 600 == settings.options.timeout

@@ -47,7 +47,7 @@ def test_round_trip() -> None:
 
 
 def test_of_a_snapshot() -> None:
-    """Loaded models are told, those on the device first; the others are not."""
+    """Loaded models are reported, those on the device first; the others are not."""
     now = snapshot(
         Status.READY,
         model("moved", ModelState.EVICTED, bytes_on_device=0),

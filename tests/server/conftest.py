@@ -67,7 +67,7 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with ExitStack() as servers:
 
         def start(*, wait: bool = True, **options: Any) -> ComfyServer:
-            """Wait until it listens, unless told not to.
+            """Wait until it listens, unless asked not to.
 
             Every server has the Sink node and the shared models.
             """

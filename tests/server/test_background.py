@@ -1,4 +1,4 @@
-"""`when: background`: the port opens at once, /ready tells how far it is, prompts wait and hit.
+"""`when: background`: the port opens at once, /ready reports how far it is, prompts wait and hit.
 
 And a loader that hangs.
 """
@@ -107,7 +107,7 @@ def test_cancelled(comfy: Comfy) -> None:
 
 
 def test_hanging_loader(comfy: Comfy) -> None:
-    """After `timeout` the port opens and /ready tells which models are late.
+    """After `timeout` the port opens and /ready reports which models are late.
 
     When the loader comes back they become ready.
     """

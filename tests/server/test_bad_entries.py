@@ -240,12 +240,12 @@ def test_answers_hold_no_path(server: ComfyServer) -> None:
 
     What was written with `..` is shown as it stands.
     """
-    told = every_body(server).replace("../checkpoints/tiny", "")
+    reported = every_body(server).replace("../checkpoints/tiny", "")
 
     assert [] == [
         secret
         for secret in (str(server.base), str(server.models.resolve()), "/models", "/checkpoints", VARIABLE)
-        if secret in told
+        if secret in reported
     ]
 
 

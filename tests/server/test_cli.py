@@ -58,7 +58,7 @@ def test_wait(comfy: Comfy) -> None:
 
 
 def test_wait_for_a_failed_one(comfy: Comfy) -> None:
-    """The reason is told, and nobody waits ten minutes for it."""
+    """The reason is reported, and nobody waits ten minutes for it."""
     server = comfy(preload="models: [{unet: absent.safetensors}]")
     done = run("wait", server.url, timeout=60)
 
@@ -130,7 +130,7 @@ def test_capture_to_the_terminal(asked: ComfyServer, tmp_path: Path) -> None:
 
 
 def test_capture_of_what_waits(comfy: Comfy) -> None:
-    """Prompts in the queue count; a loader that gets its file name from another node is told and left out."""
+    """Prompts in the queue count; a loader whose file name comes from a node is reported and left out."""
     server = comfy(plugin=False, custom_nodes={"named": NAMED})
     for seed in range(3):
         server.queue(prompts.image(seed=seed))

@@ -63,7 +63,7 @@ def states(server: ComfyServer) -> dict[str, str]:
 def test_sleep_and_wake(server: ComfyServer) -> None:
     """Weights leave the device and come back.
 
-    Nothing is loaded anew, and /ready says that no traffic is wanted meanwhile.
+    Nothing is loaded again, and /ready says that no traffic is wanted meanwhile.
     """
     before = server.sink(UNET)["any"]["id"]
     loaded = sum("loaded tiny" in line for line in own_lines(server))
@@ -72,7 +72,7 @@ def test_sleep_and_wake(server: ComfyServer) -> None:
     assert {"tiny": "evicted", "taesd3": "evicted"} == states(server)
     assert {0} == {row["bytes_on_device"] for row in rows(server).values()}
     assert 200 == server.get("/ready/tiny").status, "loaded, though not on its device"
-    assert "done" == carry_out(server, "sleep")["state"], "to sleep twice is no error"
+    assert "done" == carry_out(server, "sleep")["state"], "to sleep twice is not an error"
 
     assert {"tiny", "taesd3"} == set(carry_out(server, "wake")["loaded"])
     assert (200, "ready") == status(server)
@@ -175,7 +175,7 @@ def test_reload_after_a_file_was_replaced(server: ComfyServer) -> None:
     assert before + 1 == hits(server)["tiny"]
 
 
-def test_failed_model_is_retried_when_told(comfy: Comfy, own_models: Path) -> None:
+def test_failed_model_is_retried_when_asked(comfy: Comfy, own_models: Path) -> None:
     """/ready stays 503 until someone mends the file and sends `reload`."""
     server = comfy(preload=PRELOAD.replace("tiny.", "late."), models=own_models)
     assert (503, "failed") == status(server)
@@ -253,8 +253,8 @@ models:
     server.wait(lambda: len(released()) == 2, "short of memory", deadline=30)
     assert "tiny" not in released()
     assert (200, "degraded") == status(server)
-    told = [line for line in own_lines(server) if "of the memory is available" in line]
-    assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in told]
+    reported = [line for line in own_lines(server) if "of the memory is available" in line]
+    assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in reported]
     jobs: list[dict[str, Any]] = server.get("/preload").json["jobs"]
     assert ["memory", "memory"] == [job["reason"] for job in jobs]
     assert {"tiny": 0, "taesd3": 1, "other": 1} == {

@@ -108,15 +108,15 @@ def test_not_preloaded(comfy: Comfy, tmp_path: Path) -> None:
         ("w.json", "list", "CommunityFile", "workflow_file_inside"),
     }
 
-    def told() -> set[tuple[str, ...]]:
+    def reported() -> set[tuple[str, ...]]:
         keys = ("workflow", "node", "loader", "code")
         return {tuple(row[key] for key in keys) for row in server.get("/preload").json["not_preloaded"]}
 
-    assert expected == told()
+    assert expected == reported()
     assert {"tiny", "clip_l"} == set(rows(server))
     assert "ready" == server.get("/ready").json["status"]
     assert "done" == carry_out(server, "reload")["state"]
-    assert expected == told()
+    assert expected == reported()
 
 
 def test_sampler_is_warmed(comfy: Comfy, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_stand_ins(comfy: Comfy, tmp_path: Path) -> None:
 
 
 def test_partner_nodes_are_skipped(comfy: Comfy, tmp_path: Path) -> None:
-    """That nobody is logged in at start-up is no failure, whether the class says so or only its error."""
+    """That nobody is logged in at start-up is not a failure, whether the class says so or only its error."""
     files = {
         f"{kind}.json": {"1": node(kind, text="x"), "2": node("PreviewImage", images=["1", 0])}
         for kind in ("CommunityPartner", "CommunityOldPartner")

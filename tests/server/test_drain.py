@@ -27,7 +27,7 @@ UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="de
 GATE = prompts.load("TestGateLoader", gate="open", heeds_cancel=True)
 
 
-def tell(server: ComfyServer) -> None:
+def terminate(server: ComfyServer) -> None:
     assert server.pid
     os.kill(server.pid, signal.SIGTERM)
 
@@ -44,7 +44,7 @@ def test_idle(comfy: Comfy) -> None:
     """Nothing runs: it ends at once, through ComfyUI's own end."""
     server = comfy(preload=PRELOAD)
     server.wait_ready()
-    tell(server)
+    terminate(server)
     assert 0 == server.wait_exit(60)
     assert "Stopped server" in server.log
 
@@ -58,7 +58,7 @@ def test_prompts_finish(comfy: Comfy) -> None:
     server.wait_ready()
     accepted = [server.queue(GATE), server.queue(UNET)]
     at_gate(server)
-    tell(server)
+    terminate(server)
     server.wait(lambda: server.get("/ready").status == 503, "draining", deadline=5)
     assert "draining" == server.get("/ready").json["status"]
     assert 200 == server.get("/livez").status
@@ -86,7 +86,7 @@ def test_no_longer_than_told(comfy: Comfy) -> None:
     server.wait_ready()
     lost = [server.queue(GATE), server.queue(UNET)]
     at_gate(server)
-    tell(server)
+    terminate(server)
     assert 0 == server.wait_exit()
     assert f"2 prompts are unfinished after 2 s: {lost[0]}, {lost[1]}" in server.log
 
@@ -96,10 +96,10 @@ def test_second_signal(comfy: Comfy) -> None:
     server.wait_ready()
     server.queue(GATE)
     at_gate(server)
-    tell(server)
+    terminate(server)
     server.wait(lambda: server.get("/ready").status == 503, "draining", deadline=5)
     assert server.running
-    tell(server)
+    terminate(server)
     assert 0 == server.wait_exit(60)
 
 
@@ -108,7 +108,7 @@ def test_while_loading_before_the_port_opens(comfy: Comfy) -> None:
     text = "models:\n  - {loader: TestGateLoader, inputs: {gate: open}}\n"
     server = comfy(preload=text, custom_nodes=LOADERS, wait=False)
     at_gate(server)
-    tell(server)
+    terminate(server)
     assert 0 == server.wait_exit(60)
 
 
@@ -118,7 +118,7 @@ def test_while_loading_in_the_background(comfy: Comfy) -> None:
     server = comfy(preload=text, custom_nodes=LOADERS)
     at_gate(server)
     waiting = server.queue(UNET)
-    tell(server)
+    terminate(server)
     server.wait(lambda: server.get("/ready").json["status"] == "draining", "draining", deadline=5)
     open_gate(server)
     server.result(waiting)
@@ -129,7 +129,7 @@ def test_while_importing(comfy: Comfy) -> None:
     """Before there is anything to drain SIGTERM does what it always did."""
     server = comfy(preload=PRELOAD, wait=False)
     server.wait(lambda: "[preload]" in server.log or "pytorch version" in server.log.lower(), "importing")
-    tell(server)
+    terminate(server)
     assert -signal.SIGTERM == server.wait_exit(60)
 
 
@@ -144,7 +144,7 @@ def test_ctrl_c_stays_as_it_was(comfy: Comfy) -> None:
 
 def test_without_models_it_is_left_alone(comfy: Comfy) -> None:
     server = comfy(preload="")
-    tell(server)
+    terminate(server)
     assert -signal.SIGTERM == server.wait_exit(60)
 
 

@@ -86,7 +86,7 @@ def test_miss_by_input(server: ComfyServer) -> None:
 
 
 def test_miss_by_file(server: ComfyServer) -> None:
-    """The file was replaced: it is loaded again, and the model begins anew."""
+    """The file was replaced: it is loaded again, and the model begins again."""
     file = server.models / "diffusion_models" / "tiny.safetensors"
     file.unlink()
     tiny.tiny_unet(file, seed=2)

@@ -1,4 +1,4 @@
-"""A model file that is replaced is loaded anew on its next use.
+"""A model file that is replaced is loaded again on its next use.
 
 One that is gone is still served from memory.
 """
@@ -57,7 +57,7 @@ def test_replaced_file_is_loaded_anew(server: ComfyServer) -> None:
 
 
 def test_one_of_two_files_replaced(server: ComfyServer) -> None:
-    """A model of several files is loaded anew if any of them is replaced."""
+    """A model of several files is loaded again if any of them is replaced."""
     old = server.sink(TINY_VAE)["any"]
 
     tiny.tiny_taesd(server.models / "vae_approx", "taesd3", seed=5)

@@ -2,7 +2,7 @@
 
 Once the port is open, stock loader nodes hand out what is loaded, and no prompt reads a model file.
 
-As soon as the server is ready the header of every preloaded file is broken in place, so that whoever opened
+As soon as the server is ready the header of every preloaded file is broken in place, so that what opened
 one would fail.
 """
 
@@ -255,6 +255,6 @@ def test_log_can_be_followed(started: Started) -> None:
 
 
 def test_answers_hold_no_path(server: ComfyServer) -> None:
-    """No route tells where anything is on this machine."""
+    """No route shows where anything is on this machine."""
     assert str(server.base) not in every_body(server)
     assert "/models/" not in every_body(server)

@@ -58,8 +58,8 @@ def test_images_without_reading(server: ComfyServer, flags: list[str]) -> None:
 def test_weights_are_where_the_flag_wants_them(server: ComfyServer, flags: list[str]) -> None:
     """--disable-smart-memory takes all weights off the device after each prompt, so none were moved there.
 
-    That is no eviction, also if the watchdog (every 2 s) sees them there while a prompt runs. Others leave
-    them.
+    That is not an eviction, also if the watchdog (every 2 s) sees them there while a prompt runs. Others
+    leave them.
     """
     away = "--disable-smart-memory" in flags
     prompt = prompts.image(vae="taesd3", seed=9)

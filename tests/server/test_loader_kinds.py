@@ -128,7 +128,7 @@ def test_same_call_twice_is_one_model(server: ComfyServer) -> None:
 
 
 def test_hidden_inputs_of_a_job(server: ComfyServer) -> None:
-    """A loader that wants to know its node is told one, as in a graph."""
+    """A loader that wants to know its node gets one, as in a graph."""
     assert "TestHiddenLoader built a brick of 5 in node 1" in server.log
 
 

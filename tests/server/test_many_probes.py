@@ -35,7 +35,7 @@ PATHS = (
 
 
 def _ask(server: ComfyServer, count: int) -> Counter[tuple[str, int, str]]:
-    """(path, status, what it says) of so many probes over one connection."""
+    """Return (path, status, body's status) of each of these probes, sent over one connection."""
     found: Counter[tuple[str, int, str]] = Counter()
     connection = HTTPConnection(LOOPBACK, server.port, timeout=30)
     for number in range(count):

@@ -109,7 +109,7 @@ def test_is_cached_until_the_object_is_another(server: ComfyServer) -> None:
 
 
 def test_replaced_file(server: ComfyServer) -> None:
-    """A replaced file is loaded anew, as by a stock loader, and what comes after the node runs again."""
+    """A replaced file is loaded again, as by a stock loader, and what comes after the node runs again."""
     file = server.models / "diffusion_models" / "tiny.safetensors"
     kept = file.with_suffix(".kept")
     old = server.sink(take("base"))["any"]["weights"]

@@ -67,7 +67,7 @@ def exits(module_comfy: Comfy) -> dict[str, ComfyServer]:
 def test_degraded(degraded: dict[str, ComfyServer], name: str) -> None:
     """An optional model that failed, or any under `serve`.
 
-    200, `degraded`, the failure told, the others loaded.
+    200, `degraded`, the failure reported, the others loaded.
     """
     server = degraded[name]
     server.wait_listening()
@@ -110,7 +110,7 @@ def test_reason_for_kubernetes(comfy: Comfy) -> None:
 
 
 def test_broken_settings(comfy: Comfy) -> None:
-    """The server starts and works; /ready is 503 and tells what is wrong with the file, and where."""
+    """The server starts and works; /ready is 503 and reports what is wrong with the file, and where."""
     server = comfy(preload="models:\n  - unet: tiny.safetensors\n\t- vae: x")
     ready = server.get("/ready")
     error = ready.json["failing"]["preload.yaml"]

@@ -84,7 +84,7 @@ def test_history_cleared_while_a_warm_up_runs(comfy: Comfy, tmp_path: Path) -> N
 
 
 def test_history_cleared_all_the_time(comfy: Comfy, tmp_path: Path) -> None:
-    """A result that nobody can see is no reason to go on for ever.
+    """A result that nobody can see is not a reason to go on for ever.
 
     Warm if it was seen after all, else failed.
     """
@@ -109,7 +109,7 @@ def test_history_cleared_all_the_time(comfy: Comfy, tmp_path: Path) -> None:
 
 
 def test_queue_cleared_while_a_warm_up_waits(comfy: Comfy, tmp_path: Path) -> None:
-    """Whoever clears the queue clears their own prompts: ours comes back."""
+    """A user who clears the queue clears their own prompts: ours comes back."""
     (tmp_path / "preload.yaml").write_text(WARMED, encoding="utf-8")
     (tmp_path / "pause.json").write_text(json.dumps(WORKFLOW), encoding="utf-8")
     server = comfy(env={"PRELOAD_CONFIG": str(tmp_path / "preload.yaml")}, custom_nodes=PAUSE)
@@ -269,7 +269,7 @@ NODE_CLASS_MAPPINGS = {}
 
 
 def test_cancel_during_a_warm_up(comfy: Comfy, tmp_path: Path) -> None:
-    """Whoever cancels means their own prompt: the warm-up is run once more."""
+    """A user who cancels means their own prompt: the warm-up is run once more."""
     pause = {
         "pause": PAUSE["pause"]
         .replace(

@@ -39,8 +39,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 def replica(comfy: Comfy, redis: RedisServer, models: str) -> ComfyServer:
     port = free_port()
-    told = f"registry: {{redis: '${{REDIS_URL}}', advertise: 'http://127.0.0.1:{port}'}}\n"
-    return comfy(preload=models + told, port=port, env={"REDIS_URL": redis.url}, wait=False)
+    reported = f"registry: {{redis: '${{REDIS_URL}}', advertise: 'http://127.0.0.1:{port}'}}\n"
+    return comfy(preload=models + reported, port=port, env={"REDIS_URL": redis.url}, wait=False)
 
 
 def locate(asked: ComfyServer, *models: str) -> list[str]:
@@ -50,7 +50,7 @@ def locate(asked: ComfyServer, *models: str) -> list[str]:
 
 
 def wait_for(server: ComfyServer, count: int, deadline: float = 15.0) -> None:
-    """Until so many replicas are listed as ready, each of its models with the identity of its content."""
+    """Wait until `count` replicas are listed as ready, each model with the identity of its content."""
 
     def there() -> bool:
         rows = server.get("/preload/replicas").json["replicas"]
@@ -84,7 +84,7 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
         unet, model = ("tiny.safetensors", NAME) if seed % 3 else ("other.safetensors", "other")
         target = by_url[locate(one, model)[0]]
         queued.append((target, target.queue(prompts.image(unet=unet, seed=seed))))
-        time.sleep(0.6)  # so long it takes at most until the queues are told
+        time.sleep(0.6)  # the queues are reported at most that late
     for target, prompt in queued:
         target.result(prompt)
     assert {other.url} < {target.url for target, _ in queued} <= set(by_url)
@@ -111,9 +111,9 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
 
 
 def test_without_redis(comfy: Comfy) -> None:
-    """With a Redis that is not there, it is ready as ever, and gone when told to."""
-    told = f"registry: {{redis: 'redis://127.0.0.1:{free_port()}', advertise: 'http://127.0.0.1:1'}}\n"
-    server = comfy(preload=TINY + told)
+    """With a Redis that is not there, it is ready as ever, and gone when asked to."""
+    reported = f"registry: {{redis: 'redis://127.0.0.1:{free_port()}', advertise: 'http://127.0.0.1:1'}}\n"
+    server = comfy(preload=TINY + reported)
     server.wait_ready()
 
     assert [misses(server), "registry_unavailable"] == [

@@ -1,6 +1,6 @@
 """Commands on a real ComfyUI.
 
-Taken from here or with the token, from nobody else; and the token is told to nobody.
+Taken from here or with the token, from nobody else; and the token is shown to nobody.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_prompt_runs_to_an_image(plain: ComfyServer) -> None:
 
 
 def test_another_workflow_loses_the_models(plain: ComfyServer) -> None:
-    """The problem this plugin solves: after an unrelated workflow ComfyUI builds the model anew."""
+    """The problem this plugin solves: after an unrelated workflow ComfyUI builds the model again."""
     prompt = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="fp8_e4m3fn")
 
     def built() -> int:

@@ -42,7 +42,7 @@ def test_token_only(comfy: Comfy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["off", "tokn"])
 def test_off(comfy: Comfy, word: str) -> None:
-    """Off, and what is no word of the settings.
+    """Off, and what is not a word of the settings.
 
     Nobody, whatever he sends, with models in the file and without.
     """

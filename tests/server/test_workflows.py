@@ -103,7 +103,7 @@ def test_editor_file_of_the_user(comfy: Comfy, tmp_path: Path) -> None:
 
 
 def test_what_goes_wrong(comfy: Comfy, tmp_path: Path) -> None:
-    """Each bad workflow is told by its name, costs the others nothing, and shows no path."""
+    """Each bad workflow is reported by its name, costs the others nothing, and shows no path."""
     broken = prompts.image() | {"decode": {"class_type": "TestRaisingLoader", "inputs": {}}}
     broken |= {"show": {"class_type": "Sink", "inputs": {"any": ["decode", 0]}}}
     text = """

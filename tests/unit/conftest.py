@@ -1,4 +1,4 @@
-"""Owns how much hypothesis tries here: as much as ever, but a busy machine is no failure."""
+"""Owns how much hypothesis tries here: as much as ever, but a busy machine is not a failure."""
 
 from __future__ import annotations
 

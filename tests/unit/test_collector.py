@@ -44,7 +44,7 @@ def test_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_left_alone() -> None:
-    """Whoever switched it off before keeps it off."""
+    """A user who switched it off before keeps it off."""
     gc.disable()
     pause = CollectorPause()
     pause.begin()

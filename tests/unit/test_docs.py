@@ -110,7 +110,7 @@ def test_settings_default(key: str) -> None:
     ],
 )
 def test_limit(limit: str) -> None:
-    """docs/settings.md tells the limits as they are."""
+    """docs/settings.md reports the limits as they are."""
     assert limit in text("settings.md")
 
 

@@ -1,4 +1,4 @@
-"""The table of errors and the code that uses it are equal, and no message tells a path."""
+"""The table of errors and the code that uses it are equal, and no message shows a path."""
 
 from __future__ import annotations
 

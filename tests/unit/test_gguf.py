@@ -1,4 +1,4 @@
-"""What a GGUF file is, told from its header.
+"""What a GGUF file is, judged by its header.
 
 The files are written by the `gguf` package, whose reader loaders use.
 """

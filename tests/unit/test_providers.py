@@ -107,7 +107,7 @@ def test_both_answers(folder: Path) -> None:
 
 @pytest.mark.parametrize("file", ["restore-complete", "snapshot-complete"])
 def test_stale_answer(folder: Path, file: str) -> None:
-    """An answer from before is no answer: it is reported, and nothing is announced."""
+    """An answer from before is not an answer: it is reported, and nothing is announced."""
     (folder / file).touch()
     code, message = refusal(ControlFolder(folder))
 

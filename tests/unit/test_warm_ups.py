@@ -178,7 +178,7 @@ async def test_budget_ends_before_the_measurement() -> None:
 
 
 async def test_again() -> None:
-    """A warm-up that is repeated after a wake is measured anew, a degraded one too."""
+    """A warm-up that is repeated after a wake is measured again, a degraded one too."""
     made = await warmed(runs("a", "s", verify=True), script=[5.0, 2.0, 1.0])
     assert ("degraded", ["degraded"]) == made.states()["a"]
     made.host.script = [5.0, 1.0, 1.0]

@@ -11,7 +11,7 @@ OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY"
 
 
 def uncached(path: Path, size: int) -> list[int]:
-    """Offsets of the chunks that the page cache lacks, told from four pages of each.
+    """Return the offsets of the chunks that the page cache lacks, judged by four pages of each.
 
     RWF_NOWAIT (Linux 4.14) answers from the page cache or not at all; `mincore` would be simpler, but
     calls every page of a file cached that this process could not write to. Where neither kernel nor

@@ -78,15 +78,18 @@ class Prefetch:
         self._wanted = readers or 1
         self._trial: list[tuple[float, int]] | None = [] if readers is None else None
         """Where `auto` started to measure: (time, bytes from storage). None: nothing to find out."""
+        self._gives_way = True
         self._awaited = False
+        """Loading waits for a file."""
         self._todo: deque[tuple[_File, int]] = deque()
         self._lock = threading.Lock()
         self._read = self._cached = self._total = self._running = 0
         self._began = self._ended = 0.0
         self._last_byte = time.monotonic()
 
-    def start(self) -> None:
-        """Begin. Returns at once."""
+    def start(self, *, give_way: bool = True) -> None:
+        """Begin. Returns at once. `give_way`: what ComfyUI's imports read goes first."""
+        self._gives_way = give_way
         self._began = self._last_byte = time.monotonic()
         self._spawn(self._survey)
 
@@ -211,8 +214,10 @@ class Prefetch:
         """Read a chunk in pieces. Returns how many bytes it turned out to have."""
         end, at = min(offset + CHUNK, file.size), offset
         while at < end and not self._stopped:
-            self._give_way(importing)
-            size = CHUNK if self._awaited else PIECE
+            size = CHUNK
+            if self._gives_way and not self._awaited:
+                self._give_way(importing)
+                size = PIECE
             read = _read(handle, min(size, end - at), at, nowhere)
             if not read:
                 break  # it was cut shorter since

@@ -173,7 +173,7 @@ def read_raw(stream: BinaryIO, size: int, limit: int = MAX_HEADER) -> RawHeader 
 
 def _size(path: Path, name: str) -> int:
     try:
-        if not path.is_file():  # a named pipe would block whoever opens it
+        if not path.is_file():  # opening a named pipe would block
             raise PreloadError(problem("file_unreadable", file=name, reason="it is not a regular file"))
         size = path.stat().st_size
     except OSError as error:

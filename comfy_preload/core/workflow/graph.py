@@ -1,6 +1,6 @@
 """A workflow as ComfyUI's editor saves it, as typed nodes and links. Reads shapes; knows no node class.
 
-Tolerant: what is no node or no link is left out with a problem, and links may be arrays (schema 0.4) or
+Tolerant: what is not a node or not a link is left out with a problem, and links may be arrays (schema 0.4) or
 objects (schema 1) anywhere.
 """
 

@@ -1,8 +1,8 @@
 """A workflow file -> the prompt that ComfyUI's editor would send for it.
 
 Reads both formats: the prompt itself ("API format"), and what the editor saves. Bad input raises nothing but
-PreloadError, and that only if the whole file is no workflow; one bad node costs what hangs on it, and is
-told.
+PreloadError, and that only if the whole file is not a workflow; one bad node costs what depends on it, and is
+reported.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def parse(text: bytes | str, types: NodeTypes) -> Workflow:
     problems += settled.problems.values()
     cut = _cut_cycles(settled.prompt)
     problems += cut.values()
-    told = tuple(dict.fromkeys([*known.problems, *problems]))[:MAX_PROBLEMS]
+    found = tuple(dict.fromkeys([*known.problems, *problems]))[:MAX_PROBLEMS]
     lost = {**settled.lost, **{name: {"": wrong} for name, wrong in cut.items()}}
     return Workflow(
-        settled.prompt, told, settled.live, lost, foreign, data if read_as is _editor else None, unsent
+        settled.prompt, found, settled.live, lost, foreign, data if read_as is _editor else None, unsent
     )
 
 

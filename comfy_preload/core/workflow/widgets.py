@@ -122,7 +122,7 @@ def filled(spec: NodeSpec, values: Any) -> dict[str, Widget]:
 
 
 def _add_options(widgets: dict[str, Widget], values: list[Any]) -> None:
-    """CustomCombo's options are in the file alone, behind the place of `index`, which is counted anew.
+    """CustomCombo's options are in the file alone, behind the place of `index`, which is counted again.
 
     Source: customWidgets.ts.
     """

@@ -75,7 +75,7 @@ def volume(text: str) -> Volume:
     try:
         return Volume(Path(path), quantity(size) if equals else None)
     except KeyError as error:
-        raise ValueError(f"{size!r} is no size such as 20Gi") from error
+        raise ValueError(f"{size!r} is not a size such as 20Gi") from error
 
 
 def excess(volume: Volume, percent: float) -> int:

@@ -164,7 +164,7 @@ def test_residency() -> None:
 
 
 def test_workflow_without_a_warm_up() -> None:
-    """One that cannot be read is no warm-up that failed."""
+    """One that cannot be read is not a warm-up that failed."""
     rows = [warm_up(name, WarmUpState.FAILED, requested=name == "asked") for name in ("asked", "other")]
     found = scrape(snapshot(Status.FAILED, warmups=tuple(rows)))
 
@@ -190,7 +190,7 @@ def test_odd_names(name: str) -> None:
 
 
 def test_own_registry() -> None:
-    """Nothing of the process, of Python or of another plugin is told."""
+    """Nothing of the process, of Python or of another plugin is reported."""
     assert {"comfyui"} == {name.partition("_")[0] for name, _ in scrape(full())}
 
 

@@ -18,7 +18,7 @@ SIZE = 64 << 20
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_page_from_the_disk(tmp_path: Path) -> None:
-    """Reading a page that the page cache has is no wait, nor is what another thread does."""
+    """Reading a page that the page cache has is not a wait, nor is what another thread does."""
     path = tmp_path / "library.so"
     path.write_bytes(os.urandom(SIZE))
     with path.open("rb") as stream:

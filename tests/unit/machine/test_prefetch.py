@@ -22,7 +22,7 @@ PLENTY = 1 << 40
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[str, int], Path]:
-    """Make a file of so many bytes that is on the disk and not in the page cache."""
+    """Make a file of this size that is on the disk and not in the page cache."""
 
     def make(name: str, size: int) -> Path:
         path = tmp_path / name
@@ -78,7 +78,7 @@ def test_a_sandbox_that_cannot_send(
         assert [] == [missing for path in paths for missing in uncached(path, path.stat().st_size)]
 
 
-@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux can tell what is cached")
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux knows what is cached")
 def test_what_is_cached_is_not_read_again(file: Callable[[str, int], Path]) -> None:
     """A second pass finds everything in the page cache and reads nothing."""
     path = file("model.bin", 3 * CHUNK)
@@ -136,7 +136,10 @@ def test_a_file_that_shrinks(file: Callable[[str, int], Path], monkeypatch: pyte
 
 
 def test_imports_go_first(file: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While they wait for the disk no model is read; all of it once they do not, or once loading waits."""
+    """While they wait for the disk no model is read; all of it once they do not, or once loading waits.
+
+    And at once if it is not to give way.
+    """
 
     class Waits:
         now = True
@@ -150,8 +153,8 @@ def test_imports_go_first(file: Callable[[str, int], Path], monkeypatch: pytest.
         def close(self) -> None: ...
 
     monkeypatch.setattr(prefetch, "DiskWaits", Waits)
-    paths = [file(f"{name}.bin", CHUNK + MB) for name in "ab"]
-    first, second = (Prefetch([path], budget=PLENTY, readers=1) for path in paths)
+    paths = [file(f"{name}.bin", CHUNK + MB) for name in "abc"]
+    first, second, third = (Prefetch([path], budget=PLENTY, readers=1) for path in paths)
     first.start()
     time.sleep(0.2)
     assert first.progress().bytes == 0
@@ -159,9 +162,11 @@ def test_imports_go_first(file: Callable[[str, int], Path], monkeypatch: pytest.
     ended(first)
     Waits.now = True
     second.start()
+    third.start(give_way=False)
+    ended(third)
     second.wait(paths)
     ended(second)
-    assert [CHUNK + MB] * 2 == [first.progress().bytes, second.progress().bytes]
+    assert [CHUNK + MB] * 3 == [one.progress().bytes for one in (first, second, third)]
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(0, 0), (MB, 0), (2 * MB, 2 * MB)])

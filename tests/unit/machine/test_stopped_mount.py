@@ -67,7 +67,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 def test_inode_numbers(mount: Mount, tmp_path: Path) -> None:
     """A file system that numbers its files again does not make them new ones.
 
-    On a local disk the number tells.
+    On a local disk the number decides.
     """
     above, below = mount.folder / "a.bin", tmp_path / "below" / "a.bin"
     before, seen = below.stat(), above.stat()
@@ -77,7 +77,7 @@ def test_inode_numbers(mount: Mount, tmp_path: Path) -> None:
     os.utime(tmp_path / "below" / "new.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
     (tmp_path / "below" / "new.bin").replace(below)
 
-    _until(lambda: above.stat().st_ino != seen.st_ino)  # the kernel keeps what it was told for a second
+    _until(lambda: above.stat().st_ino != seen.st_ino)  # the kernel keeps what it has seen for a second
     assert through == file_stamp([above])
     assert local != file_stamp([below])
 
@@ -118,7 +118,7 @@ def test_mount_that_stops(
     while job.progress().running and time.monotonic() < end:
         time.sleep(0.02)
     assert not job.progress().running
-    assert job.progress().bytes <= read + CHUNK, "it was told to stop: no further chunk"
+    assert job.progress().bytes <= read + CHUNK, "it was asked to stop: no further chunk"
     assert not [t for t in threading.enumerate() if t.name == "preload-prefetch"]
 
 

@@ -48,7 +48,7 @@ def test_good(folder: Path) -> None:
 
 
 def test_bad_files(folder: Path) -> None:
-    """Each bad file is told with the line of its entry, and costs no other."""
+    """Each bad file is reported with the line of its entry, and costs no other."""
     (folder / "vae" / "b.safetensors").write_bytes(b"")
     (folder / "vae" / "c.safetensors").write_bytes(b"<html>, not a model")
     checked = check(plan(folder, *(f"vae: {n}.safetensors" for n in "abc")), inspect, PLENTY)
@@ -113,7 +113,7 @@ def test_same_file_twice(folder: Path) -> None:
 
 
 def test_sparse_file_that_fits_nowhere(folder: Path) -> None:
-    """A terabyte with a good header is too big for this machine, and is told so without being read."""
+    """A terabyte with a good header is too big for this machine, and is reported so without being read."""
     safetensors_file.write(folder / "vae" / "a.safetensors", {"w": (1 << 39,)}, zeros={"w"})
     checked = check(plan(folder, "vae: a.safetensors"), inspect, 64 << 30)
 
@@ -133,7 +133,7 @@ def test_sparse_file_that_fits_nowhere(folder: Path) -> None:
     ids=["zero", "megabytes", "tenth", "gigabytes", "terabytes"],
 )
 def test_gigabytes(count: int, text: str) -> None:
-    """Sizes are told as they are printed on disks: 1 GB is 10**9 bytes."""
+    """Sizes are reported as they are printed on disks: 1 GB is 10**9 bytes."""
     assert text == gigabytes(count)
 
 

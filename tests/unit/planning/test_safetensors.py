@@ -1,4 +1,4 @@
-"""What a model file is, told from its first bytes."""
+"""What a model file is, judged by its first bytes."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_good(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_bad(tmp_path: Path, content: bytes, code: str, message: str, hint: str) -> None:
-    """What is wrong is told with what was found and what to do."""
+    """What is wrong is reported with what was found and what to do."""
     found = look(tmp_path / NAME, content)
 
     assert code == found[0]
@@ -240,7 +240,7 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A directory is no model file."""
+    """A directory is not a model file."""
     size, problem = inspect(tmp_path, NAME)
 
     assert (0, "file_unreadable") == (size, problem and problem.code)

@@ -1,4 +1,4 @@
-"""The settings file as data with lines; what is no YAML is one problem, never another exception."""
+"""The settings file as data with lines; what is not YAML is one problem, never another exception."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_missing_default(tmp_path: Path) -> None:
 
 
 def test_missing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that PRELOAD_CONFIG names must exist; the message does not tell the path."""
+    """A file that PRELOAD_CONFIG names must exist; the message does not show the path."""
     monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "gone.yaml"))
 
     with pytest.raises(PreloadError) as caught:
@@ -260,7 +260,7 @@ def test_permission_denied(locked: Path) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A directory is no settings file."""
+    """A directory is not a settings file."""
     with pytest.raises(PreloadError) as caught:
         read(tmp_path)
     assert "yaml_unreadable" == caught.value.problem.code

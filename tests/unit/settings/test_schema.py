@@ -67,7 +67,7 @@ def test_shipped_file(path: Path, validator: Draft202012Validator, monkeypatch: 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_shipped_file_names_the_schema(path: Path) -> None:
-    """The first line tells editors where the schema is, relative to the file."""
+    """The first line reports editors where the schema is, relative to the file."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
 
     assert first.startswith("# yaml-language-server: $schema=")

@@ -127,7 +127,7 @@ def test_default_names_are_numbered() -> None:
 
 
 def test_chosen_names_clash() -> None:
-    """The same name chosen twice is a problem of the second entry, and both can be told apart."""
+    """The same name chosen twice is a problem of the second entry, and both can be distinguished."""
     first, second = settled("models:\n  - vae: a\n    name: x\n  - vae: b\n    name: x\n").entries
 
     assert ("x", ()) == (first.name, first.problems)
@@ -235,5 +235,5 @@ def test_any_data(tree: Any) -> None:
 
 @given(_trees)
 def test_data_without_lines(tree: Any) -> None:
-    """A document made by hand has no lines; that is no reason to fail."""
+    """A document made by hand has no lines; that is not a reason to fail."""
     validate(Document(tree))

@@ -339,7 +339,7 @@ def test_secret_of_the_file(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secret_name_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name from a variable that is taken is told as written."""
+    """A name from a variable that is taken is reported as written."""
     monkeypatch.setenv("SECRET", "hunter2")
     _, second = settled("models: [{vae: a, name: hunter2}, {vae: b, name: '${SECRET}'}]").entries
 

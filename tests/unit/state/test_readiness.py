@@ -163,7 +163,7 @@ def test_since_changes_with_the_status_only() -> None:
 
 
 def test_row() -> None:
-    """A row tells the bytes in memory once there are any, before that those of the files."""
+    """A row reports the bytes in memory once there are any, before that those of the files."""
     stands = readiness(slot("a", file_bytes=70), slot("b", Stage.LOADED, at=PART, file_bytes=70, hits=3))
     a, b = stands.snapshot().models
 
@@ -197,7 +197,7 @@ def test_progress(stages: list[Stage], size: int, expected: tuple[int, int, floa
 
 
 def test_progress_leaves_out_what_is_not_loaded() -> None:
-    """A model that preflight refused is no work to be done."""
+    """A model that preflight refused is not work to be done."""
     refused = slot("b", Stage.FAILED, problems=(BROKEN,))
 
     assert 100 == readiness(slot(), refused, phase=Phase.LOADING).snapshot().progress.bytes_total
@@ -298,7 +298,7 @@ def test_what_leaves_after_every_prompt_is_not_evicted() -> None:
     ],
 )
 def test_blame(error: type[BaseException] | str, reason: str, fault: bool) -> None:  # noqa: FBT001 — a column of the table
-    """Only what ends the CUDA context is a fault; it latches, and nothing but the first one is told."""
+    """Only what ends the CUDA context is a fault; it latches, and nothing but the first one is reported."""
     stands = readiness(slot(stage=Stage.LOADED), phase=Phase.SETTLED)
     stands.blame(error, reason)
     first = stands.snapshot().fault

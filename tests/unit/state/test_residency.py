@@ -235,7 +235,7 @@ def _touch(path: Path) -> None:
     "change", [_overwrite, _replace, _touch], ids=["longer", "other-inode", "other-time"]
 )
 def test_replaced_file(stand: Stand, path: Path, change: Callable[[Path], None]) -> None:
-    """A file that was replaced is loaded anew on its next use, and the new model is kept."""
+    """A file that was replaced is loaded again on its next use, and the new model is kept."""
     stand.load()
     change(path)
     stand.load(("new",))
@@ -253,7 +253,7 @@ def test_removed_file(stand: Stand, path: Path) -> None:
 
 
 def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
-    """What was read may be the old file: the next use loads anew."""
+    """What was read may be the old file: the next use loads again."""
     assert stand.recall() is None
     _overwrite(path)
     stand.residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
@@ -347,7 +347,7 @@ def test_restored_without_the_file(stand: Stand, path: Path) -> None:
 
 
 def test_file_stamp(path: Path) -> None:
-    """A file is told by time, size and inode; a missing one by nothing, and no files by an empty tuple."""
+    """A file is identified by time, size and inode; a missing one by nothing, no files by an empty tuple."""
     stat = path.stat()
 
     assert ((stat.st_mtime_ns, stat.st_size, stat.st_ino),) == file_stamp([path])

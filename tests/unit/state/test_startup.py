@@ -104,7 +104,7 @@ def test_clock_jumps_back() -> None:
     ],
 )
 def test_what_is_left(phases: tuple[Phase, ...], warm_up: bool, known: bool) -> None:  # noqa: FBT001 — a table's columns
-    """While loading, the speed so far tells; 0 when the start is over; otherwise nobody knows."""
+    """While loading, the speed so far decides; 0 when the start is over; otherwise nobody knows."""
     residency = Residency(repair=lambda _: None, usable=lambda _: "")
     calls: list[Any] = [model("a").call, model("b").call]
     residency.reset(Slot.of(call, 100) for call in calls)

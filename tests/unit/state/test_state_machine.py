@@ -136,10 +136,10 @@ class ReadinessMachine(RuleBasedStateMachine):
     @invariant()
     def answer_can_be_told(self) -> None:
         now = self.readiness.snapshot()
-        told = body.everything(now)
-        assert 0 <= told["progress"]["fraction"] <= 1
-        assert told["models"]["total"] == len(NAMES)
-        assert set(told["failing"]) == {m.name for m in now.models if m.state is ModelState.FAILED}
+        reported = body.everything(now)
+        assert 0 <= reported["progress"]["fraction"] <= 1
+        assert reported["models"]["total"] == len(NAMES)
+        assert set(reported["failing"]) == {m.name for m in now.models if m.state is ModelState.FAILED}
         assert 1 <= body.retry_after(now) <= 60
 
 

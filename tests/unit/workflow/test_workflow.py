@@ -1,4 +1,4 @@
-"""A workflow file becomes a prompt; only a file that is no workflow at all raises."""
+"""A workflow file becomes a prompt; only a file that is not workflow at all raises."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_api_title() -> None:
 
 
 def test_nan() -> None:
-    """What is no JSON but stands in such files is null."""
+    """What is not JSON but stands in such files is null."""
     assert parse('{"1": {"class_type": "KSampler", "inputs": {"cfg": NaN}}}', NodeTable()).prompt["1"][
         "inputs"
     ] == {"cfg": None}
@@ -79,7 +79,7 @@ def test_nan() -> None:
     ],
 )
 def test_no_workflow(text: str | bytes, code: str) -> None:
-    """A file that is no workflow is told as a whole."""
+    """A file that is not workflow is reported as a whole."""
     with pytest.raises(PreloadError) as caught:
         parse(text, NodeTable())
 
@@ -107,7 +107,7 @@ def test_nesting_bomb() -> None:
 def test_unknown_class() -> None:
     """A node of a class that is not installed costs the links to it.
 
-    The plugin is told if the file has it.
+    The plugin is reported if the file has it.
     """
     strange = {**node(1, "IPAdapter", outputs="MODEL"), "properties": {"cnr_id": "comfyui_ipadapter"}}
     found = read(file(strange, node(2, "KSampler", [1, "fixed", 5, 2.5], model=7), links=[[7, 1, 0, 2, 0]]))
@@ -166,7 +166,7 @@ def test_broken_class() -> None:
     "bad", [None, 5, "x", [], {}, {"inputs": {}}, {"class_type": 5}, {"class_type": "KSampler", "inputs": 5}]
 )
 def test_bad_node_api(bad: Any) -> None:
-    """What is no node costs itself."""
+    """What is not a node costs itself."""
     found = read({"1": CHECKPOINT, "2": bad})
 
     assert ({"1": CHECKPOINT}, ["workflow_node_invalid"]) == (found.prompt, codes(found))

@@ -52,7 +52,7 @@ def test_is_loader(takes: list[str], returns: list[str], loader: bool) -> None: 
 
 
 def test_calls() -> None:
-    """Only loaders are told, with all their values."""
+    """Only loaders are returned, with all their values."""
     data = file(
         node(1, "UNETLoader", ["a.sft", "fp8"]),
         node(2, "LoraLoaderModelOnly", ["l.sft", 1], model=7),

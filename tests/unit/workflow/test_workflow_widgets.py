@@ -25,7 +25,7 @@ from tests.support.node_table import NodeTable, file, node
             "LoadImage", ["q.png", 4, "image"], {"image": "q.png", "scale": 4}, id="upload-button-last"
         ),
         pytest.param("LoadOutput", ["q.png"], {"image": "q.png [output]"}, id="upload-folder"),
-        pytest.param("LoadOutput", ["q.png [temp]"], {"image": "q.png [temp]"}, id="upload-folder-told"),
+        pytest.param("LoadOutput", ["q.png [temp]"], {"image": "q.png [temp]"}, id="upload-folder-named"),
         pytest.param("LoadOutput", [["q.png", "r.png"]], {"image": "q.png [output]"}, id="upload-list"),
         pytest.param("Forced", [1, 2], {"own": 2}, id="forced-input-stored"),
         pytest.param("Forced", [2], {"own": 2}, id="forced-input-not-stored"),
@@ -60,7 +60,7 @@ from tests.support.node_table import NodeTable, file, node
     ],
 )
 def test_values(kind: str, values: Any, sent: dict[str, Any]) -> None:
-    """Each widget gets its value, and what is no value of the prompt is left out."""
+    """Each widget gets its value, and what is not a value of the prompt is left out."""
     found = parse(json.dumps(file(node(1, kind, values))), NodeTable()).prompt["1"]["inputs"]
 
     assert sent == found

@@ -92,12 +92,12 @@ todo='' needed=0 sums=' '
 while read -r sum name || [ -n "$sum" ]; do
     [ -n "$sum" ] || continue
     case $sum in
-        *[!0-9a-f]*) die "SHA256SUMS: '$sum' is no checksum (names with a backslash or a line break cannot be copied)" ;;
+        *[!0-9a-f]*) die "SHA256SUMS: '$sum' is not a checksum (names with a backslash or a line break cannot be copied)" ;;
     esac
-    [ ${#sum} -eq 64 ] || die "SHA256SUMS: '$sum' is no SHA-256"
+    [ ${#sum} -eq 64 ] || die "SHA256SUMS: '$sum' is not a SHA-256"
     name=${name#\*} name=${name#./}
     case /$name/ in
-        // | //* | */../* | /.lock/* | /.partial/* | /.verified/*) die "SHA256SUMS: '$name' is no name for a model" ;;
+        // | //* | */../* | /.lock/* | /.partial/* | /.verified/*) die "SHA256SUMS: '$name' is not a name for a model" ;;
     esac
     [ -f "$source/$name" ] || die "$name: in SHA256SUMS, but not in the source"
     right "$sum" "$name" && continue

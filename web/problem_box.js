@@ -1,9 +1,9 @@
-/** An error as the server tells it: what is wrong, what to do, and a button that copies all of it for a bug report. */
+/** An error as the server reports it: what is wrong, what to do, and a button that copies all of it for a bug report. */
 
-import { button, copy, dress, make, show, write } from "./parts.js";
-import { say } from "./words.js";
+import { button, copy, h, show, updateButton, write } from "./dom.js";
+import { t } from "./i18n.js";
 
-export class Trouble {
+export class ProblemBox {
   /**
    * @param {() => string} subject what it is about
    * @param {() => string} facts about the host
@@ -13,19 +13,13 @@ export class Trouble {
     this.facts = facts;
     /** @type {import("./types.js").Problem | null} */
     this.problem = null;
-    this.message = make("p", { class: "cp-message" });
-    this.hint = make("p", { class: "cp-hint" });
-    this.code = make("code");
-    this.copied = make("span", { role: "status", class: "cp-copied" });
+    this.message = h("p", { class: "cp-message" });
+    this.hint = h("p", { class: "cp-hint" });
+    this.code = h("code");
+    this.copied = h("span", { role: "status", class: "cp-copied" });
     this.copy = button("pi-copy", () => this.#copy(), "cp-small");
-    const foot = make("div", { class: "cp-line cp-fine" }, this.code, this.copied, this.copy);
-    this.node = make(
-      "div",
-      { class: "cp-trouble", role: "group", hidden: true },
-      this.message,
-      this.hint,
-      foot,
-    );
+    const foot = h("div", { class: "cp-line cp-fine" }, this.code, this.copied, this.copy);
+    this.node = h("div", { class: "cp-problem", role: "group", hidden: true }, this.message, this.hint, foot);
   }
 
   /** @param {import("./types.js").Problem | null} problem */
@@ -36,10 +30,10 @@ export class Trouble {
     write(this.message, problem.message);
     write(this.hint, problem.hint);
     show(this.hint, Boolean(problem.hint));
-    write(this.code, problem.line ? `${problem.code} · ${say("line", { n: problem.line })}` : problem.code);
-    dress(this.copy, {
-      label: say("action.copy"),
-      title: say("action.copyDetails", { subject: this.subject() }),
+    write(this.code, problem.line ? `${problem.code} · ${t("line", { n: problem.line })}` : problem.code);
+    updateButton(this.copy, {
+      label: t("action.copy"),
+      title: t("action.copyDetails", { subject: this.subject() }),
     });
   }
 
@@ -50,9 +44,9 @@ export class Trouble {
       await copy(
         `Comfy Preload: ${this.subject()}\n[${code}] ${message}\n${hint}\n${where}${this.facts()}\n`,
       );
-      write(this.copied, say("copied"));
+      write(this.copied, t("copied"));
     } catch (error) {
-      write(this.copied, say("notCopied"));
+      write(this.copied, t("notCopied"));
     }
     setTimeout(() => write(this.copied, ""), 3000);
   }

@@ -1,4 +1,4 @@
-/** Knows what the server last said, and asks again: often while something happens, seldom else, never for a hidden page. */
+/** Holds the last response of the server, and asks again: often while something happens, seldom otherwise, never for a hidden page. */
 
 import { api } from "../../scripts/api.js";
 import * as client from "./client.js";
@@ -32,7 +32,7 @@ export function isBusy(now) {
   return isPreloading(now) || now.jobs.some((job) => job.state === "queued" || job.state === "running");
 }
 
-export class Watch {
+export class Poller {
   /** @type {import("./types.js").View} */
   view = { snapshot: null, connected: true, absent: false };
   #listeners = new Set();

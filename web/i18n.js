@@ -14,14 +14,14 @@ export function language() {
 }
 
 /** Fetches the texts; to be called again if it failed. The interface waits for it, so not for long. */
-export async function learn() {
+export async function loadTexts() {
   const response = await api.fetchApi("/i18n", { signal: AbortSignal.timeout(PATIENCE) });
   if (response.ok) texts = await response.json();
   return response.ok;
 }
 
-/** @type {import("./types.js").Say} */
-export function say(key, values = {}) {
+/** @type {import("./types.js").Translate} */
+export function t(key, values = {}) {
   const own = text(["comfyPreload", ...key.split(".")]) ?? key.split(".").pop() ?? key;
   return own.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
@@ -67,8 +67,8 @@ export function size(bytes) {
 
 /** @param {number} value */
 export function seconds(value) {
-  if (value >= 100) return say("seconds", { n: value.toFixed(0) });
-  return say("seconds", { n: value >= 10 ? value.toFixed(1) : value.toFixed(2) });
+  if (value >= 100) return t("seconds", { n: value.toFixed(0) });
+  return t("seconds", { n: value >= 10 ? value.toFixed(1) : value.toFixed(2) });
 }
 
 /** @param {string} utc */

@@ -1,6 +1,6 @@
 """Print the names and shapes of the tensors of Stable Diffusion 1.5, as the installed ComfyUI builds them.
 
-Run by ComfyUI's own Python: `python host_shapes.py COMFYUI_FOLDER` prints {"unet": {name: shape}, "clip": …,
+Run by ComfyUI's own Python: `python sd15_shapes.py COMFYUI_FOLDER` prints {"unet": {name: shape}, "clip": …,
 "vae": …}. The modules are built on the meta device: nothing is allocated.
 """
 # pyright: reportMissingImports=false

@@ -6,18 +6,18 @@
  * @param {...(Node | string)} children
  * @returns {any}
  */
-export function make(tag, attributes = {}, ...children) {
+export function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else put(node, name, value);
+    else setAttribute(node, name, value);
   }
   node.append(...children);
   return node;
 }
 
 /** @param {Element} node @param {string} name @param {string | number | boolean | null} value */
-export function put(node, name, value) {
+export function setAttribute(node, name, value) {
   if (value === null || value === false) {
     if (node.hasAttribute(name)) node.removeAttribute(name);
     return;
@@ -43,11 +43,11 @@ export function show(node, visible) {
  * @param {string} [className]
  */
 export function button(icon, act, className = "") {
-  const label = make("span", { class: "cp-label" });
-  const node = make(
+  const label = h("span", { class: "cp-label" });
+  const node = h(
     "button",
     { type: "button", class: `cp-button ${className}` },
-    make("i", { class: `pi ${icon}`, "aria-hidden": "true" }),
+    h("i", { class: `pi ${icon}`, "aria-hidden": "true" }),
     label,
   );
   node.addEventListener("click", (/** @type {Event} */ event) => {
@@ -57,12 +57,12 @@ export function button(icon, act, className = "") {
 }
 
 /** @param {Element} node @param {{label: string, title?: string, enabled?: boolean}} now */
-export function dress(node, { label, title, enabled = true }) {
+export function updateButton(node, { label, title, enabled = true }) {
   const text = node.querySelector(".cp-label");
   if (text) write(text, label);
-  put(node, "title", title ?? label);
-  put(node, "aria-label", title ?? null);
-  put(node, "aria-disabled", enabled ? null : "true");
+  setAttribute(node, "title", title ?? label);
+  setAttribute(node, "aria-label", title ?? null);
+  setAttribute(node, "aria-disabled", enabled ? null : "true");
 }
 
 /**
@@ -100,7 +100,7 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
     return;
   }
-  const area = make("textarea", { class: "cp-unseen", "aria-hidden": "true" });
+  const area = h("textarea", { class: "cp-unseen", "aria-hidden": "true" });
   area.value = text;
   const before = /** @type {HTMLElement | null} */ (document.activeElement);
   (before?.closest("dialog") ?? document.body).append(area);

@@ -1,25 +1,25 @@
 /** What the server said when it refused a command, and where to put the token that opens it. */
 
 import { RefusedError, token } from "./client.js";
-import { button, dress, make, put, show, write } from "./parts.js";
-import { say } from "./words.js";
+import { button, h, setAttribute, show, updateButton, write } from "./dom.js";
+import { t } from "./i18n.js";
 
-export class Access {
+export class TokenForm {
   constructor() {
-    this.message = make("p", { class: "cp-message" });
-    this.hint = make("p", { class: "cp-hint" });
+    this.message = h("p", { class: "cp-message" });
+    this.hint = h("p", { class: "cp-hint" });
     this.field = tokenField();
     this.save = button("pi-key", () => this.#again());
     this.close = button("pi-times", () => this.forget(), "cp-small");
-    this.form = make("form", { class: "cp-line" }, this.field, this.save);
+    this.form = h("form", { class: "cp-line" }, this.field, this.save);
     this.form.addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.#again();
     });
-    this.node = make(
+    this.node = h(
       "div",
-      { class: "cp-trouble cp-refusal", role: "alert", hidden: true },
-      make("div", { class: "cp-line" }, this.message, this.close),
+      { class: "cp-problem cp-refusal", role: "alert", hidden: true },
+      h("div", { class: "cp-line" }, this.message, this.close),
       this.hint,
       this.form,
     );
@@ -27,17 +27,17 @@ export class Access {
   }
 
   update() {
-    put(this.field, "placeholder", say("token"));
-    put(this.field, "aria-label", say("token"));
-    dress(this.save, { label: say("action.send"), title: say("action.sendToken") });
-    dress(this.close, { label: "", title: say("action.close") });
+    setAttribute(this.field, "placeholder", t("token"));
+    setAttribute(this.field, "aria-label", t("token"));
+    updateButton(this.save, { label: t("action.send"), title: t("action.sendToken") });
+    updateButton(this.close, { label: "", title: t("action.close") });
   }
 
   /** @param {Error} error @param {() => void} retry */
   refuse(error, retry) {
     const refused = error instanceof RefusedError;
     this.retry = retry;
-    write(this.message, refused ? error.message : say("lost"));
+    write(this.message, refused ? error.message : t("lost"));
     write(this.hint, refused ? error.hint : "");
     show(this.form, refused && error.status === 401);
     show(this.node, true);
@@ -56,7 +56,7 @@ export class Access {
 
 /** A field for the token: never shown, never sent anywhere but with a command. */
 export function tokenField() {
-  const field = make("input", {
+  const field = h("input", {
     type: "password",
     class: "cp-token",
     autocomplete: "off",

@@ -1,8 +1,8 @@
-/** Tells what happened while the page was open: a message when the preload ends, a sign on the tab's icon. */
+/** Shows what happened while the page was open: a message when the preload ends, a sign on the tab's icon. */
 
 import { app } from "../../scripts/app.js";
-import { isBusy, isPreloading } from "./watch.js";
-import { name, say, seconds } from "./words.js";
+import { name, seconds, t } from "./i18n.js";
+import { isBusy, isPreloading } from "./poller.js";
 
 export const TAB = "comfy-preload";
 export const MESSAGES = "ComfyPreload.Messages";
@@ -12,7 +12,7 @@ const SEVERITY = { ready: "success", degraded: "warn", failed: "error" };
 const LIFE = { success: 5_000, warn: 10_000, error: 20_000 };
 
 /** @param {import("./types.js").View} view @param {import("./types.js").View} before */
-export function tell(view, before) {
+export function notify(view, before) {
   badge(view);
   const now = view.snapshot;
   const then = before.snapshot;
@@ -24,18 +24,18 @@ export function tell(view, before) {
   for (const job of now.jobs) {
     const known = open.has(job.id) || !then.jobs.some((one) => one.id === job.id);
     if (job.state === "failed" && known)
-      message("error", say("jobFailed", { command: name("command", job.command) }), job.error?.message ?? "");
+      message("error", t("jobFailed", { command: name("command", job.command) }), job.error?.message ?? "");
   }
 }
 
 /** @param {import("./types.js").Snapshot} now */
 function ended(now) {
   const first = Object.entries(now.failing)[0];
-  const counts = say("counts", { ready: now.models.ready, total: now.models.total });
+  const counts = t("counts", { ready: now.models.ready, total: now.models.total });
   const detail = first
     ? `${first[0]}: ${first[1].message} ${first[1].hint}`
     : `${counts} · ${seconds(now.progress.seconds)}`;
-  message(SEVERITY[now.status], `${say("title")}: ${name("status", now.status)}`, detail);
+  message(SEVERITY[now.status], `${t("title")}: ${name("status", now.status)}`, detail);
 }
 
 /** @param {"success" | "warn" | "error"} severity @param {string} summary @param {string} detail */
