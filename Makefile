@@ -31,8 +31,8 @@ setup: ## make .venv, .venv-ray and .host (3 minutes, 6.5 GB; nothing to do the 
 quick: setup ## the tests that start no server: unit, http, loader, cli; with branch coverage
 	$(PYTEST) $(QUICK) -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
-test: lint ## all checks: lint, then every test but the nightly ones, two at a time
-	$(PYTEST) -n 2 $(ARGS)
+test: lint ## all checks: lint, then every test but the nightly ones, three at a time
+	$(PYTEST) -n 3 $(ARGS)
 
 lint: setup ## ruff, pyright, tsc, prettier
 	$(PY) -m ruff check .
@@ -82,8 +82,8 @@ bench: setup ## costs of nothing, then cold starts several ways: the figures of 
 gpu: setup ## on an accelerator: seconds, and the device's memory beside what is reported (no network)
 	$(PY) -m bench.gpu $(ARGS)
 
-soak: setup ## minutes of prompts and commands, ten thousand probes
-	PRELOAD_SOAK=1 $(PYTEST) tests/server -m soak -o log_cli=true -o log_cli_level=INFO $(ARGS)
+soak: setup ## minutes of prompts and commands, ten thousand probes, every memory flag
+	PRELOAD_SOAK=1 $(PYTEST) tests/server tests/device -m soak -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 images: setup ## build and run the container images (root, buildah and debootstrap; 6 to 12 minutes, 40 GB)
 	@$(NEED) buildah debootstrap

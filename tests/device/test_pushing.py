@@ -24,7 +24,6 @@ models:
   - vae: taesd3
 """
 FIRST = prompts.load("UNETLoader", unet_name="first.safetensors", weight_dtype="default")
-ROUNDS = 20
 
 
 def states(device: Device) -> dict[str, str]:
@@ -99,12 +98,13 @@ def test_peak_memory_is_that_of_the_largest(on_device: OnDevice, large: Path) ->
     assert max(highest) - device.host_bytes < 3 * 151 * MB
 
 
-def test_twenty_rounds_of_sleep_and_wake(on_device: OnDevice) -> None:
+@pytest.mark.parametrize("rounds", [6, pytest.param(20, marks=pytest.mark.soak)])
+def test_rounds_of_sleep_and_wake(on_device: OnDevice, rounds: int) -> None:
     """Neither the device nor the host's heap grows."""
     device = on_device(preload=ORDERED)
     device.server.wait_ready()
     held, host = [device.held], [device.host_bytes]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         assert "done" == carry_out(device.server, "sleep")["state"]
         assert device.held < 8 * MB
         assert "done" == carry_out(device.server, "wake")["state"]
@@ -115,7 +115,14 @@ def test_twenty_rounds_of_sleep_and_wake(on_device: OnDevice) -> None:
     assert 0 == sum(row["evictions"] for row in rows(device.server).values())
 
 
-@pytest.mark.parametrize("flags", ["--cache-lru 10", "--cache-ram", "--cache-none", ""])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "",
+        "--cache-ram",
+        *(pytest.param(one, marks=pytest.mark.soak) for one in ("--cache-lru 10", "--cache-none")),
+    ],
+)
 def test_released_memory_is_free_when_the_job_is_done(
     on_device: OnDevice, models: Path, tmp_path: Path, flags: str
 ) -> None:

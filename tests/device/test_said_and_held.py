@@ -29,8 +29,11 @@ models:
   - {unet: second.safetensors, device: ram, required: false}
 """
 FLAGS = (
-    *("", "--gpu-only", "--highvram", "--lowvram", "--novram"),
-    *("--disable-smart-memory", "--cpu-vae", "--reserve-vram 2"),
+    *("", "--gpu-only", "--novram", "--disable-smart-memory"),
+    *(
+        pytest.param(flags, marks=pytest.mark.soak)
+        for flags in ("--highvram", "--lowvram", "--cpu-vae", "--reserve-vram 2")
+    ),
 )
 WEIGHTS = 400 * MB
 """What the four have together, nearly."""
