@@ -31,8 +31,8 @@ setup: ## make .venv, .venv-ray and .host (3 minutes, 6.5 GB; nothing to do the 
 quick: setup ## the tests that start no server: unit, http, loader, cli; with branch coverage
 	$(PYTEST) $(QUICK) -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
-test: lint ## all checks: lint, then every test but the nightly ones, three at a time
-	$(PYTEST) -n 3 $(ARGS)
+test: lint ## all checks: lint, then every test but the nightly ones, two at a time
+	$(PYTEST) -n 2 $(ARGS)
 
 lint: setup ## ruff, pyright, tsc, prettier
 	$(PY) -m ruff check .
