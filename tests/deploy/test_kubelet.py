@@ -175,13 +175,13 @@ def test_a_model_fails(run: Run) -> None:
 
 def test_the_device_fails(run: Run) -> None:
     """/livez is 503: out of the endpoints first, and started again."""
-    rendered = chart(values(models=[{"unet": "tiny.safetensors"}]))
+    rendered = chart(values(models=[{"unet": "tiny.safetensors"}], drain=200))
     with run(rendered, "faults") as (kubelet, server):
         kubelet.wait("in the endpoints", 60)
         words = "CUDA error: an illegal memory access was encountered"
         server.queue({"1": {"class_type": "TestDeviceError", "inputs": {"words": words}}})
         killed = kubelet.wait("ending it: liveness probe failed: HTTP 503", 30)
-        kubelet.wait("container ended with 0", 30)
+        kubelet.wait("container ended with 0", 60)
         while kubelet.story.count("container started") < 2:
             time.sleep(0.01)
     left = kubelet.happened("out of the endpoints")
