@@ -339,9 +339,9 @@ def main() -> None:
             (Path(folder) / "naps").touch()
             found = WAYS[way](Path(folder))
         print(way, json.dumps(found), flush=True)
-        reported = json.loads(file.read_text(encoding="utf-8"))
-        reported["ray"] = (reported.get("ray") or {}) | {way: found}
-        file.write_text(json.dumps(reported, indent=1) + "\n", encoding="utf-8")
+        figures = json.loads(file.read_text(encoding="utf-8"))
+        figures["ray"] = (figures.get("ray") or {}) | {way: found}
+        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def _start(stack: ExitStack, folder: Path) -> list[ComfyServer]:
     for index, held in enumerate(HELD):
         port = free_port()
         lines = [f"  - unet: m{model}.safetensors" for model in held]
-        reported = f"registry: {{redis: '{redis.url}', advertise: 'http://127.0.0.1:{port}'}}"
-        settings = "\n".join(["models:", *lines, "  - {clip: clip_l.safetensors, type: sd3}", reported, ""])
+        registry = f"registry: {{redis: '{redis.url}', advertise: 'http://127.0.0.1:{port}'}}"
+        settings = "\n".join(["models:", *lines, "  - {clip: clip_l.safetensors, type: sd3}", registry, ""])
         server = ComfyServer(
             folder / f"replica-{index}",
             host=comfyui_path(),

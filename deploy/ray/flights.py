@@ -38,7 +38,7 @@ class Flight:
         self.task: asyncio.Task[None]
 
     def answer(self, status: int, body: Any, *, retry: bool = False) -> None:
-        """Answer a user who still waits."""
+        """Answer the requests that still wait."""
         headers = self.headers | ({"Retry-After": str(RETRY_AFTER)} if retry else {})
         for waiting in (self.accepted, self.outcome):
             if not waiting.done():

@@ -220,7 +220,7 @@ def test_memory(tmp_path: Path) -> None:
 def test_killed(tmp_path: Path, number: str, left: bool) -> None:  # noqa: FBT001 — a table
     """Killed half-way there is no output.
 
-    A user who can still clean up does, and what is left does not stop --force.
+    A signal that can be handled leaves nothing, and what another leaves does not stop --force.
     """
     source, target = large(tmp_path / "in.safetensors", 512), tmp_path / "out.safetensors"
     part = tmp_path / "out.safetensors.part"
@@ -246,7 +246,7 @@ def test_killed(tmp_path: Path, number: str, left: bool) -> None:  # noqa: FBT00
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_mode(tmp_path: Path) -> None:
-    """The output may be read by a user who may read what this user writes."""
+    """The output has the mode that any file of this user gets."""
     _, target = converted(tmp_path, {"w": np.ones(4, np.float32)})
     probe = tmp_path / "probe"
     probe.touch()

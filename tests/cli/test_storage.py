@@ -1,4 +1,4 @@
-"""What a file lies on is judged by the mount table and /sys, and its speed from reading it."""
+"""What a file lies on is read from the mount table and /sys, and its speed is measured by reading it."""
 
 from __future__ import annotations
 

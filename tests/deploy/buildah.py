@@ -134,18 +134,14 @@ class Store:
         return self.image(tag)
 
     def image(self, tag: str) -> Image:
-        reported = json.loads(self.buildah("inspect", "--type", "image", tag))
-        layers = tuple(reported["Docker"]["rootfs"]["diff_ids"])
+        found = json.loads(self.buildah("inspect", "--type", "image", tag))
+        layers = tuple(found["Docker"]["rootfs"]["diff_ids"])
         stored = json.loads(
             (self.folder / "images" / "overlay-layers" / "layers.json").read_text(encoding="utf-8")
         )
         sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
-        return Image(
-            reported["FromImageID"],
-            reported["Docker"]["config"],
-            layers,
-            tuple(sizes[layer] for layer in layers),
-        )
+        config = found["Docker"]["config"]
+        return Image(found["FromImageID"], config, layers, tuple(sizes[layer] for layer in layers))
 
     @contextmanager
     def container(self, tag: str) -> Iterator[str]:

@@ -62,10 +62,10 @@ class Running:
 
     def ready(self, port: int) -> tuple[int | None, str]:
         """Status code, or None if refused, and status."""
-        reported: dict[str, Any] = json.loads(
+        answer: dict[str, Any] = json.loads(
             self.inside(*dockerfile.health_check()[:-1], "--json", f"http://127.0.0.1:{port}")[1]
         )
-        return reported["http"], reported["status"]
+        return answer["http"], answer["status"]
 
 
 def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 120) -> T:

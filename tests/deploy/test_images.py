@@ -102,11 +102,11 @@ def test_no_secret(built: Built) -> None:
         assert not left.exists() or not left.read_bytes()
         assert not [*root.glob("opt/ComfyUI/custom_nodes/comfyui-preload/**/.*")]
     history = built.store.buildah("inspect", "--type", "image", "localhost/app")
-    reported = [
+    given = [
         line.partition(" = ")[2]
         for line in (built.store.folder / "pip.conf").read_text(encoding="utf-8").splitlines()
     ]
-    assert not [value for value in reported if "/" in value and value in history]
+    assert not [value for value in given if "/" in value and value in history]
 
 
 def test_other_archive(built: Built) -> None:

@@ -217,11 +217,11 @@ def test_without_the_package(
 
 
 @pytest.mark.parametrize(
-    "reported", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD]
+    "registry", [None, "redis://x", {}, {"redis": "redis://x"}, {"redis": 5, "advertise": "http://x"}, ODD]
 )
-def test_no_settings(reported: object) -> None:
+def test_no_settings(registry: object) -> None:
     """Settings that are not usable start nothing: they are complained about elsewhere."""
-    assert start_registry(reported, ready) is None
+    assert start_registry(registry, ready) is None
 
 
 def test_server_fixture(redis: Redis) -> None:

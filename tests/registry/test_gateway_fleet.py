@@ -124,9 +124,9 @@ async def watched(url: str, jar: aiohttp.CookieJar, prompt: Any, client: str) ->
             seen: list[str] = []
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    reported = json.loads(message.data)
-                    seen.append(reported["type"])
-                    if reported["type"] == "executing" and reported["data"]["node"] is None:
+                    event = json.loads(message.data)
+                    seen.append(event["type"])
+                    if event["type"] == "executing" and event["data"]["node"] is None:
                         break
         async with session.get(f"{url}/history/{prompt_id}") as history:
             assert prompt_id in await history.json()

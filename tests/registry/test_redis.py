@@ -195,7 +195,7 @@ def test_odd_entries(redis: Redis, join: Join) -> None:
 
 
 def test_skewed_clock(redis: Redis, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entries are dated by Redis: a replica whose clock is an hour off is found all the same, and reports."""
+    """Redis dates the entries: a replica whose clock is an hour off is found, and so are its models."""
     server = redis()
     real = time.time
     began = real() - 1

@@ -116,9 +116,9 @@ def test_usual_id() -> None:
 def test_mistakes(text: str, said: str) -> None:
     """They are reported, without what may be a password; nothing else suffers."""
     settings = validate(parse(text))
-    reported = "\n".join(str(p) for p in settings.problems)
+    shown = "\n".join(str(p) for p in settings.problems)
 
-    assert said in reported
-    assert "hunter2" not in reported
+    assert said in shown
+    assert "hunter2" not in shown
     assert settings.options.registry is None
     assert 600 == settings.options.timeout

@@ -240,12 +240,12 @@ def test_answers_hold_no_path(server: ComfyServer) -> None:
 
     What was written with `..` is shown as it stands.
     """
-    reported = every_body(server).replace("../checkpoints/tiny", "")
+    shown = every_body(server).replace("../checkpoints/tiny", "")
 
     assert [] == [
         secret
         for secret in (str(server.base), str(server.models.resolve()), "/models", "/checkpoints", VARIABLE)
-        if secret in reported
+        if secret in shown
     ]
 
 

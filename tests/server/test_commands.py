@@ -253,8 +253,8 @@ models:
     server.wait(lambda: len(released()) == 2, "short of memory", deadline=30)
     assert "tiny" not in released()
     assert (200, "degraded") == status(server)
-    reported = [line for line in own_lines(server) if "of the memory is available" in line]
-    assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in reported]
+    lines = [line for line in own_lines(server) if "of the memory is available" in line]
+    assert ["taesd3", "other"] == [line.rsplit(" ", 1)[1] for line in lines]
     jobs: list[dict[str, Any]] = server.get("/preload").json["jobs"]
     assert ["memory", "memory"] == [job["reason"] for job in jobs]
     assert {"tiny": 0, "taesd3": 1, "other": 1} == {

@@ -44,12 +44,12 @@ def server(module_comfy: Comfy) -> ComfyServer:
 
 def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> None:
     """Before there are loader nodes, the class of a core loader says in which folder its file is."""
-    reported = server.get("/preload").json["prefetch"]
+    prefetch = server.get("/preload").json["prefetch"]
 
     assert (
-        sum((models / file).stat().st_size for file in FILES) == reported["bytes"] == reported["bytes_total"]
+        sum((models / file).stat().st_size for file in FILES) == prefetch["bytes"] == prefetch["bytes_total"]
     )
-    assert not reported["running"]
+    assert not prefetch["running"]
 
 
 def test_it_comes_before_the_imports(server: ComfyServer) -> None:

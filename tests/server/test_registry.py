@@ -39,8 +39,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 def replica(comfy: Comfy, redis: RedisServer, models: str) -> ComfyServer:
     port = free_port()
-    reported = f"registry: {{redis: '${{REDIS_URL}}', advertise: 'http://127.0.0.1:{port}'}}\n"
-    return comfy(preload=models + reported, port=port, env={"REDIS_URL": redis.url}, wait=False)
+    registry = f"registry: {{redis: '${{REDIS_URL}}', advertise: 'http://127.0.0.1:{port}'}}\n"
+    return comfy(preload=models + registry, port=port, env={"REDIS_URL": redis.url}, wait=False)
 
 
 def locate(asked: ComfyServer, *models: str) -> list[str]:
@@ -84,7 +84,7 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
         unet, model = ("tiny.safetensors", NAME) if seed % 3 else ("other.safetensors", "other")
         target = by_url[locate(one, model)[0]]
         queued.append((target, target.queue(prompts.image(unet=unet, seed=seed))))
-        time.sleep(0.6)  # the queues are reported at most that late
+        time.sleep(0.6)  # the longest delay before queue lengths are reported
     for target, prompt in queued:
         target.result(prompt)
     assert {other.url} < {target.url for target, _ in queued} <= set(by_url)
@@ -112,8 +112,8 @@ def test_fleet(comfy: Comfy, redis: RedisServer) -> None:
 
 def test_without_redis(comfy: Comfy) -> None:
     """With a Redis that is not there, it is ready as ever, and gone when asked to."""
-    reported = f"registry: {{redis: 'redis://127.0.0.1:{free_port()}', advertise: 'http://127.0.0.1:1'}}\n"
-    server = comfy(preload=TINY + reported)
+    registry = f"registry: {{redis: 'redis://127.0.0.1:{free_port()}', advertise: 'http://127.0.0.1:1'}}\n"
+    server = comfy(preload=TINY + registry)
     server.wait_ready()
 
     assert [misses(server), "registry_unavailable"] == [
