@@ -89,7 +89,8 @@ images: setup ## build and run the container images (root, buildah and debootstr
 	@$(NEED) buildah debootstrap
 	PRELOAD_TEST_IMAGES=1 $(PYTEST) tests/deploy/test_images.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
-nightly: test soak images ## everything
+nightly: export PRELOAD_TEST_COLD = 1
+nightly: test soak images ## everything, and every ComfyUI imports its libraries itself
 
 clean: ## remove what tests and tools made; .venv, .venv-ray and .host stay
 	find . -path ./.venv -prune -o -path ./.venv-ray -prune -o -path ./.host -prune -o -type d -name __pycache__ -exec rm -rf {} +

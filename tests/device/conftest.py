@@ -15,6 +15,7 @@ import pytest
 from tests.support import models as tiny
 from tests.support.comfy import SINK, ComfyServer
 from tests.support.device import Device, aimdo_is_asked_for, options
+from tests.support.fork_server import is_cold
 from tools.host import comfyui_path, comfyui_python
 from tools.simdev import CannotBuildError, library
 
@@ -54,24 +55,28 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def on_device(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDevice]:
+def on_device(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OnDevice]:
     """Start a ComfyUI on a device: `on_device(preload="…", megabytes=300, args=["--highvram"])`.
 
     Stopped after the test.
     """
-    with _factory(models, tmp_path_factory) as start:
+    with _factory(models, tmp_path_factory, forked=not is_cold(request)) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def module_on_device(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDevice]:
+def module_on_device(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OnDevice]:
     """The same for fixtures of module scope."""
-    with _factory(models, tmp_path_factory) as start:
+    with _factory(models, tmp_path_factory, forked=not is_cold(request)) as start:
         yield start
 
 
 @contextmanager
-def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDevice]:
+def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory, *, forked: bool) -> Iterator[OnDevice]:
     with ExitStack() as servers:
 
         def start(
@@ -93,6 +98,7 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 "models": given.pop("models", models),
                 "custom_nodes": nodes,
                 "preload": preload,
+                "forked": forked,
                 **device,
             }
             arguments["env"] |= given.pop("env", {})

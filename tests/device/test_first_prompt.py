@@ -14,6 +14,8 @@ from tests.support.commands import carry_out
 from tests.support.device import MB, Device
 from tests.support.readings import rows
 
+pytestmark = pytest.mark.cold
+
 PRELOAD = """
 models:
   - unet: first.safetensors

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import models as tiny
 from tests.support.comfy import SINK, ComfyServer
+from tests.support.fork_server import is_cold
 from tools.host import comfyui_path, comfyui_python
 
 Comfy = Callable[..., ComfyServer]
@@ -46,24 +47,28 @@ def own_models(models: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def comfy(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+def comfy(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Comfy]:
     """Start a ComfyUI: `comfy(preload="…", args=["--cache-none"])`, arguments as for ComfyServer.
 
     Stopped after the test.
     """
-    with _factory(models, tmp_path_factory) as start:
+    with _factory(models, tmp_path_factory, forked=not is_cold(request)) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def module_comfy(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+def module_comfy(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Comfy]:
     """The same for fixtures of module scope: one server for all tests of a file."""
-    with _factory(models, tmp_path_factory) as start:
+    with _factory(models, tmp_path_factory, forked=not is_cold(request)) as start:
         yield start
 
 
 @contextmanager
-def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory, *, forked: bool) -> Iterator[Comfy]:
     with ExitStack() as servers:
 
         def start(*, wait: bool = True, **options: Any) -> ComfyServer:
@@ -72,7 +77,12 @@ def _factory(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             Every server has the Sink node and the shared models.
             """
             nodes = {"sink": SINK, **options.pop("custom_nodes", {})}
-            arguments: dict[str, Any] = {"models": models, "custom_nodes": nodes, **options}
+            arguments: dict[str, Any] = {
+                "models": models,
+                "custom_nodes": nodes,
+                "forked": forked,
+                **options,
+            }
             base = tmp_path_factory.mktemp("comfy")
             server = ComfyServer(base, host=comfyui_path(), python=comfyui_python(), **arguments)
             servers.enter_context(server)

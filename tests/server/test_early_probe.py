@@ -17,6 +17,8 @@ from tests.support.comfy import LOOPBACK, ComfyServer, free_port
 from tests.support.readings import CUSTOM_NODES
 from tests.support.reply import Reply, ask
 
+pytestmark = pytest.mark.cold
+
 GATED = """
 probe: {{port: {port}}}
 models:

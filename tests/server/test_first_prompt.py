@@ -20,6 +20,8 @@ from tests.support.comfy import LOOPBACK, ComfyServer, PromptFailedError, Reply
 from tests.support.prompts import Prompt
 from tests.support.readings import CUSTOM_NODES, every_body, hits, misses, poison, rows
 
+pytestmark = pytest.mark.cold
+
 PRELOAD = """
 timeout: 100
 models:

@@ -14,6 +14,8 @@ from tests.support import prompts
 from tests.support.comfy import ComfyServer, PromptFailedError
 from tests.support.readings import CUSTOM_NODES, every_body
 
+pytestmark = pytest.mark.cold
+
 WINDOW = {"window": CUSTOM_NODES / "window"}
 SAME_ORDER = {"PYTHONHASHSEED": "0"}
 """ComfyUI 0.33.0 lists the tiny VAEs in the order of a set."""

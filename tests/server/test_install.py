@@ -10,9 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.server.conftest import Comfy
 from tests.support.base_directory import PLUGIN, ROOT
 from tools.host import comfyui_python
+
+pytestmark = pytest.mark.cold
 
 PRELOAD = "models: [{unet: tiny.safetensors}]\n"
 

@@ -12,6 +12,8 @@ from tests.support import prompts
 from tests.support.comfy import ComfyServer
 from tests.support.readings import CUSTOM_NODES, hits, misses, rows
 
+pytestmark = pytest.mark.cold
+
 PRELOAD = """
 models:
   - unet: tiny.safetensors

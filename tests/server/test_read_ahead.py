@@ -13,6 +13,8 @@ import pytest
 from tests.server.conftest import Comfy
 from tests.support.comfy import ComfyServer
 
+pytestmark = pytest.mark.cold
+
 MODELS = """
 models:
   - unet: tiny.safetensors

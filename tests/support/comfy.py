@@ -10,7 +10,6 @@ Standard library only, so that the benchmark can use it too. It never touches a 
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Any, final
 
 from .base_directory import PLUGIN, SINK, lay_out, put_plugin
+from .fork_server import Forked, environment, may_fork
 from .reply import Reply, ask
 
 __all__ = [
@@ -73,19 +73,21 @@ class ComfyServer:
         env: Mapping[str, str] | None = None,
         port: int | None = None,
         cpu: bool = True,
+        forked: bool = False,
     ) -> None:
         """Create the base directory; start nothing yet.
 
         preload: text of the preload.yaml; None leaves the one that the plugin ships.
         models: a folder to use as `models` (linked, so shared); None makes an empty one.
         custom_nodes: more nodes, by folder name: the text of an `__init__.py`, or a folder to copy.
+        forked: by a process that has imported the libraries already, where it can (`fork_server`).
         """
         self.base = base
         self.port = port or free_port()
         self.models = base / "models"
         self.pid: int | None = None
         self._host = host
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._launches = 0
         self._peak: int | None = None
 
@@ -95,13 +97,13 @@ class ComfyServer:
             names.append(PLUGIN)
             put_plugin(base / "custom_nodes" / PLUGIN)
 
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRELOAD_")}
-        self.env |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+        self.env = environment()
         if preload is not None:
             config = base / "preload.yaml"
             config.write_text(preload, encoding="utf-8")
             self.env["PRELOAD_CONFIG"] = str(config)
         self.env |= env or {}
+        self._forked = forked and may_fork(self.env)
         self.command = [
             *(str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)),
             *(["--cpu"] if cpu else []),
@@ -164,14 +166,17 @@ class ComfyServer:
             raise RuntimeError(message)
         self._launches += 1
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                cwd=self._host,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            if self._forked:
+                self._process = Forked(self.command, cwd=self._host, env=self.env, log=self.log_file)
+            else:
+                self._process = subprocess.Popen(
+                    self.command,
+                    cwd=self._host,
+                    env=self.env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
         self.pid = self._process.pid
 
     def wait(
