@@ -107,7 +107,10 @@ def _read_ahead(seen: Glance, folder: Path, *, libraries: bool, models: bool) ->
     from comfy_preload.core.machine.prefetch import Prefetch
 
     if libraries:
-        _read_libraries(int(seen.prefetch.memory * memory.available()))
+        try:
+            _read_libraries(int(seen.prefetch.memory * memory.available()))
+        except OSError as error:  # a limit of processes, for instance
+            log.warning("libraries are not read ahead: %s", error)
     if not models:
         if head_start.libraries:
             _wait_for_libraries(head_start.libraries)

@@ -205,7 +205,10 @@ class Command:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 — closed by `close`
         try:
             self._process = subprocess.Popen(  # noqa: S603 — the settings file's own command
-                self._words, stdin=subprocess.DEVNULL, stdout=self._output
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                env=dict(os.environ),  # a copy, as in startup_reader.py
             )
         except OSError as error:
             self.close()

@@ -43,7 +43,7 @@ class StartupReader:
         budget: int,
         readers: int,
     ) -> None:
-        """Begin. Returns at once.
+        """Begin. Returns at once; raises OSError if no process can be started.
 
         Args:
             records: Files to look for a record in; the first that fits is read, else what is guessed.
@@ -60,7 +60,12 @@ class StartupReader:
         about = (torch, json.dumps(dict(made_for)), str(budget), str(readers))
         command = [sys.executable, "-I", "-S", __file__, folder, *about, *records]
         self._process = subprocess.Popen(  # noqa: S603 — our own script
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # A copy: exec fails (EFAULT) where another thread sets a variable at that moment, as main.py does.
+            env=dict(os.environ),
         )
 
     def wait(self) -> dict[str, Any] | None:

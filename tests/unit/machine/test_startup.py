@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +193,31 @@ def test_read_ahead(tmp_path: Path) -> None:
 
     assert [] == uncached(file, 4 << 20)
     assert (4 << 20, 4) == (said["bytes"], said["files"])
+
+
+@LINUX
+def test_environment_that_changes(tmp_path: Path) -> None:
+    """ComfyUI's main.py sets variables while the process is started: that must not stop it."""
+    over = threading.Event()
+
+    def change() -> None:
+        names = [f"CHANGES_{number}" for number in range(3000)]
+        while not over.is_set():
+            os.environ.update(dict.fromkeys(names, "x"))
+            for name in names:
+                del os.environ[name]
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(30):
+            reader = StartupReader()
+            reader.start([tmp_path / "absent"], torch=tmp_path, made_for=HERE, budget=0, readers=1)
+            reader.stop()
+            reader.wait()
+    finally:
+        over.set()
+        changing.join()
 
 
 @LINUX
