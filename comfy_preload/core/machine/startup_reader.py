@@ -64,7 +64,7 @@ class StartupReader:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # A copy: exec fails (EFAULT) where another thread sets a variable at that moment, as main.py does.
+            # A copy: exec fails (EFAULT) if another thread sets a variable meanwhile, as main.py does.
             env=dict(os.environ),
         )
 
