@@ -203,17 +203,23 @@ class Comfy:
             if time.monotonic() - at < FAILED_FOR:
                 raise CommandError(why)
             kept = before[max(0, len(before) + 1 - self._sets.per_replica) :]
-            if kept != before:  # first let go, so that both need not fit at once
-                await self._reload(kept)
             try:
-                await self._reload([*kept, name])
-            except CommandError as error:
-                self._failed[name] = time.monotonic(), str(error)
-                await self._reload(before)
-                raise
+                await self._replace(before, kept, name)
+            finally:
+                await self._report()  # or the front would send prompts for the old sets here until the next
             log.info(
                 "replica %s holds %s, no longer %s", self.tag, [*kept, name], sorted(set(before) - set(kept))
             )
+
+    async def _replace(self, before: list[str], kept: list[str], name: str) -> None:
+        if kept != before:  # first let go, so that both need not fit at once
+            await self._reload(kept)
+        try:
+            await self._reload([*kept, name])
+        except CommandError as error:
+            self._failed[name] = time.monotonic(), str(error)
+            await self._reload(before)
+            raise
 
     async def _reload(self, names: Sequence[str]) -> None:
         self._comfy.write(self._sets.preload_yaml(names, self._comfy.probe_port))
