@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import socket
 
-import pytest
-
 from tests.server.conftest import Comfy
 from tests.support import prompts
 from tests.support.comfy import LOOPBACK, ComfyServer
 from tests.support.readings import CUSTOM_NODES, hits, misses, own_lines, rows
-
-pytestmark = pytest.mark.cold
 
 LOADERS = {"loaders": CUSTOM_NODES / "loaders"}
 UNET = prompts.load("UNETLoader", unet_name="tiny.safetensors", weight_dtype="default")

@@ -16,8 +16,6 @@ from tests.support import prompts
 from tests.support.comfy import ComfyServer
 from tests.support.readings import CUSTOM_NODES, hits, misses, rows
 
-pytestmark = pytest.mark.cold
-
 PRELOAD = """
 models:
   - {loader: TestFactoryOne, inputs: {file: tiny.safetensors}, name: one}

@@ -13,8 +13,6 @@ import pytest
 from tests.server.conftest import Comfy
 from tests.support.comfy import ComfyServer
 
-pytestmark = pytest.mark.cold
-
 MODELS = """
 models:
   - unet: tiny.safetensors
@@ -54,8 +52,10 @@ def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> N
     assert not prefetch["running"]
 
 
-def test_it_comes_before_the_imports(server: ComfyServer) -> None:
+@pytest.mark.cold
+def test_it_comes_before_the_imports(comfy: Comfy) -> None:
     """The files are read before ComfyUI has imported its nodes."""
+    server = comfy(preload=MODELS)
     log = server.log
 
     assert log.index("[preload] prefetched") < log.index("Import times for custom nodes")
@@ -99,6 +99,7 @@ NODE_CLASS_MAPPINGS = {}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libraries are read ahead on Linux only")
+@pytest.mark.cold
 def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
     """The first start records what it read, into the user folder; the next one reads it before the models."""
     server = comfy(preload="models: [{vae: taesd}]", custom_nodes={"collector": COLLECTOR})
@@ -114,6 +115,7 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
     assert "recorded" not in server.log
 
 
+@pytest.mark.cold
 def test_collector_is_back(comfy: Comfy) -> None:
     """Once the port is open, Python collects as usual, with models and without."""
     for preload in ("models: [{vae: taesd}]", "models: []"):

@@ -41,7 +41,10 @@ LIBRARIES = (
 )
 """What ComfyUI 0.3.75 and 0.33.0 import. One that is missing is left out."""
 
-READ_LATER = ("PRELOAD_", "SIMDEV_", "PYTEST_", "PYTHONPATH", "REDIS_URL")
+READ_LATER = (
+    *("PRELOAD_", "PYTEST_", "PYTHONPATH", "SIMDEV_", "SNAPSHOT_"),
+    *("REDIS_URL", "HUB_TOKEN", "POD_IP", "GONE", "SHARED"),
+)
 """Starts of the names of variables that neither the interpreter nor a library of these has read yet."""
 
 
