@@ -206,7 +206,7 @@ class Comfy:
             try:
                 await self._replace(before, kept, name)
             finally:
-                await self._report()  # or the front would send prompts for the old sets here until the next
+                await self._report()  # /ready lists it: the next regular report is seconds away
             log.info(
                 "replica %s holds %s, no longer %s", self.tag, [*kept, name], sorted(set(before) - set(kept))
             )

@@ -247,7 +247,7 @@ def test_client_goes_away(cluster: Cluster) -> None:
     assert "left" not in cluster.naps
 
 
-async def test_a_thousand_at_once(cluster: Cluster) -> None:
+async def test_more_than_the_queue_holds(cluster: Cluster) -> None:
     """What the bounded queue holds is run, once each; the rest is answered 503 with Retry-After."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -259,9 +259,9 @@ async def test_a_thousand_at_once(cluster: Cluster) -> None:
                 await answer.read()
                 return answer.status, answer.headers.get("Retry-After")
 
-        answers = await asyncio.gather(*(send(number) for number in range(1000)))
+        answers = await asyncio.gather(*(send(number) for number in range(300)))
 
     run = [name for name in cluster.naps if name.startswith("many-")]
     assert {(200, None), (503, "5")} == set(answers)
     assert len(set(run)) == len(run) == answers.count((200, None))
-    assert 30 <= len(run) < 1000
+    assert 30 <= len(run) < 300

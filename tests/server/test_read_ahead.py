@@ -115,7 +115,6 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
     assert "recorded" not in server.log
 
 
-@pytest.mark.cold
 def test_collector_is_back(comfy: Comfy) -> None:
     """Once the port is open, Python collects as usual, with models and without."""
     for preload in ("models: [{vae: taesd}]", "models: []"):
