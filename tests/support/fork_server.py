@@ -6,7 +6,7 @@ arguments, environment, log, signals, exit. Two things differ: torch is there be
 and the libraries have read their variables, hence `may_fork`. With `PRELOAD_TEST_COLD=1`, as at night,
 nothing is forked.
 
-This file has both sides: the client, for who imports it, and the process that forks, which runs it.
+This file has both sides: what tests import is the client; run as a script, it is the process that forks.
 """
 
 from __future__ import annotations
