@@ -66,6 +66,8 @@ class _PluginRootIsAPlainFolder:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell's `&`; children would inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Torch takes a thread for each processor; with two workers they wait for each other, three times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     config.pluginmanager.register(_PluginRootIsAPlainFolder())
 
 
