@@ -21,6 +21,7 @@ from tests.deploy.kubelet import Kubelet
 from tests.deploy.manifests import Manifest, chart, container, pod
 from tests.support import prompts
 from tests.support.comfy import ComfyServer, free_port
+from tests.support.fork_server import is_cold
 from tests.support.readings import CUSTOM_NODES, hits
 from tools.host import comfyui_path, comfyui_python
 
@@ -47,7 +48,7 @@ def settings(rendered: list[Manifest]) -> str:
 
 
 @pytest.fixture
-def run(models: Path, tmp_path: Path) -> Run:
+def run(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> Run:
     """Play the kubelet for a ComfyUI that has a folder of nodes for tests beside the plugin."""
 
     @contextmanager
@@ -55,9 +56,14 @@ def run(models: Path, tmp_path: Path) -> Run:
         rendered: list[Manifest], nodes: str, lag: float = 0.0
     ) -> Iterator[tuple[Kubelet, ComfyServer]]:
         own = {name: CUSTOM_NODES / name for name in (nodes, "sink")}
-        host, python = comfyui_path(), comfyui_python()
         server = ComfyServer(
-            tmp_path, host=host, python=python, preload=settings(rendered), models=models, custom_nodes=own
+            tmp_path,
+            host=comfyui_path(),
+            python=comfyui_python(),
+            preload=settings(rendered),
+            models=models,
+            custom_nodes=own,
+            forked=not is_cold(request),
         )
         ports = {"http": server.port, "probe": container(rendered)["ports"][1]["containerPort"]}
         try:
@@ -111,6 +117,7 @@ class Clients(threading.Thread):
                 return
 
 
+@pytest.mark.cold
 def test_a_pod_from_start_to_end(run: Run) -> None:
     """A slow load is not killed and gets no traffic; then prompts come without a pause until the pod is gone.
 

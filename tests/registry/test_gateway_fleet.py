@@ -89,6 +89,7 @@ def fleet(redis: Redis, tmp_path: Path, models: Path) -> Iterator[Fleet]:
                 preload=text,
                 models=models,
                 custom_nodes=NODES,
+                forked=True,
             )
             stack.enter_context(servers[name])
         for server in servers.values():
