@@ -11,6 +11,10 @@ from typing import Any
 
 from comfy_preload.core.host import GraphNode, Loaders, ModelFile
 from comfy_preload.core.node_types import LoaderSpec, NodeInput
+from comfy_preload.core.planning.call import LoaderCall
+from comfy_preload.core.planning.plan import Plan, build
+from comfy_preload.core.settings.document import parse
+from comfy_preload.core.settings.validation import validate
 
 FOLDERS: dict[str, tuple[str, ...]] = {
     "checkpoints": ("sd15.safetensors", "sdxl/sd_xl_base_1.0.safetensors"),
@@ -130,3 +134,14 @@ class Catalogue(Loaders):
 
 def _combo(name: str, options: tuple[str, ...], *, required: bool = True) -> NodeInput:
     return NodeInput(name, required=required, type="COMBO", options=options, default=options[0])
+
+
+def planned(text: str, catalogue: Catalogue | None = None) -> Plan:
+    """Plan the entries that this text lists below `models:`."""
+    return build(validate(parse(f"models:\n{text}")).entries, catalogue or Catalogue())
+
+
+def call(text: str, catalogue: Catalogue | None = None) -> LoaderCall:
+    """Plan the one entry that this text is."""
+    [only] = planned(f"  - {text}", catalogue).calls
+    return only

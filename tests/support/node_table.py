@@ -5,9 +5,11 @@ A fake of the protocol `NodeTypes` in core/node_types.py, not of ComfyUI.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from comfy_preload.core.node_types import NodeSpec, NodeTypes, declared
+from comfy_preload.core.workflow.reader import Workflow, parse
 
 _INT = ("INT", {"default": 0, "min": 0, "max": 100})
 _TABLE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
@@ -169,3 +171,15 @@ def subgraph(
         "inputs": slots(inputs, "origin_id", "origin_slot", -10),
         "outputs": slots(outputs, "target_id", "target_slot", -20),
     }
+
+
+def read(data: Any) -> Workflow:
+    """Read this as a workflow, with the classes of the table."""
+    return parse(json.dumps(data), NodeTable())
+
+
+def typed(made: dict[str, Any], **kinds: str) -> dict[str, Any]:
+    """The node with types at its inputs."""
+    for port in made["inputs"]:
+        port["type"] = kinds.get(port["name"], port["type"])
+    return made

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_preload.core.errors import PreloadError, Problem
 from comfy_preload.core.settings.document import (
-    MAX_BYTES,
     MAX_DEPTH,
     MAX_VALUES,
-    Document,
     parse,
-    read,
-    settings_path,
 )
-from tools.host import ROOT
 
 BOMB = "\n".join(
     [
@@ -29,11 +19,6 @@ BOMB = "\n".join(
         *(f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]" for a, b in ["ab", "bc", "cd", "de", "ef"]),
     ]
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PRELOAD_CONFIG", raising=False)
 
 
 def refused(text: bytes | str) -> Problem:
@@ -178,105 +163,6 @@ def test_duplicate_key() -> None:
     assert "duplicate key 'when'; first defined on line 1" == problem.message
 
 
-def test_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """${NAME} is filled in, in values at any depth and more than once; the text as written is kept."""
-    monkeypatch.setenv("SIZE", "xl")
-    document = parse("a: [{b: 'sd-${SIZE}-${SIZE}.safetensors', c: $SIZE, d: '$${SIZE'}]")
-
-    assert {"b": "sd-xl-xl.safetensors", "c": "$SIZE", "d": "$${SIZE"} == document.data["a"][0]
-    assert {("a", 0, "b"): "sd-${SIZE}-${SIZE}.safetensors"} == document.templates
-
-
-def test_variable_is_not_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a variable holds is text, whatever it looks like, and is not expanded again."""
-    monkeypatch.setenv("TRICK", "}, x: ${TRICK}")
-
-    assert {"a": "}, x: ${TRICK}"} == parse("{a: '${TRICK}'}").data
-
-
-def test_variable_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is not set is a problem with the line and the name."""
-    monkeypatch.delenv("NOT_SET", raising=False)
-    document = parse("models:\n  - checkpoint: ${NOT_SET}")
-
-    [(place, problem)] = document.problems
-    assert ("models", 0, "checkpoint") == place
-    assert ("env_unset", 2) == (problem.code, problem.line)
-    assert "the environment variable NOT_SET is not set" == problem.message
-
-
-def test_find_default() -> None:
-    """Without PRELOAD_CONFIG the file is config/preload.yaml in the plugin."""
-    assert ROOT / "config" / "preload.yaml" == settings_path()
-
-
-def test_find_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PRELOAD_CONFIG names the file."""
-    monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "other.yaml"))
-
-    assert tmp_path / "other.yaml" == settings_path()
-
-
-def test_read(tmp_path: Path) -> None:
-    """A file is read as YAML."""
-    path = tmp_path / "preload.yaml"
-    path.write_text("timeout: 5")
-
-    assert {"timeout": 5} == read(path).data
-
-
-def test_missing_default(tmp_path: Path) -> None:
-    """Without a settings file there is nothing to do."""
-    assert Document(None) == read(tmp_path / "preload.yaml")
-
-
-def test_missing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that PRELOAD_CONFIG names must exist; the message does not show the path."""
-    monkeypatch.setenv("PRELOAD_CONFIG", str(tmp_path / "gone.yaml"))
-
-    with pytest.raises(PreloadError) as caught:
-        read(settings_path())
-    assert "yaml_unreadable" == caught.value.problem.code
-    assert str(tmp_path) not in str(caught.value)
-
-
-@pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Path]:
-    """A file without read permission."""
-    if sys.platform == "win32" or os.geteuid() == 0:
-        pytest.skip("root, and Windows, read files whatever their mode says")
-    path = tmp_path / "preload.yaml"
-    path.write_text("timeout: 5")
-    path.chmod(0)
-    yield path
-    path.chmod(0o600)
-
-
-def test_permission_denied(locked: Path) -> None:
-    """A file that may not be read is a problem."""
-    with pytest.raises(PreloadError) as caught:
-        read(locked)
-    assert "yaml_unreadable" == caught.value.problem.code
-
-
-def test_directory(tmp_path: Path) -> None:
-    """A directory is not a settings file."""
-    with pytest.raises(PreloadError) as caught:
-        read(tmp_path)
-    assert "yaml_unreadable" == caught.value.problem.code
-    assert str(tmp_path) not in str(caught.value)
-
-
-def test_two_megabytes(tmp_path: Path) -> None:
-    """A file beyond the limit is refused without being parsed."""
-    path = tmp_path / "preload.yaml"
-    path.write_bytes(b"#" * 2 * MAX_BYTES)
-
-    with pytest.raises(PreloadError) as caught:
-        read(path)
-    assert "yaml_too_large" == caught.value.problem.code
-
-
 @given(st.text() | st.binary() | st.text(alphabet="abn:-[]{}&*!?|>'\"%@`#,. \n\t<=~0123456789_xoe"))
 def test_any_text(text: str | bytes) -> None:
     """Whatever the text, there is a document or one problem."""
@@ -298,46 +184,3 @@ def test_any_tagged_value(tag: str, text: str) -> None:
         parse(f"a: !!{tag} {text!r}")
     except PreloadError as error:
         assert "yaml_syntax" == error.problem.code  # noqa: PT017 — raised or not, as the value is
-
-
-@pytest.mark.parametrize(
-    ("text", "password", "expected"),
-    [
-        pytest.param("redis://:${SECRET}@redis:6379/0", "ab#cd", "redis://:ab%23cd@redis:6379/0", id="hash"),
-        pytest.param("redis://:${SECRET}@redis", "a/b?c@d", "redis://:a%2Fb%3Fc%40d@redis", id="others"),
-        pytest.param("redis://u:${SECRET}@r", "100%", "redis://u:100%25@r", id="percent"),
-        pytest.param("redis://:${SECRET}@r", "ab%23cd", "redis://:ab%23cd@r", id="quoted-already"),
-        pytest.param("http://${SECRET}:8188", "a/b", "http://a/b:8188", id="host"),
-        pytest.param("${SECRET}", "redis://:a@b/0", "redis://:a@b/0", id="whole-url"),
-        pytest.param("a@b-${SECRET}", "x#y", "a@b-x#y", id="no-url"),
-    ],
-)
-def test_variable_in_a_url(text: str, password: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password from the environment never ends the URL that it stands in."""
-    monkeypatch.setenv("SECRET", password)
-
-    assert {"redis": expected} == parse(f"redis: {text}").data
-
-
-@pytest.mark.parametrize(
-    ("env", "loads"),
-    [
-        ({}, True),
-        ({"COMFYUI_IS_WORKER": "1"}, False),
-        ({"COMFYUI_IS_WORKER": "1", "PRELOAD_WORKERS": "1"}, True),
-        ({"COMFYUI_IS_WORKER": "0"}, True),
-    ],
-)
-def test_worker_of_another_comfyui(
-    env: dict[str, str],
-    loads: bool,  # noqa: FBT001 — a case of the table
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A worker of ComfyUI-Distributed has its master's settings, and leaves them alone unless asked."""
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "preload.yaml"
-    file.write_text("models: [{vae: taesd}]", encoding="utf-8")
-
-    assert loads == (read(file).data is not None)

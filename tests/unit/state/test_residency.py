@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,9 @@ from comfy_preload.core.errors import Problem, problem
 from comfy_preload.core.host import ModelFile
 from comfy_preload.core.machine import memory
 from comfy_preload.core.node_types import LoaderSpec
-from comfy_preload.core.planning.call import Target
-from comfy_preload.core.planning.plan import build
-from comfy_preload.core.settings.document import parse
-from comfy_preload.core.settings.validation import validate
 from comfy_preload.core.state.residency import Residency
-from comfy_preload.core.state.slot import Slot, Stage, file_stamp
-from tests.support.catalogue import FOLDERS, Catalogue
-
-MODEL = ("model", "clip", "vae")
-
-
-@dataclass
-class Stand:
-    """A residency with one planned call, as the loader node's watcher sees it."""
-
-    residency: Residency
-    slot: Slot
-    repaired: list[Any] = field(default_factory=list)
-
-    @property
-    def target(self) -> Target:
-        assert self.slot.call.target
-        return self.slot.call.target
-
-    def recall(self, changes: str = "", **other: Any) -> Any:
-        return self.residency.recall(self.target.spec, {**self.target.inputs, **other}, changes)
-
-    def load(self, outputs: Any = MODEL, changes: str = "", **other: Any) -> None:
-        """What a watched node does when nothing is kept for it."""
-        assert self.recall(changes, **other) is None
-        self.residency.keep(self.target.spec, {**self.target.inputs, **other}, changes, outputs)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The model's file."""
-    file = tmp_path / "checkpoints" / "sd15.safetensors"
-    file.parent.mkdir()
-    file.write_bytes(b"weights")
-    return file
-
-
-@pytest.fixture
-def stand(path: Path) -> Stand:
-    """One checkpoint, planned and being preloaded."""
-    catalogue = Catalogue(FOLDERS, path.parents[1])
-    [call] = build(validate(parse("models: [checkpoint: sd15.safetensors]")).entries, catalogue).calls
-    repaired: list[Any] = []
-    residency = Residency(
-        repair=repaired.append, usable=lambda outputs: "" if isinstance(outputs, tuple) else "no tuple"
-    )
-    residency.reset([Slot(call, stage=Stage.LOADING)])
-    return Stand(residency, residency.slots[0], repaired)
+from comfy_preload.core.state.slot import Slot, Stage
+from tests.support.stand import MODEL, Stand
 
 
 def test_miss_then_hit(stand: Stand) -> None:
@@ -189,7 +138,7 @@ def test_failed_row_heals(stand: Stand, path: Path, code: str) -> None:
 
     assert (Stage.LOADED, (), ()) == (slot.stage, slot.problems, slot.call.problems)
     assert MODEL is residency.recall(stand.target.spec, stand.target.inputs, "")
-    _overwrite(path)
+    path.write_bytes(b"other weights")
     assert residency.recall(stand.target.spec, stand.target.inputs, "") is None
 
 
@@ -214,51 +163,6 @@ def test_answer_to_is_changed(stand: Stand) -> None:
 
     assert ("new",) == stand.recall("2")
     assert stand.recall("1") is None
-
-
-def _overwrite(path: Path) -> None:
-    path.write_bytes(b"other weights")
-
-
-def _replace(path: Path) -> None:
-    new = path.with_suffix(".part")
-    new.write_bytes(b"WEIGHTS")
-    os.utime(new, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns))
-    new.replace(path)
-
-
-def _touch(path: Path) -> None:
-    os.utime(path, ns=(0, 0))
-
-
-@pytest.mark.parametrize(
-    "change", [_overwrite, _replace, _touch], ids=["longer", "other-inode", "other-time"]
-)
-def test_replaced_file(stand: Stand, path: Path, change: Callable[[Path], None]) -> None:
-    """A file that was replaced is loaded again on its next use, and the new model is kept."""
-    stand.load()
-    change(path)
-    stand.load(("new",))
-
-    assert ("new",) == stand.recall()
-    assert {"CheckpointLoaderSimple": 1} == dict(stand.residency.misses)
-
-
-def test_removed_file(stand: Stand, path: Path) -> None:
-    """A file that is gone was not replaced: the model in memory is still what was asked for."""
-    stand.load()
-    path.unlink()
-
-    assert MODEL is stand.recall()
-
-
-def test_file_replaced_while_loading(stand: Stand, path: Path) -> None:
-    """What was read may be the old file: the next use loads again."""
-    assert stand.recall() is None
-    _overwrite(path)
-    stand.residency.keep(stand.target.spec, stand.target.inputs, "", MODEL)
-
-    assert stand.recall() is None
 
 
 def test_heap_is_trimmed_after_a_replacement(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,42 +219,3 @@ def test_reset_forgets(stand: Stand) -> None:
 
     assert () == stand.residency.slots
     assert stand.residency.recall(stand.slot.call.target.spec, stand.slot.call.target.inputs, "") is None  # pyright: ignore[reportOptionalMemberAccess]
-
-
-def test_restored_elsewhere(stand: Stand, path: Path) -> None:
-    """After a restore the same file may have another inode: it is found, and a replaced one is not."""
-    stand.load()
-    before = path.stat()
-    other = path.with_name("other")
-    other.write_bytes(path.read_bytes())
-    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-    other.replace(path)
-    assert before.st_ino != path.stat().st_ino
-
-    stand.residency.stamp_again()
-    assert MODEL is stand.recall()
-    assert stand.slot.loaded
-    assert stand.slot.loaded.stamp == file_stamp([path])
-
-    path.write_bytes(path.read_bytes() + b"more")
-    stand.residency.stamp_again()
-    assert stand.recall() is None
-
-
-def test_restored_without_the_file(stand: Stand, path: Path) -> None:
-    """A missing file was not replaced."""
-    stand.load()
-    path.unlink()
-    stand.residency.stamp_again()
-
-    assert MODEL is stand.recall()
-
-
-def test_file_stamp(path: Path) -> None:
-    """A file is identified by time, size and inode; a missing one by nothing, no files by an empty tuple."""
-    stat = path.stat()
-
-    assert ((stat.st_mtime_ns, stat.st_size, stat.st_ino),) == file_stamp([path])
-    assert () == file_stamp([])
-    path.unlink()
-    assert file_stamp([path]) is None

@@ -11,14 +11,10 @@ from comfy_preload.core.errors import PreloadError
 from comfy_preload.core.workflow import reader as workflow
 from comfy_preload.core.workflow.reader import MAX_BYTES, MAX_PROBLEMS, Workflow, parse
 from comfy_preload.core.workflow.subgraphs import MAX_NODES
-from tests.support.node_table import NodeTable, file, node, subgraph
+from tests.support.node_table import NodeTable, file, node, read, subgraph
 
 CHECKPOINT = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.ckpt"}}
 ENCODE = {"class_type": "CLIPTextEncode", "inputs": {"text": "cat", "clip": ["1", 1]}}
-
-
-def read(data: Any) -> Workflow:
-    return parse(json.dumps(data), NodeTable())
 
 
 def codes(found: Workflow) -> list[str]:
