@@ -1,7 +1,9 @@
-"""Python's garbage collector, off while ComfyUI imports.
+"""Python's garbage collector, off while ComfyUI imports, and without what was imported afterwards.
 
-Imports make hundreds of thousands of objects that all stay, and each full collection walks them again. The
-collector comes back before any model is loaded, whatever fails: at the latest after LIMIT seconds.
+Imports make hundreds of thousands of objects that all stay, and each full collection walks them again: half a
+second, in which no other thread runs. Collections come with the objects of a model that is built, after
+prompts (`prompt_worker`, main.py 0.3.75), and after models were moved. The collector comes back before any
+model is loaded, whatever fails: at the latest after LIMIT seconds.
 """
 
 from __future__ import annotations
@@ -28,11 +30,17 @@ class CollectorPause:
         self._timer.daemon = True
         self._timer.start()
 
-    def end(self) -> None:
-        """Switch it on again. May be called again.
+    def keep_imports(self) -> None:
+        """Leave what lives now out of every later collection, if the collector is off because of us.
 
-        What lives now is not frozen (`gc.freeze`): the executor's first caches would never be freed.
+        Call it while nodes are imported, before ComfyUI makes its executor: the executor's first caches are
+        dropped one day, with the models in them, and would never be collected.
         """
+        if self._timer is not None:
+            gc.freeze()
+
+    def end(self) -> None:
+        """Switch it on again. May be called again."""
         timer, self._timer = self._timer, None
         if timer is None:
             return

@@ -140,6 +140,7 @@ class Plugin:
             hooks.insert(1, self._start_held)
         elif not self._prepare() and not seen.snapshot:
             return
+        before_torch.collector.keep_imports()
         self._server.app.on_startup.extend(hooks)
         self._server.app.middlewares.append(refuse_prompts(self._is_draining, self.tally.refuse_prompt))
 

@@ -65,7 +65,8 @@ def load(folder: Path, tmp_path: Path) -> Load:
 def test_nothing_to_preload(load: Load, settings: str | None) -> None:
     """With an empty list.
 
-    Mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable.
+    Mappings and routes, and nothing else: no thread, torch, pydantic, hook, log line or variable, and the
+    collector as it was.
     """
     found = load("/ready", "/livez", "/preload", "/ready/x", "/api/ready", settings=settings)
 
@@ -73,6 +74,7 @@ def test_nothing_to_preload(load: Load, settings: str | None) -> None:
     assert set(ROUTES) <= set(found["routes"])
     assert set() == {"torch", "pydantic", "numpy", "comfy", "nodes"} & set(found["modules"])
     assert ([], 0, [], []) == (found["threads"], found["on_startup"], found["log"], found["environment"])
+    assert [True, 0] == found["collector"]
     assert [200, 200, 200, 404, 200] == [status for status, _ in found["answers"].values()]
     assert "ready" == found["answers"]["/ready"][1]["status"]
 

@@ -53,11 +53,16 @@ def test_files_that_can_be_told_are_read(server: ComfyServer, models: Path) -> N
 
 
 @pytest.mark.cold
-def test_it_comes_before_the_imports(comfy: Comfy) -> None:
-    """The files are read before ComfyUI has imported its nodes."""
-    server = comfy(preload=MODELS)
+def test_it_comes_before_the_imports(comfy: Comfy, tmp_path: Path) -> None:
+    """The files are read before ComfyUI has imported its nodes.
+
+    Also where no process can be started to read libraries: Python does not find itself.
+    """
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.executable = '/nowhere/python'\n")
+    server = comfy(preload=MODELS, env={"PYTHONPATH": str(tmp_path)})
     log = server.log
 
+    assert ("libraries are not read ahead: " in log) is (sys.platform == "linux")
     assert log.index("[preload] prefetched") < log.index("Import times for custom nodes")
 
 
@@ -92,7 +97,7 @@ from server import PromptServer
 
 @PromptServer.instance.routes.get("/collector")
 async def collector(request):
-    return web.json_response({"on": gc.isenabled()})
+    return web.json_response({"on": gc.isenabled(), "left_out": gc.get_freeze_count()})
 
 NODE_CLASS_MAPPINGS = {}
 """
@@ -113,6 +118,7 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
     assert server.log.index("of libraries in") < server.log.index("prefetched")
     assert "guessed" not in server.log
     assert "recorded" not in server.log
+    assert server.get("/collector").json["left_out"] > 100_000, "what torch's imports have made"
 
 
 def test_collector_is_back(comfy: Comfy) -> None:

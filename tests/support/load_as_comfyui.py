@@ -9,6 +9,7 @@ ComfyUI is not there but for `server.PromptServer`, and neither is torch: import
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import json
 import logging
@@ -107,6 +108,7 @@ def main(folder: Path, paths: list[str], *, with_server: bool) -> None:
         "threads": [t.name for t in threading.enumerate() if t is not threading.main_thread()],
         "routes": [r.path for r in server.routes if isinstance(r, web.RouteDef)],
         "on_startup": len(server.app.on_startup) - hooks,
+        "collector": (gc.isenabled(), gc.get_freeze_count()),
         "path": sys.path,
         "environment": sorted(dict(os.environ).items() ^ environment.items()),
         "log": list(log.lines),
