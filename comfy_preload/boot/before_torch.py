@@ -54,8 +54,7 @@ def begin() -> None:
         open_probe(seen.probe_port)
     if seen.off or not seen.prefetch.enabled or not (seen.models or seen.workflows):
         return
-    if seen.prefetch.libraries:
-        collector.begin()
+    collector.begin()
     models = not (held and seen.snapshot and seen.snapshot.when == "imports")  # else it waits for the hold
     read_ahead(seen, path.parent, libraries=seen.prefetch.libraries, models=models)
 

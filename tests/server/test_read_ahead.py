@@ -122,9 +122,17 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
 
 
 def test_collector_is_back(comfy: Comfy) -> None:
-    """Once the port is open, Python collects as usual, with models and without."""
-    for preload in ("models: [{vae: taesd}]", "models: []"):
+    """Once the port is open, Python collects, what was imported only if nothing is prefetched."""
+
+    def left_out(preload: str) -> int:
         server = comfy(preload=preload, custom_nodes={"collector": COLLECTOR})
         server.wait_listening()
+        found = server.get("/collector").json
+        assert found["on"] is True
+        return int(found["left_out"])
 
-        assert server.get("/collector").json["on"] is True
+    model = "models: [{vae: taesd}]\n"
+    idle = left_out("models: []") + 5_000  # what a fork leaves out already, more or less
+    assert left_out(model + "prefetch: {enabled: false}") < idle
+    assert left_out(model) > idle
+    assert left_out(model + "prefetch: {libraries: false}") > idle

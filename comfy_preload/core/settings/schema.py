@@ -82,15 +82,18 @@ class _Base(BaseModel):
 
 
 class PrefetchOptions(_Base):
-    """Read the model files into the page cache while ComfyUI still imports torch."""
+    """Read the model files into the page cache while ComfyUI still imports torch.
+
+    Python's garbage collector is off meanwhile, and what was imported is left out of its later collections.
+    """
 
     enabled: bool = True
-    """false: files are read only when they are loaded."""
+    """false: files are read only when they are loaded, and the collector is left alone."""
     readers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_READERS)] = "auto"
     """Number of threads that read. auto: one, or four once loading is waiting and four measure faster."""
     libraries: bool = True
     """Read the libraries that ComfyUI imports ahead, from the record of an earlier start (`python preload.py
-    trace`), and keep Python's garbage collector off while they are imported."""
+    trace`)."""
     memory: float = Field(default=DEFAULT_MEMORY_SHARE, ge=0, le=1)
     """Share of the available memory (container limits count) that the prefetch may fill."""
 
