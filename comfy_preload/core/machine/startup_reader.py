@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from comfy_preload.core.machine.startup_record import StartupRecord
 
 CHUNK = 16 << 20
-"""Bytes asked for at once."""
+"""Bytes sent at once."""
+
+STEP = 128 << 10
+"""Bytes asked for at once. Of more the kernel may read the beginning only (force_page_cache_ra, Linux 6.18)."""
 
 Part = tuple[str, int, int]
 """(path, first byte, byte behind the last)."""
@@ -160,6 +163,8 @@ def _read_part(part: Part, nowhere: int) -> int:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
+            for ask in range(first, last, STEP):  # else sendfile has the kernel read far beyond each part
+                os.posix_fadvise(handle, ask, min(STEP, last - ask), os.POSIX_FADV_WILLNEED)
             while at < last and (count := os.sendfile(nowhere, handle, at, min(CHUNK, last - at))):
                 at += count
         finally:
