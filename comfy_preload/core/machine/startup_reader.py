@@ -25,7 +25,7 @@ CHUNK = 16 << 20
 """Bytes sent at once."""
 
 STEP = 128 << 10
-"""Bytes asked for at once. Of more the kernel may read the beginning only (force_page_cache_ra, Linux 6.18)."""
+"""Bytes asked for at once; of more the kernel may read the beginning only (mm/readahead.c, Linux 6.18)."""
 
 Part = tuple[str, int, int]
 """(path, first byte, byte behind the last)."""

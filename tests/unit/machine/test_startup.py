@@ -195,6 +195,29 @@ def test_read_ahead(tmp_path: Path) -> None:
     assert (4 << 20, 4) == (said["bytes"], said["files"])
 
 
+def _is_cached(path: Path, offset: int) -> bool:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # asking must not read ahead
+        return os.preadv(handle, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+
+
+@LINUX
+def test_read_ahead_no_further(tmp_path: Path) -> None:
+    """What lies behind a part is not read, however far the disk reads ahead."""
+    file = _evicted(tmp_path / "library.so", 16 << 20)
+    if _is_cached(file, 0):
+        pytest.skip("a file system in memory")
+    _read_ahead(tmp_path, StartupRecord(HERE, {str(file): ((0, 3 << 20), (8 << 20, 9 << 20))}))
+
+    expected = {0: True, 2: True, 3: False, 5: False, 8: True, 9: False, 12: False}
+    assert expected == {megabytes: _is_cached(file, megabytes << 20) for megabytes in expected}
+
+
 @LINUX
 def test_environment_that_changes(tmp_path: Path) -> None:
     """ComfyUI's main.py sets variables while the process is started: that must not stop it."""
