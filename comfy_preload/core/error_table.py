@@ -759,8 +759,7 @@ COMMAND_LINE = Section(
         "trace_unavailable": ErrorKind(
             "The system does not report which files a process has read.",
             "the start cannot be recorded: {reason}",
-            "This needs Linux with /proc. Without a record only the start of torch's libraries is read "
-            "ahead.",
+            "This needs Linux with /proc. Without a record it is guessed which libraries to read ahead.",
             {"reason": "No such file or directory"},
         ),
         "convert_input": ErrorKind(

@@ -148,6 +148,21 @@ def test_guess() -> None:
     assert 0 < sum(last - first for first, last in parts) < size / 4
 
 
+@LINUX
+def test_guess_of_modules(tmp_path: Path) -> None:
+    """Whole bytecode for this Python, in the order of the packages; no tests, no sources."""
+    tag = sys.implementation.cache_tag
+    names = (f"torch/__pycache__/a.{tag}.pyc", f"numpy/linalg/__pycache__/b.{tag}.pyc")
+    others = (f"numpy/tests/__pycache__/test_b.{tag}.pyc", "numpy/__pycache__/c.cpython-27.pyc", "numpy/d.py")
+    for name in (*names, *others, f"unknown/__pycache__/e.{tag}.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"bytecode")
+    found = guess(tmp_path / "torch").files
+
+    assert {str(tmp_path / name): ((0, 8),) for name in names} == found
+    assert [str(tmp_path / names[1]), str(tmp_path / names[0])] == list(found)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 58, b"GROUP ( libc.so.6 )"]
 )
