@@ -40,6 +40,7 @@ def install() -> Plugin | None:
     """
     server = prompt_server()
     if server is None:
+        before_torch.collector.end()
         return None
     plugin = Plugin(server, before_torch.head_start)
     register(
@@ -55,7 +56,6 @@ def install() -> Plugin | None:
         plugin.set_up()
     except Exception as error:  # noqa: BLE001 — ComfyUI must start
         log.exception("the preload could not be set up; ComfyUI continues without it")
-        before_torch.collector.end()  # the hook that does it may not be there
         plugin.fail(internal_error(error))
     return plugin
 
@@ -216,6 +216,7 @@ class Plugin:
 
     def fail(self, *problems: Problem) -> None:
         """Report these problems instead of preloading; without any, report that nothing is listed."""
+        before_torch.collector.end()  # the hook that does it may not be there
         for wrong in problems:
             log.error("%s", wrong)
         self._preloader = None

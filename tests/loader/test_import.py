@@ -104,6 +104,7 @@ def test_no_server(load: Load, settings: str | None) -> None:
     found = load("--no-server", settings=settings)
 
     assert ([], 0) == (found["routes"], found["on_startup"])
+    assert [True, 0] == found["collector"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_broken_settings(load: Load, settings: str | bytes, code: str) -> None:
     assert body["failing"]["preload.yaml"]["hint"]
     assert [200, 503] == [found["answers"][path][0] for path in ("/livez", "/api/ready")]
     assert any(line.startswith("ERROR") and f"[{code}]" in line for line in found["log"])
-    assert [] == found["threads"]
+    assert ([], [True, 0]) == (found["threads"], found["collector"])
 
 
 def test_settings_file_missing(load: Load, tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def _bytecode(package: Path) -> Iterator[tuple[str, Ranges]]:
     """The compiled modules of a package for this Python, each as a whole, without its tests."""
     compiled = f"*.{sys.implementation.cache_tag}.pyc"
     for file in sorted(package.rglob(compiled)):
-        if not any(part.startswith("test") for part in file.relative_to(package).parts):
+        tests = any(part.startswith("test") for part in file.relative_to(package).parts)
+        if not tests and file.is_file():
             yield str(file), ((0, file.stat().st_size),)
 
 
