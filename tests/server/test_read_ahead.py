@@ -122,7 +122,7 @@ def test_second_start_reads_libraries_ahead(comfy: Comfy) -> None:
 
 
 def test_collector_is_back(comfy: Comfy) -> None:
-    """Once the port is open, Python collects, what was imported only if nothing is prefetched."""
+    """Once the port is open, Python collects again. Imports are left out, unless nothing is prefetched."""
 
     def left_out(preload: str) -> int:
         server = comfy(preload=preload, custom_nodes={"collector": COLLECTOR})
